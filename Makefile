@@ -1,0 +1,47 @@
+# Everything runs in .venv, made from the pins of conda.yaml. `make train ARGS="-P epochs=3"` passes more to the command.
+
+PYTHON ?= python3.11
+ARGS ?=
+SHELL := bash
+ACTIVATE := . .venv/bin/activate
+STAND_IN := .venv/share/conda-stand-in
+# Written last by .ci/environment.py, so it is older than conda.yaml whenever the environment is out of date.
+STAMP := $(STAND_IN)/name
+
+.PHONY: help setup train ui test check bench clean
+
+help:
+	@echo "make setup   make .venv, the environment, from conda.yaml"
+	@echo "make train   train the starter model and track it in MLflow"
+	@echo "make ui      open the tracked runs in the browser"
+	@echo "make test    run the tests"
+	@echo "make check   run ruff and mypy"
+	@echo "make bench   measure speed and memory"
+	@echo "make clean   remove .venv and caches; runs and models stay"
+
+setup: $(STAMP)
+	@echo "The environment is ready. Activate it with:  $(ACTIVATE)"
+
+$(STAMP): conda.yaml .ci/environment.py .ci/conda-stand-in/bin/conda .ci/conda-stand-in/etc/profile.d/conda.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "make setup must find Python 3.11, but got PYTHON=$(PYTHON). Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) .ci/environment.py .venv
+
+# MLFLOW_CONDA_HOME: where conda is installed too, `mlflow run` would build a second environment from the same pins.
+train: $(STAMP)
+	$(ACTIVATE) && MLFLOW_CONDA_HOME="$$VIRTUAL_ENV/share/conda-stand-in" mlflow run . -e train -P loss=combined $(ARGS)
+
+ui: $(STAMP)
+	$(ACTIVATE) && mlflow ui $(ARGS)
+
+test: $(STAMP)
+	$(ACTIVATE) && python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && mypy .ci/environment.py
+
+bench: $(STAMP)
+	$(ACTIVATE) && python -m tests.benchmarks.run $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
