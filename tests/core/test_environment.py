@@ -1,0 +1,113 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.core import environment
+from trainer.core.environment import describe, redact, redact_command
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://ann:hunter2@host:5000/x", "http://host:5000/x"),
+        ("postgresql+psycopg2://u:p%40@db/m failed", "postgresql+psycopg2://db/m failed"),
+        ("url='https://token@h' and http://a:b@c", "url='https://h' and http://c"),
+        ("http://host:5000 mail ann@example.org", "http://host:5000 mail ann@example.org"),
+        ("sqlite:////tmp/a@b.db", "sqlite:////tmp/a@b.db"),
+    ],
+)
+def test_addresses_lose_their_user_and_password(text, shown):
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["train", "--hub-token", "hf_abc", "--loss", "asl"], "train --hub-token '***' --loss asl"),
+        (["train", "--api_key=abc"], "train '--api_key=***'"),
+        (["train", "--password", "-x-", "--seed", "1"], "train --password '***' --seed 1"),
+        (["train", "--tokenizer", "path", "--max-tokens", "5"], "train --tokenizer path --max-tokens 5"),
+        (["tune", "--storage", "postgresql://u:p@db/x"], "tune --storage postgresql://db/x"),
+    ],
+)
+def test_secrets_on_the_command_line_are_masked(words, shown):
+    assert redact_command(words) == shown
+
+
+def test_description_is_plain_json_and_names_what_matters(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("HF_TOKEN", "hf_do_not_show")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hunter2@host")
+
+    text = json.dumps(facts := describe())
+
+    assert facts["variables"]["OMP_NUM_THREADS"] == "3"
+    assert {"python", "platform", "cpu", "cpu_count", "memory_bytes", "command"} <= facts.keys()
+    assert facts["memory_bytes"] > 2**28
+    assert {"mlflow", "numpy", "torch", "transformers"} <= facts["packages"].keys()
+    assert "hf_do_not_show" not in text
+    assert "hunter2" not in text
+    assert None not in facts.values()
+
+
+def test_gpus_are_named_only_when_torch_is_loaded_already(monkeypatch):
+    class Cuda:
+        @staticmethod
+        def device_count():
+            return 2
+
+        @staticmethod
+        def get_device_name(index):
+            return f"gpu {index}"
+
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert "gpus" not in describe()
+    monkeypatch.setitem(sys.modules, "torch", type("torch", (), {"cuda": Cuda}))
+    assert describe()["gpus"] == ["gpu 0", "gpu 1"]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A small repository that holds a copy of the code, and a function that asks the copy for its git state."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    core = tmp_path / "copy" / "trainer" / "core"
+    core.mkdir(parents=True)
+    shutil.copy(environment.__file__, core)
+
+    def state(folder=tmp_path / "copy"):
+        code = "from trainer.core.environment import git_state as g; s = g(); print(s and (len(s.commit), s.dirty))"
+        return subprocess.run(
+            [sys.executable, "-B", "-c", code], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    return tmp_path / "copy", state
+
+
+def _git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_git_state_says_clean_dirty_or_nothing(checkout):
+    folder, state = checkout
+    assert state() == "None"
+
+    _git(folder, "init", "-q")
+    (folder / ".gitignore").write_text("ignored/\n")
+    _git(folder, "add", ".")
+    _git(folder, "commit", "-qm", "x")
+    assert state() == "(40, False)"
+
+    (folder / "ignored").mkdir()
+    shutil.copytree(folder / "trainer", folder / "ignored" / "trainer")
+    assert state() == "(40, False)"
+    assert state(folder / "ignored") == "None"
+
+    (folder / "trainer" / "core" / "new.py").write_text("")
+    assert state() == "(40, True)"

@@ -1,0 +1,167 @@
+"""Settings: text in, typed and checked values out, the same names everywhere."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.core import settings
+from trainer.core.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colour:
+    shade: Literal["light", "dark"] = "light"
+    """How light."""
+    depth: float = 0.5
+    """Between 0 and 1."""
+
+    def __post_init__(self):
+        if not 0 <= self.depth <= 1:
+            raise SettingsError(f"depth must be in [0, 1], but got {self.depth=}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    preset: str = "plain"
+    """Preset."""
+    width: int = 3
+    """Columns."""
+    wrap: bool = False
+    """Whether lines wrap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    colour: Colour = field(default_factory=Colour)
+    size: Size = field(default_factory=Size)
+
+
+@pytest.fixture
+def presets(tmp_path):
+    (tmp_path / "plain.yaml").write_text("width: 4\n")
+    (tmp_path / "deep.yaml").write_text("depth: 1e-4\nwrap: true\n")
+    return tmp_path
+
+
+def parse(words, presets):
+    return settings.parse(Whole, words, presets)
+
+
+def test_a_default_gives_way_to_the_preset_and_the_preset_to_a_flag(presets):
+    assert parse([], presets).size.width == 4
+    assert parse(["--width", "5"], presets).size.width == 5
+    deep = parse(["--preset", "deep"], presets)
+    assert (deep.size.width, deep.colour.depth, deep.size.wrap) == (3, 1e-4, True)
+
+
+@pytest.mark.parametrize("nothing", settings.NOT_GIVEN)
+def test_the_words_for_not_given_leave_the_preset_alone(presets, nothing):
+    assert parse(["--width", nothing, "--preset", nothing], presets) == parse([], presets)
+
+
+def test_flags_may_be_written_with_equals_and_hyphens(presets):
+    assert parse(["--wrap=true", "--shade=dark"], presets) == parse(["--wrap", "true", "--shade", "dark"], presets)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--widht", "3"], "name='widht'. Did you mean `width`"),
+        (["--width", "3", "--width", "4"], "given once"),
+        (["--width"], "followed by a value"),
+        (["width", "3"], "`--name value` pairs"),
+        (["--preset", "deeep"], "Did you mean `deep`"),
+        (["--preset", "none.yaml"], "preset='none.yaml'"),
+    ],
+)
+def test_a_wrong_command_line_names_the_word_and_the_remedy(presets, words, message):
+    with pytest.raises(SettingsError, match=message):
+        parse(words, presets)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--wrap", "yes"], "must be true or false"),
+        (["--width", "3.5"], "width"),
+        (["--shade", "grey"], "grey"),
+        (["--depth", "2"], "depth must be in [0, 1]"),
+    ],
+)
+def test_a_wrong_value_exits_with_the_field_and_the_rule(presets, capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        parse(words, presets)
+    assert stop.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("widht: 3", "Did you mean `width`"),
+        ("width: three", "width must be of type int"),
+        ("wrap: 1", "wrap must be of type bool"),
+        ("shade: grey", "shade must be one of light, dark"),
+        ("depth: true", "depth must be of type float"),
+        ("[1]", "must hold `name: value` lines"),
+        ("a: [", "readable"),
+    ],
+)
+def test_a_wrong_preset_names_itself_and_the_rule(presets, text, message):
+    (presets / "broken.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        parse(["--preset", "broken"], presets)
+
+
+@given(
+    st.builds(
+        Whole,
+        colour=st.builds(Colour, shade=st.sampled_from(["light", "dark"]), depth=st.floats(0, 1)),
+        size=st.builds(Size, width=st.integers(), wrap=st.booleans(), preset=st.text()),
+    )
+)
+def test_flat_settings_survive_json(config):
+    flat = json.loads(json.dumps(settings.flatten(config)))
+    assert settings.from_flat(Whole, flat, origin="test") == config
+
+
+def test_train_settings_have_unique_names_and_every_field_is_documented():
+    from trainer.config import TrainConfig
+
+    text = subprocess.run(
+        [sys.executable, "-m", "trainer.train", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    flat = settings.flatten(TrainConfig())
+    components = [getattr(TrainConfig(), part.name) for part in dataclasses.fields(TrainConfig)]
+    assert len(flat) == sum(len(dataclasses.fields(part)) for part in components) > 40
+    for name in flat:
+        assert f"--{name} " in text
+
+
+def test_help_loads_none_of_the_slow_libraries():
+    program = (
+        "import sys\nfrom trainer.train import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "slow = {'torch', 'transformers', 'mlflow', 'pandas', 'scipy', 'sklearn', 'datasets', 'matplotlib'}\n"
+        "print('LOADED', sorted(slow & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "LOADED []"
+
+
+def test_every_shipped_preset_is_a_valid_configuration():
+    from trainer.config import PRESETS, parse
+
+    names = settings.preset_names(PRESETS)
+    assert {"starter", "goemotions-minilm", "goemotions-xsmall", "goemotions-base", "goemotions-large"} <= set(names)
+    for name in names:
+        assert parse(["--preset", name]).run.preset == name
+        assert Path(PRESETS / f"{name}.yaml").read_text().startswith("#")

@@ -1,0 +1,171 @@
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.core.errors import TrackingError
+from trainer.core.spool import Spool, find_latest, find_spools
+
+
+def test_entries_come_back_in_order_with_their_time_and_run(tmp_path):
+    with Spool(tmp_path / "r1") as spool:
+        for step in range(5):
+            spool.append("r1", "metrics", {"metrics": {"train/loss": step / 3}, "step": step})
+        entries = list(spool.entries())
+
+    assert [entry.content["step"] for entry in entries] == [0, 1, 2, 3, 4]
+    assert [entry.id for entry in entries] == [0, 1, 2, 3, 4]
+    assert [entry.content["metrics"]["train/loss"] for entry in entries] == [step / 3 for step in range(5)]
+    assert {entry.run_id for entry in entries} == {"r1"}
+    assert sorted(entry.time for entry in entries) == [entry.time for entry in entries]
+
+
+def test_only_what_is_not_delivered_is_pending_also_after_reopening(tmp_path):
+    with Spool(tmp_path) as spool:
+        for step in range(4):
+            spool.append("r", "metrics", {"step": step})
+        spool.mark_delivered(list(spool.entries())[1].end)
+
+    with Spool(tmp_path) as spool:
+        assert [entry.content["step"] for entry in spool.pending()] == [2, 3]
+        spool.append("r", "status", {"status": "FINISHED"})
+        assert [entry.id for entry in spool.pending()] == [2, 3, 4]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    contents=st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False) | st.text(), max_size=4), max_size=8),
+    read_bytes=st.integers(1, 50),
+)
+def test_any_content_survives_the_file_whatever_the_block_size(tmp_path_factory, contents, read_bytes):
+    folder = tmp_path_factory.mktemp("spool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.core.spool._READ_BYTES", read_bytes)
+        with Spool(folder) as spool:
+            for content in contents:
+                spool.append("r", "tags", content)
+        with Spool(folder) as spool:
+            entries = list(spool.entries())
+            assert [entry.content for entry in entries] == contents
+            assert (entries[-1].end if entries else 0) == spool.size
+
+
+@pytest.mark.parametrize("torn", [b'{"id":7,"ti', b"x" * (3 << 20)])
+def test_a_line_torn_by_a_crash_is_dropped_and_writing_goes_on(tmp_path, torn):
+    with Spool(tmp_path) as spool:
+        spool.append("r", "tags", {"a": "1"})
+    with (tmp_path / "spool.jsonl").open("ab") as file:
+        file.write(torn)
+
+    with Spool(tmp_path) as spool:
+        spool.append("r", "tags", {"b": "2"})
+        assert [dict(entry.content) for entry in spool.entries()] == [{"a": "1"}, {"b": "2"}]
+
+
+def test_threads_may_append_at_once(tmp_path):
+    with Spool(tmp_path) as spool:
+
+        def write(worker):
+            for step in range(50):
+                spool.append("r", "metrics", {"worker": worker, "step": step})
+
+        threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        entries = list(spool.entries())
+
+    assert [entry.id for entry in entries] == list(range(200))
+    for worker in range(4):
+        assert [e.content["step"] for e in entries if e.content["worker"] == worker] == list(range(50))
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "spool.jsonl").write_text('{"id":0}\n')
+
+    with pytest.raises(TrackingError, match=r"one operation per line, but got line=.*\"id\":0"):
+        Spool(tmp_path)
+
+
+def test_an_offset_past_the_end_is_refused(tmp_path):
+    with Spool(tmp_path) as spool:
+        spool.append("r", "tags", {})
+        spool.mark_delivered(10_000)
+
+    with pytest.raises(TrackingError, match="must hold a byte offset"):
+        Spool(tmp_path)
+
+
+def test_a_second_process_cannot_own_the_same_spool(tmp_path):
+    script = "import sys, pathlib; from trainer.core.spool import Spool; Spool(pathlib.Path(sys.argv[1]))"
+    with Spool(tmp_path):
+        other = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "must belong to one process" in other.stderr
+
+    free = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
+    assert free.returncode == 0, free.stderr
+
+
+_FILL_THE_DISK = """
+import pathlib, resource, sys
+from trainer.core.errors import TrackingError
+from trainer.core.spool import Spool
+spool = Spool(pathlib.Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+written = 0
+try:
+    while True:
+        spool.append("r", "tags", {"step": written})
+        written += 1
+except TrackingError as error:
+    print(error)
+assert [entry.content["step"] for entry in spool.entries()] == list(range(written)) and written > 5
+"""
+
+
+def test_a_disk_that_fills_up_is_an_error_and_leaves_whole_lines(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _FILL_THE_DISK, tmp_path / "r1"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "run folder must be writable" in done.stdout
+    assert "resume=r1" in done.stdout
+    assert (tmp_path / "r1" / "spool.jsonl").read_bytes().endswith(b"\n")
+
+
+def test_an_output_folder_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "runs").write_text("")
+
+    with pytest.raises(TrackingError, match="run folder must be writable"):
+        Spool(tmp_path / "runs" / "r1")
+
+
+def test_refused_operations_are_kept_with_their_reason(tmp_path):
+    with Spool(tmp_path) as spool:
+        spool.append("r", "tags", {"a": "1"})
+        spool.refuse(next(spool.entries()), "too long")
+
+    kept = json.loads((tmp_path / "spool.refused.jsonl").read_text())
+    assert kept["reason"] == "too long"
+    assert kept["content"] == {"a": "1"}
+
+
+def test_the_latest_run_is_the_one_written_last(tmp_path):
+    for name in ("a", "b", "c"):
+        with Spool(tmp_path / name) as spool:
+            spool.append(name, "open", {})
+    with Spool(tmp_path / "a") as spool:
+        spool.append("a", "tags", {})
+
+    assert find_latest(tmp_path) == "a"
+    assert [folder.name for folder in find_spools(tmp_path)] == ["b", "c", "a"]
+    assert find_spools(tmp_path / "b") == [tmp_path / "b"]
+    with pytest.raises(TrackingError, match="resume=latest must find a run"):
+        find_latest(tmp_path / "b" / "nowhere")

@@ -1,0 +1,99 @@
+"""Progress through training: a live bar on a terminal, a line now and then elsewhere."""
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import rich.console
+
+__all__ = ["LineProgress", "LiveProgress", "Progress"]
+
+_SECONDS_BETWEEN_LINES = 30.0
+_LINES_PER_RUN = 10
+
+
+class Progress:
+    """A context to report steps in. This one says nothing: it is for every process but the first."""
+
+    def update(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Say that `step` optimizer steps are done.
+
+        Of the numbers, train/loss, train/learning_rate and train/samples_per_second are shown where they are given.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class LineProgress(Progress):
+    """Writes a line at each tenth of the way, and when thirty seconds passed without one."""
+
+    def __init__(self, write: Callable[[str], None], total: int, start: int, clock: Callable[[], float]) -> None:
+        self._write, self._total, self._start, self._clock = write, total, start, clock
+        self._began = self._last = clock()
+        self._tenth = self._tenths(start)
+
+    def update(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write a line if one is due."""
+        now, tenth = self._clock(), self._tenths(step)
+        if tenth <= self._tenth and now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._tenth, self._last = tenth, now
+        parts = [f"step {step:,}/{self._total:,} ({100 * step // max(self._total, 1)} %)", *_shown(numbers)]
+        if self._start < step < self._total:
+            seconds = (now - self._began) / (step - self._start) * (self._total - step)
+            parts.append(f"ETA {_duration(seconds)}")
+        self._write("  ".join(parts))
+
+    def _tenths(self, step: int) -> int:
+        return step * _LINES_PER_RUN // max(self._total, 1)
+
+
+class LiveProgress(Progress):
+    """Draws a bar that fits 80 columns; what the same console prints meanwhile stands above it."""
+
+    def __init__(self, console: "rich.console.Console", total: int, start: int, on_end: Callable[[], None]) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        numbers = TextColumn("{task.fields[numbers]}", markup=False)
+        self._bar = Bar(
+            BarColumn(10), MofNCompleteColumn(), numbers, TextColumn("ETA"), TimeRemainingColumn(), console=console
+        )
+        self._task = self._bar.add_task("", total=total, completed=start, numbers="")
+        self._on_end = on_end
+
+    def update(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=step, numbers=" ".join(_shown(numbers)))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._on_end()
+
+
+def _shown(numbers: Mapping[str, float]) -> list[str]:
+    formats = {
+        "train/loss": "loss {:.3f}",
+        "train/learning_rate": "lr {:.1e}",
+        "train/samples_per_second": "{:,.0f} samples/s",
+    }
+    return [text.format(numbers[name]) for name, text in formats.items() if name in numbers]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

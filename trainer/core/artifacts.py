@@ -1,0 +1,125 @@
+"""The names a run leaves behind: files, metrics, tags. Training writes them, the registry and the tests read them."""
+
+import re
+
+__all__ = [
+    "CALIBRATION",
+    "CHECKPOINTS",
+    "CLASSIFIER",
+    "CONFIG",
+    "DEFAULT_EXPERIMENT",
+    "ENVIRONMENT",
+    "FIGURES",
+    "LABELS",
+    "MODEL",
+    "OUTCOME",
+    "PARAMETER_PREFIX",
+    "PER_LABEL",
+    "PREDICTIONS",
+    "REGISTERED_MODEL",
+    "REPORT",
+    "TAG_DATA_DIGEST",
+    "TAG_ERROR",
+    "TAG_GIT_COMMIT",
+    "TAG_GIT_DIRTY",
+    "TAG_MODEL_DIGEST",
+    "TAG_PRESET",
+    "TAG_RESUMES",
+    "THRESHOLDS",
+    "THRESHOLD_SWEEP",
+    "TRAIN_GRAD_NORM",
+    "TRAIN_LEARNING_RATE",
+    "TRAIN_LOSS",
+    "TRAIN_SAMPLES_PER_SECOND",
+    "UPLOADED",
+    "check_metric_name",
+    "label_metric",
+    "metric",
+    "policy_metric",
+    "predictions_file",
+]
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+LABELS = "labels.json"
+THRESHOLDS = "thresholds.json"
+CALIBRATION = "calibration.json"
+PER_LABEL = "per_label.json"
+THRESHOLD_SWEEP = "threshold_sweep.json"
+PREDICTIONS = "predictions"
+FIGURES = "figures"
+REPORT = "report.html"
+UPLOADED = (
+    CONFIG,
+    ENVIRONMENT,
+    LABELS,
+    THRESHOLDS,
+    CALIBRATION,
+    PER_LABEL,
+    THRESHOLD_SWEEP,
+    PREDICTIONS,
+    FIGURES,
+    REPORT,
+)
+"""Files and folders of a run folder that belong to the run's artifacts. The model has its own place in MLflow."""
+
+CHECKPOINTS = "checkpoints"
+CLASSIFIER = "classifier"
+OUTCOME = "outcome.json"
+"""In the run folder alone: the headline scores, written last, so their presence means the run has its results."""
+
+MODEL = "model"
+REGISTERED_MODEL = "emotions"
+DEFAULT_EXPERIMENT = "emotions"
+PARAMETER_PREFIX = "cfg."
+
+TRAIN_LOSS = "train/loss"
+TRAIN_LEARNING_RATE = "train/learning_rate"
+TRAIN_GRAD_NORM = "train/grad_norm"
+TRAIN_SAMPLES_PER_SECOND = "train/samples_per_second"
+
+TAG_GIT_COMMIT = "mlflow.source.git.commit"
+TAG_GIT_DIRTY = "git.dirty"
+TAG_ERROR = "error"
+TAG_PRESET = "preset"
+TAG_DATA_DIGEST = "data.digest"
+TAG_MODEL_DIGEST = "model.digest"
+TAG_RESUMES = "resumes"
+"""On the run that `mlflow run -P resume=` made: the id of the run that was continued."""
+
+_METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
+_UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")
+
+
+def predictions_file(role: str) -> str:
+    """Path of the predictions of `role` ("dev" or "test"), relative to the run folder."""
+    return f"{PREDICTIONS}/{role}.parquet"
+
+
+def metric(role: str, name: str) -> str:
+    """`dev/macro_f1` for ("dev", "macro_f1")."""
+    return f"{role}/{name}"
+
+
+def policy_metric(role: str, name: str, policy: str) -> str:
+    """`test/macro_f1/global` for ("test", "macro_f1", "global")."""
+    return f"{role}/{name}/{policy}"
+
+
+def label_metric(role: str, name: str, label: str) -> str:
+    """`test/f1/joy` for ("test", "f1", "joy").
+
+    MLflow refuses most punctuation in a metric name. Such a character of `label` becomes `_x28_` (its code), so
+    that two labels never share a name: "joy(1)" and "joy[1]" stay apart.
+    """
+    safe = _UNSAFE.sub(lambda match: "".join(f"_x{ord(character):x}_" for character in match[0]), label)
+    return f"{role}/{name}/{safe}"
+
+
+def check_metric_name(name: str) -> None:
+    """Raise ValueError for a name that a tracking server would refuse together with its whole batch."""
+    parts = name.split("/")
+    if not _METRIC_NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in parts):
+        raise ValueError(
+            f"metric name must be letters, digits, '_', '-', '.', ' ', ':' in parts joined by '/', but got {name=}."
+        )

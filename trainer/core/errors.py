@@ -1,0 +1,32 @@
+"""The errors a user can cause or mend. Everything else is a defect and keeps its own class.
+
+    EmotionsError
+    ├── SettingsError   a parameter, preset or combination of them
+    ├── DataError       a data set, split, row or label
+    ├── ModelError      an encoder folder, hub id, checkpoint or saved model
+    └── TrackingError   the tracking server or a run on it
+
+Wording: "<thing> must <rule>, but got {name=}. <what to do>".
+"""
+
+__all__ = ["DataError", "EmotionsError", "ModelError", "SettingsError", "TrackingError"]
+
+
+class EmotionsError(Exception):
+    """Base of every error whose text alone tells the user what to do."""
+
+
+class SettingsError(EmotionsError, ValueError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class DataError(EmotionsError):
+    """A data set is missing, damaged or unfit for training."""
+
+
+class ModelError(EmotionsError):
+    """An encoder, checkpoint or saved model cannot be found or used."""
+
+
+class TrackingError(EmotionsError):
+    """The tracking server cannot be reached, or a run on it cannot be used."""

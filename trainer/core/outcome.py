@@ -1,0 +1,170 @@
+"""From logits to an outcome: temperature, thresholds, metrics, intervals, tables. Pure arithmetic on arrays.
+
+Everything chosen here is chosen on dev; test is only measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from trainer.core import artifacts, calibration, crossfit, metrics, significance, thresholds
+
+__all__ = ["Evaluated", "Outcome", "assess", "quick_scores"]
+
+Array = NDArray[Any]
+_STEERING_POLICY, _STEERING_STRENGTH = "per_label_shrunk", 20.0
+_CHOICE_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Logits of a split beside its truth: logits, labels, observed (n, k); row ids (n,)."""
+
+    logits: Array
+    labels: Array
+    observed: Array
+    row_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model is worth, and how to use it."""
+
+    label_names: tuple[str, ...]
+    temperature: float
+    """Divides logits before the sigmoid; fitted on dev."""
+    thresholds: dict[str, Array]
+    """Policy → thresholds (k,), fitted on dev."""
+    policy: str
+    """The default policy: set by the user, or favoured by cross-validation on dev."""
+    choice: crossfit.PolicyChoice
+    calibration: dict[str, dict[str, dict[str, float]]]
+    """Role → before | after → ece, brier, nll."""
+    dev: dict[str, float]
+    """Headline scores on dev; those that need thresholds are cross-fitted."""
+    test: dict[str, dict[str, float]]
+    """Policy → headline scores on test."""
+    intervals: dict[str, significance.F1Intervals]
+    """Policy → 95 % intervals of F1 on test."""
+    per_label: dict[str, list[metrics.LabelRow]]
+    """Role → one row per label under the default policy; counts and F1 on dev are cross-fitted."""
+
+    def metrics(self) -> dict[str, float]:
+        """Every score by its metric name, for the tracking server."""
+        named = {artifacts.metric("dev", name): value for name, value in self.dev.items()}
+        named |= {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
+        for policy, scores in self.test.items():
+            for name in ("macro_f1", "micro_f1"):
+                named[artifacts.policy_metric("test", name, policy)] = scores[name]
+        for name, (low, high) in self.intervals[self.policy].headline.items():
+            named |= {artifacts.metric("test", f"{name}_low"): low, artifacts.metric("test", f"{name}_high"): high}
+        for role, rows in self.per_label.items():
+            named |= {
+                artifacts.label_metric(role, "f1", str(row["label"])): float(row["f1"])
+                for row in rows
+                if row["f1"] is not None
+            }
+        for role, stages in self.calibration.items():
+            named[artifacts.metric(role, "ece_uncalibrated")] = stages["before"]["ece"]
+        return named | {"calibration/temperature": self.temperature}
+
+
+def quick_scores(logits: Array, labels: Array, observed: Array, *, seed: int) -> dict[str, float]:
+    """macro_f1 and micro_f1 with cross-fitted thresholds, macro_ap: what steers training. Arrays (n, k)."""
+    probabilities = calibration.apply_temperature(logits, 1.0)
+    folds = crossfit.assign_folds(labels, observed, folds=5, seed=seed)
+    predictions = crossfit.crossfit_predictions(
+        probabilities, labels, observed, _STEERING_POLICY, fold_of_row=folds, strength=_STEERING_STRENGTH
+    )
+    scores = metrics.headline(probabilities, predictions, labels, observed)
+    return {name: scores[name] for name in ("macro_f1", "micro_f1", "macro_ap") if name in scores}
+
+
+def assess(  # noqa: PLR0913  # two splits, and three choices of the user
+    label_names: tuple[str, ...],
+    dev: Evaluated,
+    test: Evaluated,
+    *,
+    policy: str,
+    folds: int,
+    resamples: int,
+    seed: int,
+) -> Outcome:
+    """The outcome of a model from its logits on dev and test; `policy` is one of POLICIES or "auto"."""
+    temperature = calibration.fit_temperature(dev.logits, dev.labels, dev.observed)
+    on_dev = calibration.apply_temperature(dev.logits, temperature)
+    on_test = calibration.apply_temperature(test.logits, temperature)
+    choice = crossfit.choose_policy(
+        on_dev, dev.labels, dev.observed, seeds=[seed + offset for offset in range(_CHOICE_SEEDS)], folds=folds
+    )
+    chosen = choice.policy if policy == "auto" else policy
+    cuts = {
+        name: thresholds.fit_policy(name, on_dev, dev.labels, dev.observed, strength=choice.strength)
+        for name in thresholds.POLICIES
+    }
+    test_scores = {
+        name: metrics.headline(on_test, thresholds.predict(on_test, values), test.labels, test.observed)
+        for name, values in cuts.items()
+    }
+    resampling = significance.Resampling(num_resamples=resamples, seed=seed)
+    intervals = {
+        name: significance.bootstrap_intervals(
+            thresholds.predict(on_test, values), test.labels, test.observed, resampling
+        )
+        for name, values in cuts.items()
+    }
+    dev_folds = crossfit.assign_folds(dev.labels, dev.observed, folds=folds, seed=seed)
+    dev_predictions = crossfit.crossfit_predictions(
+        on_dev, dev.labels, dev.observed, chosen, fold_of_row=dev_folds, strength=choice.strength
+    )
+    return Outcome(
+        label_names=label_names,
+        temperature=temperature,
+        thresholds=cuts,
+        policy=chosen,
+        choice=choice,
+        calibration={"dev": _calibration(dev, temperature), "test": _calibration(test, temperature)},
+        dev=metrics.headline(on_dev, dev_predictions, dev.labels, dev.observed),
+        test=test_scores,
+        intervals=intervals,
+        per_label={
+            "dev": _with_counts(
+                metrics.per_label(label_names, on_dev, cuts[chosen], dev.labels, dev.observed),
+                metrics.confusion_counts(dev_predictions, dev.labels, dev.observed),
+            ),
+            "test": _with_intervals(
+                metrics.per_label(label_names, on_test, cuts[chosen], test.labels, test.observed), intervals[chosen]
+            ),
+        },
+    )
+
+
+def _calibration(split: Evaluated, temperature: float) -> dict[str, dict[str, float]]:
+    return {
+        stage: {
+            "ece": calibration.expected_calibration_error(probabilities, split.labels, split.observed),
+            "brier": calibration.brier_score(probabilities, split.labels, split.observed),
+            "nll": calibration.negative_log_likelihood(split.logits / divisor, split.labels, split.observed),
+        }
+        for stage, divisor in (("before", 1.0), ("after", temperature))
+        for probabilities in [calibration.apply_temperature(split.logits, divisor)]
+    }
+
+
+def _with_counts(rows: list[metrics.LabelRow], counts: metrics.Confusion) -> list[metrics.LabelRow]:
+    """Rows whose decisions are the counted ones, in place of those at the threshold in the row."""
+    columns = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+    return [
+        row
+        | {"predicted": int(counts.tp[j] + counts.fp[j])}
+        | {name: float(values[j]) if counts.scored[j] else None for name, values in columns.items()}
+        for j, row in enumerate(rows)
+    ]
+
+
+def _with_intervals(rows: list[metrics.LabelRow], intervals: significance.F1Intervals) -> list[metrics.LabelRow]:
+    return [
+        row | {"f1_low": interval[0] if interval else None, "f1_high": interval[1] if interval else None}
+        for row, interval in zip(rows, intervals.per_label, strict=True)
+    ]

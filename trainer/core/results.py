@@ -1,0 +1,108 @@
+"""The files an outcome leaves in a run folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.core import artifacts, calibration, figures, thresholds
+from trainer.core.figures import Scored
+from trainer.core.outcome import Evaluated, Outcome
+from trainer.core.runs import write_json
+
+__all__ = ["LOGGED_TABLES", "write_figures", "write_predictions", "write_tables"]
+
+LOGGED_TABLES = [artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP]
+"""Artifacts in the form of `mlflow.log_table`: `mlflow.load_table` reads them and the UI shows them as tables."""
+
+
+def write_tables(folder: Path, outcome: Outcome, dev: Evaluated) -> None:
+    """Write labels, thresholds, calibration, the table per label and the sweep over thresholds as JSON."""
+    write_json(folder / artifacts.LABELS, list(outcome.label_names))
+    write_json(folder / artifacts.THRESHOLDS, _thresholds(outcome))
+    write_json(
+        folder / artifacts.CALIBRATION,
+        {"method": "temperature", "temperature": outcome.temperature, "fitted_on": "dev", **outcome.calibration},
+    )
+    rows = [{"role": role, **row} for role in ("test", "dev") for row in outcome.per_label[role]]
+    write_json(folder / artifacts.PER_LABEL, _table(rows))
+    probabilities = calibration.apply_temperature(dev.logits, outcome.temperature)
+    sweep = thresholds.threshold_sweep(outcome.label_names, probabilities, dev.labels, dev.observed)
+    write_json(folder / artifacts.THRESHOLD_SWEEP, _table(sweep))
+
+
+def write_predictions(folder: Path, role: str, split: Evaluated, label_names: Sequence[str]) -> None:
+    """Write row_id, labels and logits of a split as Parquet: one list of k numbers per row, names in the metadata."""
+    import pyarrow
+    import pyarrow.parquet
+
+    path = folder / artifacts.predictions_file(role)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns: dict[str, Any] = {
+        "row_id": list(split.row_ids),
+        "labels": list(np.asarray(split.labels, np.float32)),
+        "observed": list(np.asarray(split.observed, bool)),
+        "logits": list(np.asarray(split.logits, np.float32)),
+    }
+    table = pyarrow.table(columns, metadata={"label_names": "\n".join(label_names), "role": role})
+    pyarrow.parquet.write_table(table, path)
+
+
+def write_figures(
+    folder: Path,
+    outcome: Outcome,
+    splits: Mapping[str, Evaluated],
+    history: Sequence[Mapping[str, float]],
+    train_positives: tuple[Any, int],
+) -> list[Path]:
+    """Write the figures of a run and return their paths. train_positives: positives per label (k,), rows of train."""
+    target = folder / artifacts.FIGURES
+    target.mkdir(parents=True, exist_ok=True)
+    names, cuts = outcome.label_names, outcome.thresholds[outcome.policy]
+    test = _scored(outcome, splits["test"], outcome.temperature)
+    rows = outcome.per_label["test"]
+    intervals = np.array([[row["f1_low"], row["f1_high"]] for row in rows], dtype=float)
+    positives = {"train": train_positives[0]} | {
+        role: ((split.labels >= 0.5) & split.observed).sum(axis=0) for role, split in splits.items()
+    }
+    counts = {"train": train_positives[1]} | {role: len(split.row_ids) for role, split in splits.items()}
+    stages = outcome.calibration["test"]
+    ece = (stages["before"]["ece"], stages["after"]["ece"])
+    f1 = np.array([row["f1"] for row in rows], dtype=float)
+    support = np.array([row["support"] for row in rows])
+    return [
+        figures.loss_and_f1_curves(target / "curves.png", history),
+        figures.per_label_f1(target / "per_label_f1.png", names, f1, intervals, support),
+        figures.precision_recall(target / "precision_recall.png", test, cuts),
+        figures.thresholds_per_label(target / "thresholds.png", names, outcome.thresholds),
+        figures.reliability(target / "reliability.png", _scored(outcome, splits["test"], 1.0), test.probabilities, ece),
+        figures.error_cooccurrence(target / "error_cooccurrence.png", test, cuts),
+        figures.label_frequency(target / "label_frequency.png", names, positives, counts),
+    ]
+
+
+def _scored(outcome: Outcome, split: Evaluated, temperature: float) -> Scored:
+    probabilities = calibration.apply_temperature(split.logits, temperature)
+    return Scored(
+        label_names=outcome.label_names, labels=split.labels, probabilities=probabilities, observed=split.observed
+    )
+
+
+def _thresholds(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "default_policy": outcome.policy,
+        "fitted_on": "dev",
+        "policies": {
+            policy: dict(zip(outcome.label_names, np.asarray(values).tolist(), strict=True))
+            for policy, values in outcome.thresholds.items()
+        },
+        "shrinkage_strength": outcome.choice.strength,
+        "crossfitted_macro_f1": outcome.choice.scores,
+        "optimism": outcome.choice.optimism,
+    }
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}

@@ -1,0 +1,69 @@
+"""Run folders on local disk: what a run keeps beside the tracking server, and how a killed run is found again."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.core import artifacts
+from trainer.core.errors import SettingsError
+
+__all__ = ["MAY_DIFFER", "check_disk", "find_resumable", "write_json"]
+
+MAY_DIFFER = ("resume", "output", "processes", "micro_batch_size", "eval_batch_tokens", "register", "log_steps")
+"""Settings that do not change the result, so a resumed run may have others."""
+
+
+def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Path:
+    """Folder of the run that `resume` names: a run id, or `latest` for the newest unfinished one.
+
+    Raises SettingsError when there is no such run, when it has finished, or when `settings` differ from its own.
+    """
+    folder = _newest_unfinished(output) if resume == "latest" else output / resume
+    if not (folder / artifacts.CONFIG).is_file():
+        raise SettingsError(
+            f"resume must name a run with a folder in output, but got {resume=}, output={str(output)!r}. "
+            f"Folders there: {', '.join(sorted(path.name for path in output.glob('*/'))) or 'none'}."
+        )
+    if (folder / artifacts.OUTCOME).is_file():
+        raise SettingsError(f"resume must name an unfinished run, but got {resume=}, which has its results.")
+    kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
+    differences = [
+        f"{name}: {kept.get(name)!r} then, {value!r} now"
+        for name, value in settings.items()
+        if name not in MAY_DIFFER and kept.get(name) != value
+    ]
+    if differences:
+        raise SettingsError(
+            f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(differences)}."
+        )
+    return folder
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Raise SettingsError when the disk of `folder` has fewer than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SettingsError(
+            f"disk of output must have {needed / 2**20:,.0f} MiB free for checkpoints, but got {free / 2**20:,.0f} MiB "
+            f"at {str(folder)!r}. Free some, or set output to a folder on another disk."
+        )
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write JSON under another name and rename it into place; missing numbers are refused, not written as NaN."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _newest_unfinished(output: Path) -> Path:
+    candidates = [
+        path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not (path.parent / artifacts.OUTCOME).is_file()
+    ]
+    if not candidates:
+        raise SettingsError(f"resume=latest must find an unfinished run, but got none in output={str(output)!r}.")
+    return max(candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)

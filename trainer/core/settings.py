@@ -1,0 +1,197 @@
+"""Settings: dataclasses in, command line and JSON out, one list of flat names for both.
+
+A configuration is a frozen dataclass whose fields are component dataclasses; the fields of the components have
+names that are unique over all of them, so `mlflow run -P name=value` reaches every one.
+Order: field default < preset < flag. The values "" and "preset" mean "not given", because MLproject cannot leave
+a declared parameter out.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from trainer.core.errors import SettingsError
+
+__all__ = ["NOT_GIVEN", "flatten", "from_flat", "load_preset", "nearest", "parse", "preset_names"]
+
+Config = TypeVar("Config")
+Scalar = bool | int | float | str
+NOT_GIVEN = ("", "preset")
+_BOOLEANS = {"true": True, "false": False}
+
+
+def parse(config_class: type[Config], argv: Sequence[str], preset_folder: Path) -> Config:
+    """Configuration of a command line of `--name value` pairs.
+
+    Raises SettingsError for an unknown name (with the nearest one), a name given twice, a missing value or a
+    preset that cannot be read; exits with status 2 and an explanation when a value is of the wrong type or out of
+    range, and with status 0 after `--help`.
+    """
+    known = {field.name for _, field in _leaves(config_class)}
+    wants_help = any(word in ("-h", "--help") for word in argv)
+    pairs = _read_pairs([word for word in argv if word not in ("-h", "--help")], known)
+    preset = pairs.get("preset", _default_of(config_class, "preset"))
+    values = load_preset(preset, preset_folder) | {"preset": preset}
+    base = from_flat(config_class, values, origin=f"preset {preset}")
+    words = [word for name, value in pairs.items() for word in (f"--{name}", value)]
+    return _run_tyro(config_class, base, [*words, *(["--help"] if wants_help else [])])
+
+
+def flatten(config: Any) -> dict[str, Scalar]:
+    """Every setting of a configuration by its flat name, in declaration order."""
+    flat: dict[str, Scalar] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        flat |= flatten(value) if is_dataclass(value) else {field.name: value}
+    return flat
+
+
+def from_flat(config_class: type[Config], values: Mapping[str, Any], *, origin: str) -> Config:
+    """Inverse of `flatten`; settings that are absent keep their defaults.
+
+    `origin` names the source of the values in errors. Raises SettingsError for unknown names and wrong types.
+    """
+    known = {field.name for _, field in _leaves(config_class)}
+    for name in values:
+        if name not in known:
+            raise SettingsError(_unknown(name, known, origin))
+    config: Config = _build(config_class, values, origin)
+    return config
+
+
+def preset_names(folder: Path) -> list[str]:
+    """Names of the presets shipped in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_preset(preset: str, folder: Path) -> dict[str, Any]:
+    """Settings of a preset: a name in `folder`, or the path of a YAML or JSON file of flat names."""
+    path = Path(preset) if Path(preset).suffix in (".yaml", ".yml", ".json") else folder / f"{preset}.yaml"
+    if not path.is_file():
+        names = preset_names(folder)
+        raise SettingsError(
+            f"preset must be a shipped name or a YAML file, but got {preset=}.{nearest(preset, names)} "
+            f"Shipped: {', '.join(names)}."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"preset must be a readable file of settings, but got {preset=}: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"preset must hold `name: value` lines, but got {preset=} with {type(values).__name__}.")
+    return {name: value for name, value in values.items() if name not in ("preset", "resume")}
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A sentence that offers the most similar known name, or nothing when none is similar."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def _leaves(config_class: Any) -> Iterator[tuple[Any, Field[Any]]]:
+    hints = get_type_hints(config_class)
+    for field in fields(config_class):
+        if is_dataclass(hints[field.name]):
+            yield from _leaves(hints[field.name])
+        else:
+            yield hints[field.name], field
+
+
+def _default_of(config_class: Any, name: str) -> str:
+    return str(next(field.default for _, field in _leaves(config_class) if field.name == name))
+
+
+def _unknown(name: str, known: set[str], origin: str) -> str:
+    hint = nearest(name, sorted(known)) or " `--help` lists all settings."
+    return f"{origin} must use known settings, but got {name=}.{hint}"
+
+
+def _read_pairs(argv: Sequence[str], known: set[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--"):
+            raise SettingsError(f"command line must consist of `--name value` pairs, but got {word=}.")
+        name, has_value, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name not in known:
+            raise SettingsError(_unknown(name, known, "command line"))
+        if not has_value:
+            following = next(words, None)
+            if following is None:
+                raise SettingsError(f"setting must be followed by a value, but got nothing after {name=}.")
+            value = following
+        if name in pairs:
+            raise SettingsError(f"setting must be given once, but got {name=} twice.")
+        if value not in NOT_GIVEN:
+            pairs[name] = value
+    return pairs
+
+
+def _build(config_class: Any, values: Mapping[str, Any], origin: str) -> Any:
+    hints = get_type_hints(config_class)
+    arguments: dict[str, Any] = {}
+    for field in fields(config_class):
+        if is_dataclass(hints[field.name]):
+            arguments[field.name] = _build(hints[field.name], values, origin)
+        elif field.name in values:
+            arguments[field.name] = _checked(field.name, hints[field.name], values[field.name], origin)
+    return config_class(**arguments)
+
+
+def _checked(name: str, hint: Any, value: Any, origin: str) -> Scalar:
+    """The value as its declared type. YAML reads `1e-4` as text, so text that spells a float is accepted as one."""
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value in choices:
+            return value  # type: ignore[no-any-return]  # one of the choices, which are text
+        raise SettingsError(f"{name} must be one of {', '.join(choices)}, but got {value=} in {origin}.")
+    if hint is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif type(value) is hint:
+        return value  # type: ignore[no-any-return]  # its type was just compared
+    raise SettingsError(f"{name} must be of type {hint.__name__}, but got {value=} in {origin}.")
+
+
+def _run_tyro(config_class: type[Config], base: Config, words: list[str]) -> Config:
+    import tyro  # only a command line needs it
+
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def lower_case_booleans(info: Any) -> Any:
+        if info.type is not bool:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{true,false}",
+            instance_from_str=_boolean,
+            is_instance=lambda value: isinstance(value, bool),
+            str_from_instance=lambda value: [str(value).lower()],
+        )
+
+    with registry:
+        return tyro.cli(
+            config_class,
+            default=base,
+            args=words,
+            prog=Path(sys.argv[0]).name,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+            use_underscores=True,
+        )
+
+
+def _boolean(words: list[str]) -> bool:
+    if words[0] not in _BOOLEANS:
+        raise ValueError(f"must be true or false, but got {words[0]!r}")
+    return _BOOLEANS[words[0]]
