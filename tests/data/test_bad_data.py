@@ -1,0 +1,153 @@
+"""What is wrong with a data set is found before training: file, line and value named, everything counted."""
+
+import pytest
+
+from trainer.core.errors import DataError
+from trainer.data.config import DataConfig
+from trainer.data.sources import load
+
+GOOD = {
+    "train__csv": "text,labels\nhello,joy\nbye,sadness\n",
+    "dev__csv": "text,labels\nhi,joy\n",
+    "test__csv": "text,labels\nhey,joy\n",
+}
+OFFICIAL = {
+    "train__tsv": "hello\t0\ta\nbye\t1\tb\n",
+    "dev__tsv": "hi\t0\tc\n",
+    "test__tsv": "hey\t0,1\td\n",
+    "labels__txt": "joy\nsadness",
+}
+JSON = {
+    "train__jsonl": '{"text": "hello", "labels": ["joy"]}\n',
+    "dev__jsonl": '{"text": "hi", "labels": ["joy"]}\n',
+    "test__jsonl": '{"text": "hey", "labels": ["joy"]}\n',
+}
+
+
+def read(folder):
+    return load(DataConfig(dataset=str(folder)), seed=0)
+
+
+@pytest.mark.parametrize("files", [GOOD, OFFICIAL, JSON], ids=["csv", "official", "jsonl"])
+def test_the_good_files_are_good(write, files):
+    assert len(read(write(**files)).test) == 1
+
+
+CASES = [
+    # rows of files with a header
+    (GOOD, {"dev__csv": "text,labels\nhi,joy,more\n"}, "dev.csv:2: needs 2 columns, but has 3: 'hi,joy,more'"),
+    (GOOD, {"dev__csv": "text,labels\nhi\n"}, "dev.csv:2: needs 2 columns, but has 1: 'hi'"),
+    (GOOD, {"dev__csv": "text,labels\nhi,rage\n"}, "dev.csv:2: unknown label 'rage': it does not appear in train"),
+    (GOOD, {"dev__csv": "text,labels\nhi,joy||\n"}, "dev.csv:2: unknown label ''"),
+    (GOOD, {"labels__txt": "joy\nsadness", "dev__csv": "text,labels\nhi,rage\n"}, "'rage': not in the list of labels"),
+    (
+        GOOD,
+        {"labels__txt": "joy\nsadness", "dev__csv": "text,labels\nhi,2\n"},
+        "unknown label id '2': ids go from 0 to 1",
+    ),
+    (
+        GOOD,
+        {"train__csv": "text,labels\nhello,0\nbye,1\n"},
+        r"label ids must come with their names, but got ids=\['0', '1'\]",
+    ),
+    (GOOD, {"dev__csv": 'text,labels\n"  ",joy\n'}, "dev.csv:2: empty text: '  '"),
+    (GOOD, {"dev__csv": "text,labels\n,joy\n"}, "dev.csv:2: empty text: ''"),
+    (
+        GOOD,
+        {"dev__csv": b"text,labels\nhi \xff there,joy\n"},
+        r"dev.csv:2: invalid UTF-8 at byte 4: b'hi \\xff there,joy'",
+    ),
+    (GOOD, {"dev__csv": 'text,labels\n"hi,joy\nho,joy\n'}, "dev.csv:2: cannot be split into columns"),
+    (GOOD, {"dev__csv": "id,text,labels\n1,hi,joy\n1,ho,joy\n"}, "dev.csv:3: id '1' stands in line 2 already"),
+    (GOOD, {"dev__csv": "id,text,labels\n,hi,joy\n"}, "dev.csv:2: id must be a string or a whole number: ''"),
+    # files as a whole
+    (GOOD, {"dev__csv": ""}, "dev.csv:1: is an empty file"),
+    (GOOD, {"dev__csv": "text,labels\n"}, "dev.csv:1: is an empty file"),
+    (GOOD, {"dev__csv": "text,text\nhi,joy\n"}, "column names must be distinct"),
+    (
+        GOOD,
+        {"dev__csv": "words,labels\nhi,joy\n"},
+        "must have the column 'text', but got file='dev.csv' .* with text_column",
+    ),
+    (GOOD, {"dev__csv": "text\nhi\n"}, "must have a label column, or one 0/1 column per label, but got file='dev.csv'"),
+    (GOOD, {"dev__csv": None}, "but got none for dev in folder="),
+    (GOOD, {"dev__csv": None, "test__csv": None}, "but got none for dev, test in folder="),
+    (GOOD, {"dev__jsonl": "{}"}, r"must have one file for dev, but got \['dev.csv', 'dev.jsonl'\]"),
+    (GOOD, {"dev__csv": None, "dev__parquet": b"PAR1 no"}, "must be readable as Parquet, but got file='dev.parquet'"),
+    (GOOD, {"labels__txt": "joy\njoy\n"}, "list of labels must have distinct names"),
+    (GOOD, {"labels__txt": "\n"}, "list of labels must have distinct names"),
+    (GOOD, {"labels__txt": b"jo\xffy\n"}, "list of labels must be UTF-8"),
+    # labels
+    (GOOD, {"labels__txt": "joy\nsadness\ngrief"}, "a label without a single train example: grief"),
+    (GOOD, {"train__csv": "text,labels\nhello,\n"}, "unknown label 'joy': it does not appear in train"),
+    (
+        GOOD,
+        {
+            "train__csv": "text,joy,fear\nhello,1,1\n",
+            "dev__csv": "text,joy\nhi,1\n",
+            "test__csv": "text,joy,fear\nhey,1,0\n",
+        },
+        r"splits must share their labels, but got \['fear'\] only in train and \[\] only in dev",
+    ),
+    (
+        GOOD,
+        {"labels__txt": "joy\nfear", "train__csv": "text,joy\nhello,1\n"},
+        "file='train.csv' .*label columns missing: fear",
+    ),
+    (
+        GOOD,
+        dict.fromkeys(GOOD, "text,joy\nhello,2\n"),
+        "train.csv:2: label column 'joy' must be 0 or 1: '2'",
+    ),
+    # the official form
+    (OFFICIAL, {"dev__tsv": "hi\t0\n"}, r"dev.tsv:1: needs 3 columns, but has 2: 'hi\\t0'"),
+    (OFFICIAL, {"dev__tsv": "hi\t28\tc\n"}, "dev.tsv:1: unknown label id '28': ids go from 0 to 1"),
+    (OFFICIAL, {"dev__tsv": "hi\t-1\tc\n"}, "dev.tsv:1: unknown label id '-1'"),
+    (OFFICIAL, {"dev__tsv": "hi\t\tc\n"}, "dev.tsv:1: has no label id"),
+    (OFFICIAL, {"dev__tsv": " \t0\tc\n"}, "dev.tsv:1: empty text"),
+    (OFFICIAL, {"dev__tsv": b"h\xe9\t0\tc\n"}, "dev.tsv:1: invalid UTF-8 at byte 2"),
+    (OFFICIAL, {"dev__tsv": "hi\t0\tc\nho\t0\tc\n"}, "dev.tsv:2: id 'c' stands in line 1 already"),
+    (OFFICIAL, {"labels__txt": None}, "folder must have labels.txt or emotions.txt beside train.tsv"),
+    # JSON lines
+    (JSON, {"dev__jsonl": "{oops\n"}, "dev.jsonl:1: is not JSON"),
+    (JSON, {"dev__jsonl": "[1]\n"}, "dev.jsonl:1: is not a JSON object"),
+    (JSON, {"dev__jsonl": '{"text": "hi", "labels": []}\n{"text": "ho"}\n'}, "dev.jsonl:2: has no 'labels'"),
+    (JSON, {"dev__jsonl": '{"text": "hi", "labels": [true]}\n'}, r"dev.jsonl:1: labels must be names or ids: \[True\]"),
+    (JSON, {"dev__jsonl": '{"text": "hi", "labels": null}\n'}, "dev.jsonl:1: labels must be names or ids: None"),
+    (JSON, {"dev__jsonl": '{"text": 7, "labels": []}\n'}, "dev.jsonl:1: text must be a string: 7"),
+    (JSON, {"dev__jsonl": ""}, "dev.jsonl:1: is an empty file"),
+    (
+        JSON,
+        {"train__jsonl": '{"text": "hello", "labels": [3]}\n'},
+        r"label ids must come with their names, but got ids=\['3'\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("good", "changes", "message"), CASES)
+def test_bad_input_is_named(write, good, changes, message):
+    files = {name: content for name, content in (good | changes).items() if content is not None}
+    with pytest.raises(DataError, match=message):
+        read(write(**files))
+
+
+def test_all_problems_of_all_files_are_counted_and_ten_are_shown(write):
+    bad = b"text,labels\n" + b"".join(b"row %d,rage\n" % i for i in range(7)) + b"\xff,joy\n,joy\n"
+    folder = write(**(GOOD | {"train__csv": "text,labels\nhello,joy\n,joy\n", "dev__csv": bad, "test__csv": bad}))
+    with pytest.raises(DataError, match=r"got 19 problems \(first 10 shown\)") as caught:
+        read(folder)
+    shown = str(caught.value).splitlines()[1:]
+    assert len(shown) == 10
+    assert len(set(shown)) == 10
+
+
+def test_long_values_are_cut_in_the_message(write):
+    folder = write(**(GOOD | {"dev__csv": "text,labels\nhi,joy," + "x" * 500 + "\n"}))
+    with pytest.raises(DataError) as caught:
+        read(folder)
+    assert max(map(len, str(caught.value).splitlines()[1:])) < 140
+
+
+def test_a_row_without_labels_is_legal(write):
+    data = read(write(**(GOOD | {"dev__csv": "text,labels\nhi,\n"})))
+    assert data.dev.labels.tolist() == [[0.0, 0.0]]

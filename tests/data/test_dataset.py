@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from trainer.core.errors import DataError
+from trainer.data.dataset import ROLES, Dataset, OverlapReport, Split
+
+
+def split(texts=("a", "b"), labels=((1, 0), (0, 1)), observed=None, row_ids=None):
+    labels = np.array(labels, dtype=np.float32)
+    observed = np.ones_like(labels, dtype=bool) if observed is None else np.array(observed)
+    return Split(
+        texts=tuple(texts), labels=labels, observed=observed, row_ids=row_ids or tuple(map(str, range(len(texts))))
+    )
+
+
+def dataset(**changes):
+    parts = {role: split() for role in ROLES}
+    given = {"name": "x", "label_names": ("p", "q"), "source": "s", "licence": "l", "overlap": OverlapReport()}
+    return Dataset(**(given | parts | changes))
+
+
+def test_digest_is_stable_and_recorded():
+    assert split().digest == split().digest
+    assert split().digest == "d35247bec71e65196a7fc672d5697a4a8983453edfc48411398f269112200184"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        split(texts=("a", "c")),
+        split(labels=((1, 0), (1, 0))),
+        split(observed=((True, True), (True, False))),
+        split(texts=("b", "a"), labels=((0, 1), (1, 0))),
+    ],
+    ids=["text", "label", "mask", "order"],
+)
+def test_digest_follows_content(other):
+    assert other.digest != split().digest
+
+
+def test_digest_knows_where_a_text_ends():
+    assert split(texts=("ab", "c")).digest != split(texts=("a", "bc")).digest
+
+
+def test_digest_ignores_row_ids_and_memory_layout():
+    same = Split(
+        texts=("a", "b"),
+        labels=np.asfortranarray(np.eye(2, dtype=np.float32)),
+        observed=np.ones((2, 2), dtype=bool),
+        row_ids=("x", "y"),
+    )
+    assert same.digest == split().digest
+
+
+def test_digests_of_a_dataset_go_by_role():
+    data = dataset(dev=split(texts=("c", "d")))
+    assert list(data.digests) == list(ROLES)
+    assert data.digests["train"] == data.digests["test"] != data.digests["dev"]
+
+
+def test_take_keeps_rows_together():
+    taken = split(texts=("a", "b", "c"), labels=((1, 0), (0, 1), (1, 1))).take(np.array([2, 0]))
+    assert (taken.texts, taken.row_ids, taken.labels.tolist()) == (("c", "a"), ("2", "0"), [[1, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: split(labels=((1, 2), (0, 1))), r"labels must lie in \[0, 1\]"),
+        (lambda: split(labels=((1, float("nan")), (0, 1))), r"labels must lie in \[0, 1\], but got .* NaN"),
+        (lambda: split(texts=("a", " ")), "texts must not be blank, but got row_id='1'"),
+        (lambda: split(row_ids=("0", "0")), "row_ids must be n distinct ids, but got n=2, 1 distinct"),
+        (lambda: split(observed=[[True, True]]), r"observed must have shape \(n, k\)"),
+        (lambda: split(observed=[[1, 1], [1, 1]]), "observed bool, but got .*int64"),
+        (lambda: dataset(label_names=("p", "p")), "label_names must be distinct"),
+        (lambda: dataset(label_names=("p",)), "one column per label, but got 2 in train"),
+        (lambda: dataset(dev=split(texts=(), labels=np.zeros((0, 2)))), "must have rows, but got none in dev"),
+        (lambda: dataset(train=split(labels=((1, 0), (1, 0)))), "a label without a single train example: q"),
+        (
+            lambda: dataset(train=split(observed=((True, True), (True, False)))),
+            "a label without a single train example: q",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(make, message):
+    with pytest.raises(DataError, match=message):
+        make()

@@ -1,0 +1,116 @@
+"""The hub's own loading code, on folders in the hub's layout."""
+
+import datasets
+import pytest
+
+from trainer.core.errors import DataError
+from trainer.data import hub
+from trainer.data.config import DataConfig
+from trainer.data.dataset import ROLES
+from trainer.data.sources import load
+
+NAMES = ["joy", "anger", "sadness"]
+CARD = """---
+configs:
+- config_name: simplified
+  data_files:
+{files}
+- config_name: other
+  data_files:
+{files}
+---
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+@pytest.fixture
+def hub_folder(tmp_path, small_rows):
+    """A folder as `hf download --repo-type dataset` leaves it, in the columns of go_emotions."""
+    folder = tmp_path / "go_emotions"
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "labels": datasets.List(datasets.ClassLabel(names=NAMES)),
+            "id": datasets.Value("string"),
+        }
+    )
+    for role, part in small_rows.items():
+        stem = "validation" if role == "dev" else role
+        columns = {
+            "text": [text for text, _ in part],
+            "labels": [[NAMES.index(name) for name in labels] for _, labels in part],
+            "id": [f"{role}{i}" for i in range(len(part))],
+        }
+        path = folder / "simplified" / f"{stem}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+    return folder
+
+
+def add_card(folder):
+    files = "\n".join(f"  - split: {stem}\n    path: simplified/{stem}-*" for stem in ("train", "validation", "test"))
+    (folder / "README.md").write_text(CARD.format(files=files))
+
+
+def test_a_folder_in_hub_layout_is_read_with_its_names_and_ids(hub_folder, small_rows):
+    data = load(DataConfig(dataset=str(hub_folder)), seed=0)
+    assert data.label_names == tuple(NAMES)
+    for role, part in small_rows.items():
+        split = getattr(data, role)
+        assert split.texts == tuple(text for text, _ in part)
+        assert split.labels.tolist() == [[float(name in labels) for name in NAMES] for _, labels in part]
+        assert split.row_ids == tuple(f"{role}{i}" for i in range(len(part)))
+    assert (data.name, data.source) == ("go_emotions", str(hub_folder))
+
+
+def test_a_config_is_chosen_after_a_colon_and_asked_for_where_there_are_several(hub_folder):
+    add_card(hub_folder)
+    assert load(DataConfig(dataset=f"{hub_folder}:simplified"), seed=0).train.row_ids[0] == "train0"
+    with pytest.raises(DataError, match=r"(?s)config_name=None.*simplified.*Write a config as owner/name:config"):
+        load(DataConfig(dataset=str(hub_folder)), seed=0)
+    with pytest.raises(DataError, match="config_name='nope'"):
+        load(DataConfig(dataset=f"{hub_folder}:nope"), seed=0)
+
+
+def test_a_missing_split_is_named(hub_folder):
+    (hub_folder / "simplified" / "test-00000-of-00001.parquet").unlink()
+    with pytest.raises(
+        DataError, match=r"splits train, validation and test, but got \['train', 'validation'\].*for test"
+    ):
+        load(DataConfig(dataset=str(hub_folder)), seed=0)
+
+
+def test_a_hub_id_reaches_the_hub_with_config_and_revision(hub_folder, monkeypatch):
+    calls = []
+    real = datasets.load_dataset
+
+    def stand_in(path, name, revision):
+        calls.append((path, name, revision))
+        return real(str(hub_folder))
+
+    monkeypatch.setattr(datasets, "load_dataset", stand_in)
+    config = DataConfig(dataset="google-research-datasets/go_emotions:simplified", dataset_revision="abc123")
+    data = load(config, seed=0)
+    load(DataConfig(dataset="owner/name"), seed=0)
+    assert calls == [("google-research-datasets/go_emotions", "simplified", "abc123"), ("owner/name", None, None)]
+    assert data.source == "google-research-datasets/go_emotions:simplified@abc123"
+    assert [len(getattr(data, role)) for role in ROLES] == [5, 2, 2]
+
+
+def test_offline_without_a_cache_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=r"reachable or in the local cache.*-P dataset=<folder>.*HF_HUB_OFFLINE=1"):
+        load(DataConfig(dataset="google-research-datasets/go_emotions:simplified"), seed=0)
+
+
+def test_a_damaged_file_is_an_error_of_the_data(hub_folder):
+    (hub_folder / "simplified" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 not parquet")
+    with pytest.raises(DataError, match="hub data set must exist and load"):
+        hub.read_hub(str(hub_folder), None, None, "text", "labels")

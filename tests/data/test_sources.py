@@ -1,0 +1,236 @@
+import csv
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trainer.core.errors import DataError, SettingsError
+from trainer.data.config import DataConfig
+from trainer.data.dataset import ROLES, OverlapReport
+from trainer.data.sources import load
+
+LABELS = ["anger", "joy", "sadness"]
+
+
+def read(folder, **settings):
+    return load(DataConfig(dataset=str(folder), **settings), seed=0)
+
+
+def indicators(labels):
+    return [str(int(name in labels)) for name in LABELS]
+
+
+def write_csv_names(folder, rows, to_csv, separator="|"):
+    for role, part in rows.items():
+        table = [["text", "labels"], *([text, separator.join(labels)] for text, labels in part)]
+        (folder / f"{role}.csv").write_text(to_csv(table), encoding="utf-8", newline="")
+
+
+def write_csv_commas(folder, rows, to_csv):
+    write_csv_names(folder, rows, to_csv, separator=", ")
+
+
+def write_csv_ids(folder, rows, to_csv):
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    by_id = {
+        role: [(text, [str(LABELS.index(x)) for x in labels]) for text, labels in part] for role, part in rows.items()
+    }
+    write_csv_names(folder, by_id, to_csv)
+
+
+def write_csv_columns(folder, rows, to_csv):
+    for role, part in rows.items():
+        table = [["joy", "text", "anger", "sadness"]]
+        table += [[flags[1], text, flags[0], flags[2]] for text, labels in part for flags in [indicators(labels)]]
+        (folder / f"{role}.csv").write_text("\ufeff" + to_csv(table), encoding="utf-8", newline="")
+
+
+def write_tsv_with_header(folder, rows, to_csv):
+    for role, part in rows.items():
+        table = [["labels", "text"], *(["|".join(labels), text] for text, labels in part)]
+        (folder / f"{role}.tsv").write_text(to_csv(table, "\t"), encoding="utf-8", newline="")
+
+
+def write_jsonl_names(folder, rows, _):
+    for role, part in rows.items():
+        lines = [json.dumps({"text": text, "labels": labels}) for text, labels in part]
+        (folder / f"{role}.jsonl").write_text("\n".join(lines) + "\n\n")
+
+
+def write_jsonl_ids(folder, rows, _):
+    (folder / "emotions.txt").write_text("\n".join(LABELS) + "\n")
+    for role, part in rows.items():
+        lines = [json.dumps({"labels": [LABELS.index(x) for x in labels], "text": text}) for text, labels in part]
+        (folder / f"{role}.jsonl").write_text("\n".join(lines))
+
+
+def write_parquet(folder, rows, _):
+    for role, part in rows.items():
+        table = pa.table({"text": [text for text, _ in part], "labels": [labels for _, labels in part]})
+        pq.write_table(table, folder / f"{role}.parquet")
+
+
+def write_parquet_columns(folder, rows, _):
+    for role, part in rows.items():
+        columns = {name: [name in labels for _, labels in part] for name in LABELS}
+        pq.write_table(pa.table({"text": [text for text, _ in part], **columns}), folder / f"{role}.parquet")
+
+
+WRITERS = [
+    write_csv_names,
+    write_csv_commas,
+    write_csv_ids,
+    write_csv_columns,
+    write_tsv_with_header,
+    write_jsonl_names,
+    write_jsonl_ids,
+    write_parquet,
+    write_parquet_columns,
+]
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
+def test_every_format_gives_the_same_data(writer, tmp_path, small_rows, to_csv):
+    writer(tmp_path, small_rows, to_csv)
+    data = read(tmp_path)
+    assert data.label_names == tuple(LABELS)
+    for role, part in small_rows.items():
+        split = getattr(data, role)
+        assert split.texts == tuple(text for text, _ in part)
+        assert split.labels.tolist() == [[float(name in labels) for name in LABELS] for _, labels in part]
+        assert split.observed.all()
+        assert all(row_id.startswith(f"{role}-") for row_id in split.row_ids)
+    assert data.digests["test"] == "3ad0e76a2083590e8c377b766f0045393e392afd6509e5a3e54dde252c184468"
+    assert (data.name, data.source, data.licence) == (tmp_path.name, str(tmp_path), "not stated")
+
+
+@pytest.mark.parametrize("name", ["dev", "validation", "val", "valid"])
+def test_dev_goes_by_several_names(name, tmp_path, small_rows, to_csv):
+    write_csv_names(tmp_path, small_rows, to_csv)
+    (tmp_path / "dev.csv").rename(tmp_path / f"{name}.csv")
+    assert len(read(tmp_path).dev) == 2
+
+
+def test_row_ids_come_from_the_id_column_or_name_split_and_first_line(tmp_path, small_rows, to_csv):
+    write_csv_names(tmp_path, small_rows, to_csv)
+    assert read(tmp_path).train.row_ids == ("train-2", "train-3", "train-4", "train-5", "train-7")
+    (tmp_path / "dev.csv").write_text("ID,text,labels\nx1,so glad,joy\nx2,go away,anger\n")
+    assert read(tmp_path).dev.row_ids == ("x1", "x2")
+
+
+def test_columns_may_have_other_names(write):
+    content = "utterance,emotion\nhello,joy\nbye,sadness\n"
+    folder = write(train__csv=content, dev__csv="utterance,emotion\nhi,joy\n", test__csv="utterance,emotion\nhey,joy\n")
+    data = read(folder, text_column="utterance", label_column="emotion")
+    assert (data.label_names, data.train.texts) == (("joy", "sadness"), ("hello", "bye"))
+
+
+LEAKY = {
+    "train__csv": "text,labels\nThanks!,joy\nunique,joy\nthanks,joy\nsee you,joy\n",
+    "dev__csv": "text,labels\nThanks!,joy\n",
+    "test__csv": "text,labels\nSee you.,joy\nnew,joy\n",
+}
+COUNTS = {"dev_exact": 1, "dev_normalised": 1, "test_exact": 0, "test_normalised": 1}
+
+
+def test_leaks_are_dropped_from_train_only(write):
+    data = read(write(**LEAKY))
+    assert (data.train.texts, data.train.row_ids) == (("unique",), ("train-3",))
+    assert (len(data.dev), len(data.test)) == (1, 2)
+    assert data.overlap == OverlapReport(**COUNTS, dropped=3)
+
+
+def test_leaks_are_kept_and_reported_on_request(write):
+    data = read(write(**LEAKY), overlap="keep")
+    assert len(data.train) == 4
+    assert data.overlap == OverlapReport(**COUNTS, dropped=0)
+
+
+def test_a_sample_of_train_is_seeded_and_leaves_dev_and_test_alone():
+    whole = load(DataConfig(), seed=0)
+    one, same, other = (load(DataConfig(max_train_rows=200), seed=seed) for seed in (1, 1, 2))
+    assert len(one.train) == 200
+    assert set(one.train.row_ids) < set(whole.train.row_ids)
+    assert one.train.labels.any(axis=0).all()
+    assert one.digests == same.digests
+    assert one.train.digest != other.train.digest
+    assert (one.dev.digest, one.test.digest) == (whole.dev.digest, whole.test.digest)
+    assert load(DataConfig(max_train_rows=5000), seed=0).digests == whole.digests
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("startr", r"dataset must be `starter`.*config.dataset='startr'. Did you mean starter\?"),
+        ("no/such/folder", r"but got config.dataset='no/such/folder'. There is no folder 'no/such' either"),
+        ("trainer/data/{}/x", "There is no folder"),
+        ("pyproject.toml", "dataset must be a folder .* but got the file dataset='pyproject.toml'"),
+        ("", "dataset must not be empty"),
+    ],
+)
+def test_an_unknown_data_set_is_refused(dataset, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    with pytest.raises((DataError, SettingsError), match=message):
+        load(DataConfig(dataset=dataset), seed=0)
+
+
+def test_the_folders_beside_a_wrong_one_are_named(tmp_path):
+    for name in ("goemotions", "meld", ".hidden"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"Folders in '.*': goemotions, meld\."):
+        read(tmp_path / "goemotion")
+
+
+def test_a_folder_has_no_revision(write):
+    with pytest.raises(SettingsError, match="dataset_revision must be empty for a local folder"):
+        read(write(**LEAKY), dataset_revision="main")
+
+
+def test_goemotions_is_read_as_pandas_reads_it(shared_data):
+    import pandas as pd
+
+    data = read(shared_data / "goemotions", overlap="keep")
+    assert [len(getattr(data, role)) for role in ROLES] == [43_410, 5_426, 5_427]
+    assert data.overlap.test_exact == 37
+    assert data.label_names == tuple((shared_data / "goemotions" / "labels.txt").read_text().split())
+    for role in ROLES:
+        split = getattr(data, role)
+        table = pd.read_csv(
+            shared_data / "goemotions" / f"{role}.tsv", sep="\t", header=None, keep_default_na=False, dtype=str
+        )
+        assert split.texts == tuple(table[0])
+        assert split.row_ids == tuple(table[2])
+        assert [",".join(map(str, np.flatnonzero(row))) for row in split.labels] == [
+            ",".join(map(str, sorted(map(int, ids.split(","))))) for ids in table[1]
+        ]
+    assert data.train.labels.sum(axis=0).max() == 14_219
+    assert data.test.labels[:, data.label_names.index("grief")].sum() == 6
+
+
+def test_semeval_is_read_with_its_empty_rows(shared_data):
+    data = read(shared_data / "semeval2018_ec", overlap="keep")
+    assert [len(getattr(data, role)) for role in ROLES] == [6_838, 886, 3_259]
+    assert [int((getattr(data, role).labels.sum(axis=1) == 0).sum()) for role in ROLES] == [204, 14, 75]
+    with (shared_data / "semeval2018_ec" / "2018-E-c-En-dev.txt").open(encoding="utf-8", newline="") as file:
+        table = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert data.label_names == tuple(table[0][2:])
+    assert data.dev.texts == tuple(row[1] for row in table[1:])
+    assert data.dev.labels.tolist() == [[float(cell) for cell in row[2:]] for row in table[1:]]
+
+
+def test_semeval_without_gold_labels_is_refused(write):
+    header = "ID\tTweet\tanger\tjoy\n"
+    folder = write(
+        **{
+            "2018-E-c-En-train.txt": header + 'a\t"hi\t1\t1\n',
+            "2018-E-c-En-dev.txt": header + "b\thow\t0\t1\n",
+            "2018-E-c-En-test.txt": header + "c\tare\tNONE\tNONE\n",
+        }
+    )
+    with pytest.raises(DataError, match=r"2018-E-c-En-test.txt:2: label column 'anger' must be 0 or 1: 'NONE'"):
+        read(folder)
+    (folder / "2018-E-c-En-test-gold.txt").write_text(header + "c\tare\t0\t0\n")
+    assert (read(folder).train.texts, read(folder).test.labels.tolist()) == (('"hi',), [[0.0, 0.0]])

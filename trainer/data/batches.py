@@ -1,0 +1,115 @@
+"""Which rows go together: batches of like length, as pure functions of lengths and seed.
+
+n rows, b rows of a batch, t pieces of its longest row.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.tokens import Encoded
+
+__all__ = ["epoch_plan", "pad", "padding_share", "restore_order", "sequential_batches", "split_batch"]
+
+Rows = npt.NDArray[np.int64]
+_Value = TypeVar("_Value", bound=np.generic)
+
+_WINDOW = 50  # batches sorted together: enough to cut padding to a few per cent, few enough to stay random
+
+
+def epoch_plan(lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, epoch: int) -> list[Rows]:
+    """Return the batches of one epoch: every row once, rows of like length together, batches in random order.
+
+    lengths: (n,) pieces of each row. batch_size: rows per optimizer step, over all processes; one batch is shorter
+    when n is no multiple of it. The plan depends on the arguments alone, so a resumed run makes it again.
+    """
+    _require_positive(batch_size=batch_size)
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches: list[Rows] = []
+    for start in range(0, len(order), _WINDOW * batch_size):
+        window = order[start : start + _WINDOW * batch_size]
+        batches += _cut(window[np.argsort(lengths[window], kind="stable")], batch_size)
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def split_batch(rows: Rows, rank: int, num_processes: int, micro_batch_size: int) -> list[Rows]:
+    """Return the micro-batches of one process, each of at most micro_batch_size rows.
+
+    Over all ranks every row appears once, and every rank gets the same number of micro-batches, because each one is a
+    collective step. One may therefore be empty where rows are few: its loss is 0. Divide sums by `len(rows)`, the
+    global count, so that the step does not depend on the number of processes.
+    """
+    _require_positive(num_processes=num_processes, micro_batch_size=micro_batch_size)
+    if not 0 <= rank < num_processes:
+        raise ValueError(f"rank must be in [0, num_processes), but got {rank=}, {num_processes=}.")
+    most = -(-len(rows) // num_processes)
+    count = -(-most // micro_batch_size)
+    return np.array_split(rows[rank::num_processes], count) if count else []
+
+
+def sequential_batches(lengths: npt.NDArray[np.integer], *, max_tokens: int) -> list[Rows]:
+    """Return batches for evaluation, longest rows first, so that lack of memory shows at once.
+
+    max_tokens: pieces per batch, padding included; a longer row stands alone. Bring results back with
+    `restore_order`.
+    """
+    _require_positive(max_tokens=max_tokens)
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    batches: list[Rows] = []
+    start = 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def restore_order(plan: Sequence[Rows], values: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
+    """Return values in row order. values: (n, ...), one after another as the batches of `plan` gave them."""
+    rows = np.concatenate(plan)
+    if len(rows) != len(values):
+        raise ValueError(f"values must have one entry per planned row, but got {len(values)=}, {len(rows)=}.")
+    restored = np.empty_like(values)
+    restored[rows] = values
+    return restored
+
+
+def pad(
+    encoded: Encoded, rows: Rows, pad_id: int, *, multiple: int = 4
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return (ids, mask), both (b, t): the pieces of these rows, padded at the end; mask is 1 on pieces, 0 on padding.
+
+    t is the longest row rounded up to a multiple, which keeps the number of distinct shapes small.
+    """
+    lengths = encoded.lengths[rows]
+    width = _padded_width(lengths, multiple)
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    if len(rows):
+        ids[mask] = np.concatenate([encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]] for i in rows])
+    return ids, mask.astype(np.int64)
+
+
+def padding_share(plan: Sequence[Rows], lengths: npt.NDArray[np.integer], *, multiple: int = 4) -> float:
+    """Return the share of padding among the cells of the plan's padded batches, in [0, 1)."""
+    cells = sum(len(rows) * _padded_width(lengths[rows], multiple) for rows in plan)
+    if cells == 0:
+        raise ValueError(f"plan must have cells, but got {len(plan)=}.")
+    return 1.0 - sum(int(lengths[rows].sum()) for rows in plan) / cells
+
+
+def _padded_width(lengths: npt.NDArray[np.integer], multiple: int) -> int:
+    return -(-int(lengths.max(initial=0)) // multiple) * multiple
+
+
+def _cut(rows: Rows, size: int) -> list[Rows]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _require_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, but got {name}={value}.")

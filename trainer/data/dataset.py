@@ -1,0 +1,132 @@
+"""The form every source is brought to: three splits over one list of labels."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.core.errors import DataError
+
+__all__ = ["ROLES", "Dataset", "OverlapReport", "Split"]
+
+ROLES = ("train", "dev", "test")
+"""train fits weights; dev stops, calibrates and chooses; test is read once at the end."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The n examples of one role, over k labels, in the order of the source."""
+
+    texts: tuple[str, ...]
+    """n texts, none of them blank."""
+    labels: npt.NDArray[np.float32]
+    """(n, k), each in [0, 1]."""
+    observed: npt.NDArray[np.bool_]
+    """(n, k), false where the source never annotates that label: such a cell counts in no loss and no metric."""
+    row_ids: tuple[str, ...]
+    """n ids, each once."""
+
+    def __post_init__(self) -> None:
+        n = len(self.texts)
+        if self.labels.ndim != 2 or len(self.labels) != n or self.observed.shape != self.labels.shape:
+            raise DataError(
+                "labels and observed must have shape (n, k) with n = number of texts, but got "
+                f"{n=}, {self.labels.shape=}, {self.observed.shape=}."
+            )
+        if self.labels.dtype != np.float32 or self.observed.dtype != np.bool_:
+            raise DataError(
+                f"labels must be float32 and observed bool, but got {self.labels.dtype=}, {self.observed.dtype=}."
+            )
+        if not ((self.labels >= 0) & (self.labels <= 1)).all():
+            raise DataError("labels must lie in [0, 1], but got a value outside, or NaN.")
+        if len(self.row_ids) != n or len(set(self.row_ids)) != n:
+            raise DataError(f"row_ids must be n distinct ids, but got {n=}, {len(set(self.row_ids))} distinct.")
+        blank = next((i for i, text in enumerate(self.texts) if not text.strip()), None)
+        if blank is not None:
+            raise DataError(f"texts must not be blank, but got row_id={self.row_ids[blank]!r} with a blank text.")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of texts, labels and mask in their order; the same for every format and for any row ids."""
+        sha = hashlib.sha256(json.dumps([*self.labels.shape, self.texts]).encode())
+        sha.update(np.ascontiguousarray(self.labels, dtype="<f4").tobytes())
+        sha.update(np.ascontiguousarray(self.observed).tobytes())
+        return sha.hexdigest()
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "Split":
+        """Return the split of these rows, in this order. rows: (m,) indices."""
+        return Split(
+            texts=tuple(self.texts[i] for i in rows),
+            labels=self.labels[rows],
+            observed=self.observed[rows],
+            row_ids=tuple(self.row_ids[i] for i in rows),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlapReport:
+    """How many rows of dev and test have a text that also stands in train, counted before any is dropped."""
+
+    dev_exact: int = 0
+    """Rows of dev whose text stands in train letter for letter."""
+    dev_normalised: int = 0
+    """Rows of dev whose text stands in train once case, width, space and punctuation are levelled; exact ones too."""
+    test_exact: int = 0
+    """As dev_exact, for test."""
+    test_normalised: int = 0
+    """As dev_normalised, for test."""
+    dropped: int = 0
+    """Rows left out of train because of it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Three splits that share their labels; every label has an example in train."""
+
+    name: str
+    """Short name for people: `starter`, a folder's name or a hub id."""
+    label_names: tuple[str, ...]
+    """k names, in the order of the columns of `labels`."""
+    train: Split
+    dev: Split
+    test: Split
+    source: str
+    """Folder, or hub id with its revision after an @."""
+    licence: str
+    """As its source states it."""
+    overlap: OverlapReport
+
+    def __post_init__(self) -> None:
+        k = len(self.label_names)
+        if k == 0 or len(set(self.label_names)) != k:
+            raise DataError(f"label_names must be distinct and at least one, but got {self.label_names=}.")
+        for role in ROLES:
+            split: Split = getattr(self, role)
+            if not len(split):
+                raise DataError(f"every split must have rows, but got none in {role} of dataset={self.name!r}.")
+            if split.labels.shape[1] != k:
+                raise DataError(
+                    f"every split must have one column per label, but got {split.labels.shape[1]} in {role} for {k=}."
+                )
+        _check_every_label_is_trained(self.label_names, self.train)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each split by role."""
+        return {role: getattr(self, role).digest for role in ROLES}
+
+
+def _check_every_label_is_trained(label_names: tuple[str, ...], train: Split) -> None:
+    counts = ((train.labels >= 0.5) & train.observed).sum(axis=0)
+    missing = [name for name, count in zip(label_names, counts, strict=True) if count == 0]
+    if missing:
+        raise DataError(
+            "every label must have a train example, but got a label without a single train example: "
+            f"{', '.join(missing)}. Add rows, or take the label out of the data set."
+        )
