@@ -1,0 +1,119 @@
+"""Settings of the classifier and of its loss."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from trainer.core.errors import SettingsError
+from trainer.core.settings import nearest
+
+__all__ = ["CLASS_WEIGHTS", "LOSSES", "STARTER", "USED_BY", "LossConfig", "LossName", "ModelConfig", "Pooling"]
+
+Pooling = Literal["mean", "cls"]
+LossName = Literal["bce", "weighted_bce", "focal", "asl", "combined"]
+
+STARTER = "starter"
+LOSSES: tuple[str, ...] = get_args(LossName)
+CLASS_WEIGHTS = ("none", "balanced", "effective_number")
+
+USED_BY: dict[str, frozenset[str]] = {
+    "bce": frozenset({"label_smoothing"}),
+    "weighted_bce": frozenset({"label_smoothing", "class_weights", "effective_number_beta"}),
+    "focal": frozenset({"label_smoothing", "alpha", "gamma"}),
+    "asl": frozenset({"label_smoothing", "gamma_pos", "gamma_neg", "margin"}),
+    "combined": frozenset(
+        {
+            *("label_smoothing", "class_weights", "effective_number_beta"),
+            *("alpha", "gamma", "gamma_pos", "gamma_neg", "margin", "ratio"),
+        }
+    ),
+}
+"""Fields of LossConfig that each loss reads; a value given for another field changes nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which encoder the classifier stands on, and how its pieces become one vector."""
+
+    model: str = STARTER
+    """Encoder: `starter` (comes with the project), a local folder, a config `*.json` (random weights), a hub id."""
+
+    model_revision: str = ""
+    """Branch, tag or commit of a hub model; empty is its main branch. A local model has none."""
+
+    pooling: Pooling = "mean"
+    """Vector of a text: the mean over its pieces, or the first piece ([CLS])."""
+
+    dropout: float = 0.1
+    """Probability of every dropout in encoder and head, in place of the encoder's own; from 0 to below 1."""
+
+    gradient_checkpointing: bool = False
+    """Compute each layer twice and keep less: about a third slower, a fraction of the memory."""
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise SettingsError(f"model must not be empty, but got {self.model=}.")
+        if self.model_revision and self.model == STARTER:
+            raise SettingsError(
+                f"model_revision must be empty for the starter, but got {self.model_revision=}. "
+                "Only hub models have revisions."
+            )
+        _require_choice("pooling", self.pooling, get_args(Pooling))
+        _require("dropout", self.dropout, 0 <= self.dropout < 1, "be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised. Every loss is a sum over labels and a mean over examples."""
+
+    loss: LossName = "combined"
+    """bce; weighted_bce; focal; asl (asymmetric loss); combined = ratio * asl + (1 - ratio) * class-weighted focal."""
+
+    gamma_pos: float = 0.0
+    """Focus of asl on hard positives, 0 to 5; 0 leaves positives as in bce."""
+
+    gamma_neg: float = 2.0
+    """Focus of asl on hard negatives, 0 to 10; 0 leaves negatives as in bce."""
+
+    margin: float = 0.05
+    """Probability below which a negative costs nothing in asl, 0 to 0.5."""
+
+    alpha: float = 0.25
+    """Weight of positives in focal, above 0 and below 1; negatives have 1 - alpha."""
+
+    gamma: float = 2.0
+    """Focus of focal on hard cells, 0 to 10; 0 leaves them as in bce."""
+
+    ratio: float = 0.7
+    """Share of asl in combined, 0 to 1; the rest is class-weighted focal."""
+
+    class_weights: str = "effective_number"
+    """Label weights in weighted_bce and combined: none, balanced, effective_number, or a JSON file {label: weight}."""
+
+    effective_number_beta: float = 0.999
+    """Beta of class_weights=effective_number, 0 to below 1; 0 weighs all labels alike, near 1 by inverse frequency."""
+
+    label_smoothing: float = 0.0
+    """Pull of every label towards 1/2: y (1 - s) + s / 2; from 0 to below 0.5."""
+
+    def __post_init__(self) -> None:
+        _require_choice("loss", self.loss, LOSSES)
+        for name, highest in {"gamma_pos": 5, "gamma_neg": 10, "margin": 0.5, "gamma": 10, "ratio": 1}.items():
+            value = getattr(self, name)
+            _require(name, value, 0 <= value <= highest, f"be in [0, {highest}]")
+        _require("alpha", self.alpha, 0 < self.alpha < 1, "be above 0 and below 1")
+        _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 0.5, "be in [0, 0.5)")
+        beta = self.effective_number_beta
+        _require("effective_number_beta", beta, 0 <= beta < 1, "be at least 0 and below 1")
+        if not self.class_weights.endswith(".json"):
+            _require_choice("class_weights", self.class_weights, CLASS_WEIGHTS, " or a file ending in .json")
+
+
+def _require(name: str, value: float, holds: bool, rule: str) -> None:
+    if not holds:
+        raise SettingsError(f"{name} must {rule}, but got {name}={value!r}.")
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...], besides: str = "") -> None:
+    if value not in choices:
+        listed = ", ".join(choices) + besides
+        raise SettingsError(f"{name} must be one of {listed}, but got {name}={value!r}.{nearest(value, choices)}")

@@ -1,0 +1,97 @@
+"""Makes the starter encoder: a small DeBERTa-v2 whose vocabulary and weights come from GoEmotions alone.
+
+```
+python -m trainer.model.make_starter shape <GoEmotions folder> <work folder>
+python -m trainer.train --preset starter-encoder --dataset <GoEmotions folder> --model <work folder>/config.json
+python -m trainer.model.make_starter pack <run folder> trainer/model/starter
+```
+"""
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main", "pack", "shape"]
+
+_CONFIG = {
+    "model_type": "deberta-v2",
+    "vocab_size": 8000,
+    "hidden_size": 320,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 5,
+    "intermediate_size": 1280,
+    "hidden_act": "gelu",
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+    "position_buckets": 32,
+    "max_relative_positions": -1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+    "pad_token_id": 0,
+}
+
+
+def shape(dataset: Path, folder: Path) -> None:
+    """Write the encoder's configuration and a SentencePiece vocabulary of the train texts into `folder`."""
+    import sentencepiece
+
+    with (dataset / "train.tsv").open(encoding="utf-8", newline="") as lines:
+        texts = [row[0] for row in csv.reader(lines, delimiter="\t")]
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_prefix=str(tokenizer / "spm"),
+        vocab_size=_CONFIG["vocab_size"],
+        model_type="unigram",
+        normalization_rule_name="nmt_nfkc_cf",
+        user_defined_symbols=["[MASK]"],
+        pad_id=0,
+        pad_piece="[PAD]",
+        bos_id=1,
+        bos_piece="[CLS]",
+        eos_id=2,
+        eos_piece="[SEP]",
+        unk_id=3,
+        unk_piece="[UNK]",
+    )
+    kind = {"tokenizer_class": "DebertaV2Tokenizer", "vocab_type": "spm", "do_lower_case": True}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(kind), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_CONFIG, indent=2), encoding="utf-8")
+
+
+def pack(run_folder: Path, target: Path) -> None:
+    """Copy the encoder and tokenizer of a finished run into `target`, weights stored as float16."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from trainer.core import artifacts
+
+    encoder = run_folder / artifacts.CLASSIFIER / "encoder"
+    target.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.to(torch.float16) for name, tensor in load_file(encoder / "model.safetensors").items()}
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)  # safetensors lets the owner alone read what it writes
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(encoder / name, target / name)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of the two steps."""
+    steps = {"shape": shape, "pack": pack}
+    if len(argv) != 3 or argv[0] not in steps:
+        print(__doc__, file=sys.stderr)
+        return 2
+    steps[argv[0]](Path(argv[1]), Path(argv[2]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

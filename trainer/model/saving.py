@@ -1,0 +1,148 @@
+"""A trained classifier on disk: `encoder/` with its tokenizer as transformers saves them, a head, and a description."""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase
+
+from trainer.core.errors import ModelError
+from trainer.model.classifier import EmotionClassifier
+from trainer.model.config import ModelConfig
+from trainer.model.encoder import load_encoder, quiet
+
+__all__ = ["DESCRIPTION", "ENCODER", "HEAD", "load", "save"]
+
+ENCODER = "encoder"
+HEAD = "head.safetensors"
+DESCRIPTION = "classifier.json"
+_FORMAT = 1
+_VERSIONS = ("torch", "transformers", "tokenizers", "safetensors")
+
+
+def save(
+    model: EmotionClassifier,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    label_names: Sequence[str],
+    extra: Mapping[str, Any],
+) -> None:
+    """Write the classifier to `folder`, in place of what stood there: whole or not at all.
+
+    extra: JSON values kept in classifier.json beside the label names, such as max_length. `folder / "encoder"` is a
+    model folder of its own, for `AutoModel` and for `model=`. Raises ModelError when it cannot be written.
+    """
+    if len(label_names) != model.head.out_features:
+        raise ModelError(
+            f"label_names must name every logit, but got {len(label_names)=} for {model.head.out_features=}."
+        )
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        _write(model, tokenizer, aside, label_names, extra)
+        _replace(folder, aside)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise ModelError(
+            f"model folder must be writable and have room, but got folder={str(folder)!r} ({error}). Free space."
+        ) from error
+
+
+def load(folder: Path) -> tuple[EmotionClassifier, PreTrainedTokenizerBase, tuple[str, ...]]:
+    """Return the classifier of `save`, in evaluation mode, its tokenizer and label names: logits equal to the bit.
+
+    Raises ModelError when a file is missing or damaged, or when weights are missing or left over.
+    """
+    description = _read_description(folder)
+    encoder_folder = folder / ENCODER
+    config = ModelConfig(model=str(encoder_folder), pooling=description["pooling"], dropout=description["dropout"])
+    encoder, tokenizer = load_encoder(config)
+    _check_same_keys(encoder_folder / "model.safetensors", set(encoder.state_dict()))
+    label_names = tuple(description["label_names"])
+    model = EmotionClassifier(encoder, len(label_names), pooling=config.pooling, dropout=config.dropout)
+    _load_head(model, folder / HEAD)
+    return model.eval(), tokenizer, label_names
+
+
+def _write(
+    model: EmotionClassifier,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    label_names: Sequence[str],
+    extra: Mapping[str, Any],
+) -> None:
+    encoder: Any = model.encoder
+    with quiet():
+        encoder.save_pretrained(folder / ENCODER, max_shard_size="1TB")
+        tokenizer.save_pretrained(folder / ENCODER)
+    save_file(_contiguous(model.head), folder / HEAD)
+    description = {
+        "format": _FORMAT,
+        "label_names": list(label_names),
+        "pooling": model.pooling,
+        "dropout": model.dropout.p,
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+        "extra": dict(extra),
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+    for weights in folder.rglob("*.safetensors"):
+        # safetensors leaves them to their owner alone, and a server under another user could not read them
+        weights.chmod(stat.S_IMODE((folder / DESCRIPTION).stat().st_mode))
+
+
+def _contiguous(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _replace(folder: Path, aside: Path) -> None:
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"saved classifier must hold a readable {DESCRIPTION}, but got folder={str(folder)!r} ({error})."
+        ) from error
+    if description.get("format") != _FORMAT:
+        raise ModelError(
+            f"saved classifier must have format {_FORMAT}, but got format={description.get('format')!r} in "
+            f"{str(path)!r}. It was written by another version of this project."
+        )
+    return description
+
+
+def _load_head(model: EmotionClassifier, path: Path) -> None:
+    try:
+        weights = load_file(path)
+        model.head.load_state_dict(weights, strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"saved classifier must hold a head for its labels, but got path={str(path)!r} ({error})."
+        ) from error
+
+
+def _check_same_keys(path: Path, expected: set[str]) -> None:
+    with safe_open(path, framework="pt") as weights:
+        found = set(weights.keys())
+    if found != expected:
+        raise ModelError(
+            f"saved encoder must hold exactly the weights of its architecture, but got path={str(path)!r} with "
+            f"left over={sorted(found - expected)[:3]}, missing={sorted(expected - found)[:3]}."
+        )
