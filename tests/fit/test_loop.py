@@ -1,0 +1,197 @@
+"""The loop: what it computes does not depend on how the work is cut, and a kill loses nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from tiny import Silent, build, make_examples, make_model, run
+
+from trainer.core.errors import ModelError, SettingsError
+from trainer.fit.config import FitConfig
+from trainer.fit.distributed import open_session
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def examples():
+    return {"train": make_examples(96, 1), "dev": make_examples(48, 2)}
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    """Accelerate keeps one state per process; each test has its own."""
+    yield
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+def test_training_learns_and_returns_the_best_weights(tmp_path, examples):
+    fitted, loop = run(make_model(), examples, tmp_path, epochs=12)
+    losses = loop.tracker.series("train/loss")
+    scores = loop.tracker.series("dev/macro_f1")
+    assert losses[-1] < losses[0] / 2
+    assert max(scores) > 0.6
+    assert fitted.best_step == (int(np.argmax(scores)) + 1) * loop.steps_per_epoch
+    again = loop.progress.best_score
+    assert again == max(scores)
+
+
+def test_micro_batches_do_not_change_the_result(tmp_path, examples):
+    whole, _ = run(make_model(dropout=0.0), examples, tmp_path / "a", micro_batch_size=16)
+    AcceleratorState._reset_state()
+    parts, _ = run(make_model(dropout=0.0), examples, tmp_path / "b", micro_batch_size=3)
+    np.testing.assert_allclose(whole.dev_logits, parts.dev_logits, atol=2e-4)
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_gradient(tmp_path, examples):
+    expected, _ = run(make_model(dropout=0.0), examples, tmp_path / "a")
+    AcceleratorState._reset_state()
+    model = make_model(dropout=0.0)
+    forward = model.forward
+
+    def out_of_memory_above_five(input_ids, attention_mask):
+        if model.training and len(input_ids) > 5:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(input_ids, attention_mask)
+
+    model.forward = out_of_memory_above_five
+    fitted, loop = run(model, examples, tmp_path / "b")
+    assert loop.stepper.micro_batch_size == 4
+    np.testing.assert_allclose(fitted.dev_logits, expected.dev_logits, atol=2e-4)
+
+
+def test_a_model_too_large_for_one_example_says_so(tmp_path, examples):
+    model = make_model()
+    model.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory."))
+    with pytest.raises(ModelError, match="gradient_checkpointing"):
+        run(model, examples, tmp_path)
+
+
+def test_other_runtime_errors_pass_through(tmp_path, examples):
+    model = make_model()
+    model.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("sizes do not match"))
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        run(model, examples, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_rows(tmp_path, examples):
+    class Broken(Silent):
+        def update(self, step, metrics):
+            with torch.no_grad():
+                loop.model.head.bias.fill_(float("nan"))
+
+    session = open_session("fp32", seed=7)
+    loop = build(make_model(), examples, tmp_path, session)
+    with pytest.raises(ModelError, match=r"loss=nan at step=3, on rows \['r\d+'"):
+        loop.run(Broken())
+
+
+def test_the_norm_logged_is_the_one_before_clipping(tmp_path, examples):
+    _, free = run(make_model(dropout=0.0), examples, tmp_path / "a", max_grad_norm=0.0, epochs=1, log_steps=1)
+    AcceleratorState._reset_state()
+    _, clipped = run(make_model(dropout=0.0), examples, tmp_path / "b", max_grad_norm=0.01, epochs=1, log_steps=1)
+    first_free, first_clipped = (loop.tracker.series("train/grad_norm")[0] for loop in (free, clipped))
+    assert first_free == pytest.approx(first_clipped, rel=1e-5)
+    assert first_free > 0.01
+
+
+def test_patience_ends_training_early(tmp_path, examples):
+    _, loop = run(make_model(), examples, tmp_path, epochs=50, patience=2, learning_rate=1e-2)
+    assert loop.progress.step < loop.total_steps
+    assert loop.progress.evaluations_since_best == 2
+
+
+def test_the_average_of_weights_is_what_is_evaluated_and_kept(tmp_path, examples):
+    fitted, loop = run(make_model(), examples, tmp_path, ema_decay=0.9, epochs=2)
+    kept = [parameter.detach() for parameter in fitted.model.parameters()]
+    if fitted.best_step == fitted.steps:
+        assert all(torch.equal(a, b) for a, b in zip(kept, loop.average.averages, strict=True))
+    plain, _ = run(make_model(), examples, tmp_path / "plain", epochs=2)
+    assert not np.allclose(plain.dev_logits, fitted.dev_logits)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "cosine_with_restarts", "constant"])
+def test_each_schedule_follows_its_own_course(tmp_path, examples, schedule):
+    _, loop = run(make_model(), examples, tmp_path, schedule=schedule, warmup_ratio=0.2, log_steps=1, epochs=5)
+    rates = np.array(loop.tracker.series("train/learning_rate"))
+    assert rates[0] == 0
+    assert rates.argmax() >= round(0.2 * loop.total_steps)
+    last = rates[-1] / rates.max()
+    assert last == 1 if schedule == "constant" else last < 0.2
+    rises = int((np.diff(rates[rates.argmax() :]) > 0).sum())
+    assert (rises > 0) == (schedule == "cosine_with_restarts")
+
+
+def test_evaluations_are_spread_over_the_epoch(tmp_path, examples):
+    _, loop = run(make_model(), examples, tmp_path, evals_per_epoch=3, epochs=2)
+    assert [step for step, values in loop.tracker.points if "dev/macro_f1" in values] == [2, 4, 6, 8, 10, 12]
+
+
+def _program(folder, kill_at, settings, launcher=()):
+    command = [sys.executable, *launcher, str(HERE / "tiny.py"), str(folder), str(kill_at), json.dumps(settings)]
+    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+RESUMABLE = {"checkpoint_steps": 4, "ema_decay": 0.9}
+
+
+@pytest.mark.parametrize("kill_at", [3, 9, 14])
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, examples, kill_at):
+    whole, uninterrupted = run(make_model(), examples, tmp_path / "whole", **RESUMABLE)
+    killed = _program(tmp_path / "killed", kill_at, RESUMABLE)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "killed" / "result.json").exists()
+    AcceleratorState._reset_state()
+    again, resumed = run(make_model(seed=0 if kill_at == 3 else 99), examples, tmp_path / "killed", **RESUMABLE)
+    np.testing.assert_array_equal(again.dev_logits, whole.dev_logits)
+    for mine, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    assert resumed.tracker.series("dev/macro_f1")[-1] == uninterrupted.tracker.series("dev/macro_f1")[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path, examples):
+    settings = {"batch_size": 17, "micro_batch_size": 4}
+    alone, loop = run(make_model(dropout=0.0), examples, tmp_path / "one", **settings)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    two = _program(tmp_path / "two", "never", settings | {"dropout": 0.0}, launcher)
+    assert two.returncode == 0, two.stderr
+    together = json.loads((tmp_path / "two" / "result.json").read_text())
+    np.testing.assert_allclose(together["logits"], alone.dev_logits, atol=5e-4, rtol=1e-3)
+    for name in ("train/loss", "train/grad_norm", "dev/macro_f1"):
+        np.testing.assert_allclose(together[name], loop.tracker.series(name), atol=5e-4, rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("warmup_ratio", 1.0),
+        ("max_grad_norm", -1.0),
+        ("ema_decay", 1.0),
+        ("layer_decay", 0.0),
+        ("patience", -1),
+        ("weight_decay", 1.0),
+        ("head_learning_rate_factor", 0.0),
+    ],
+)
+def test_a_setting_out_of_range_names_itself(name, value):
+    with pytest.raises(SettingsError, match=f"{name} must .* but got {name}="):
+        FitConfig(**{name: value})
+
+
+def test_rows_fewer_than_processes_leave_a_spare_batch_masked(tmp_path):
+    examples = {"train": make_examples(33, 1), "dev": make_examples(48, 2)}
+    fitted, _ = run(make_model(), examples, tmp_path, batch_size=16)
+    assert np.isfinite(fitted.dev_logits).all()

@@ -1,0 +1,158 @@
+"""conda.yaml is the one list of versions, and MLproject hands settings to the command line as they are."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+
+import pytest
+import yaml
+
+from trainer.config import TrainConfig
+from trainer.core import settings
+
+_OURS = ("trainer", "registry", "tuning", "tests")
+# Pinned although no module of ours imports it.
+_NOT_IMPORTED = {
+    "protobuf": "transformers reads SentencePiece vocabularies through it",
+    "sentencepiece": "transformers reads SentencePiece vocabularies with it",
+    "psutil": "MLflow's system metrics need it",
+    "ruff": "a command of `make check`",
+    "mypy": "a command of `make check`",
+}
+_SETTINGS_OF = {"train": TrainConfig}
+
+
+@pytest.fixture(scope="module")
+def conda(root):
+    return yaml.safe_load((root / "conda.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def pins(conda):
+    (listed,) = [entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict)]
+    return {_canonical(name): version for name, version in (pin.split("==") for pin in listed)}
+
+
+@pytest.fixture(scope="module")
+def entry_points(root):
+    return yaml.safe_load((root / "MLproject").read_text())["entry_points"]
+
+
+@pytest.fixture(scope="module")
+def tracked(root):
+    """Files of the project: what git tracks or would track."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [root / name for name in listed if (root / name).is_file()]
+
+
+def test_every_pin_is_exact(conda):
+    python, pip, listed = conda["dependencies"]
+
+    assert re.fullmatch(r"python=3\.11\.\d+", python)  # with one `=`, and exact: see the comment there
+    assert pip == "pip"
+    assert set(listed) == {"pip"}
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==\d+(\.\d+)+", pin) for pin in listed["pip"])
+
+
+def test_no_package_is_pinned_twice(conda, pins):
+    assert len(pins) == len(conda["dependencies"][-1]["pip"])
+
+
+def test_installed_versions_equal_the_pins(pins):
+    installed = {name: metadata.version(name).split("+")[0] for name in pins}  # torch says 2.13.0+cpu
+
+    assert installed == pins
+    assert sys.version_info[:2] == (3, 11)
+
+
+def test_no_other_file_names_another_version(pins, tracked, root):
+    pin = re.compile(r"(?<![\w.-])([A-Za-z][A-Za-z0-9_.-]*)(?:\[[\w,]+\])?\s?(?:==|~=|>=)\s?(\d+(?:\.\d+)+)")
+    suffixes = {".py", ".toml", ".txt", ".yaml", ".yml", ".cfg", ".md", ".sh", ""}
+    candidates = [path for path in tracked if path.suffix in suffixes and path.stat().st_size < 200_000]
+    found = [
+        (path.relative_to(root).as_posix(), _canonical(name), version)
+        for path in candidates
+        if path.name != "CHANGELOG.md"  # tells of earlier versions
+        for name, version in pin.findall(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+
+    assert [entry for entry in found if entry[1] in pins and pins[entry[1]] != entry[2]] == []
+    assert {name for file, name, _ in found if file == "conda.yaml"} == set(pins)
+
+
+def test_pyproject_lists_no_dependencies(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+
+    assert not {"dependencies", "optional-dependencies"} & set(project)
+    assert project["requires-python"] == ">=3.11,<3.12"
+
+
+def test_every_import_is_pinned_and_every_pin_has_a_use(pins, tracked):
+    sources = [path for path in tracked if path.suffix == ".py"]
+    names = {name for path in sources for name in _imported(ast.parse(path.read_text()))}
+    third_party = names - set(sys.stdlib_module_names) - set(_OURS)
+    providers = metadata.packages_distributions()
+    local = {path.stem for path in sources}  # test modules that stand beside each other
+    used = {name: {_canonical(provider) for provider in providers.get(name, ())} for name in third_party - local}
+
+    assert len(sources) > 20
+    assert {name for name, distributions in used.items() if not distributions & set(pins)} == set()
+    assert set(pins) - set().union(*used.values()) <= set(_NOT_IMPORTED)
+
+
+def test_there_is_no_second_environment_file(root):
+    names = ("python_env.yaml", "requirements.txt", "environment.yml", "setup.py", "setup.cfg", "uv.lock")
+
+    assert [name for name in names if (root / name).exists()] == []
+
+
+def test_mlproject_uses_the_environment_file(root):
+    project = yaml.safe_load((root / "MLproject").read_text())
+
+    assert project["conda_env"] == "conda.yaml"
+    assert not {"python_env", "docker_env"} & set(project)
+
+
+def test_entry_points_are_known(entry_points):
+    assert set(entry_points) == set(_SETTINGS_OF)
+
+
+@pytest.mark.parametrize("name", _SETTINGS_OF)
+def test_parameters_are_settings_of_the_command_line(entry_points, name):
+    parameters = entry_points[name]["parameters"]
+
+    assert set(parameters) <= set(settings.flatten(_SETTINGS_OF[name]()))
+    assert {parameter["type"] for parameter in parameters.values()} == {"string"}  # MLflow checks no other type
+    assert parameters["preset"]["default"] == "starter"
+    assert {parameters[other]["default"] for other in parameters if other != "preset"} == {"preset"}
+
+
+def test_train_offers_the_settings_that_others_build_on(entry_points):
+    assert list(entry_points["train"]["parameters"]) == [
+        *("preset", "dataset", "model", "loss", "epochs", "batch_size", "learning_rate", "max_length", "seed"),
+        *("processes", "precision", "register", "resume"),
+    ]
+
+
+@pytest.mark.parametrize("name", _SETTINGS_OF)
+def test_commands_are_one_line_of_unquoted_placeholders(entry_points, name):
+    module, *flags = entry_points[name]["command"].removeprefix("python -m ").split(" --")
+
+    assert module == f"trainer.{name}"
+    assert flags == [f"{parameter} {{{parameter}}}" for parameter in entry_points[name]["parameters"]]
+
+
+def _canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]

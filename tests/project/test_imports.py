@@ -1,0 +1,197 @@
+"""Imports point one way, and `--help` waits for nothing slow. Read from the source: nothing is imported."""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# What each part may import of ours; the longest name that fits a module decides.
+_ARROWS = {
+    "trainer": ("trainer",),
+    "trainer.stages": ("trainer", "registry.bundle"),
+    "trainer.core": ("trainer.core",),
+    "trainer.data": ("trainer.core", "trainer.data"),
+    "trainer.model": ("trainer.core", "trainer.model"),
+    "trainer.fit": ("trainer.core", "trainer.data", "trainer.model", "trainer.fit"),
+    "registry": ("trainer.core", "registry"),
+    "registry.bundle": ("trainer.core", "trainer.model", "registry"),
+    "tuning": ("trainer.core", "tuning"),
+}
+_PACKAGES = ("trainer", "trainer.core", "trainer.data", "trainer.model", "trainer.fit", "registry")
+_OURS = ("trainer", "registry", "tuning", "tests")
+_HUGGING_FACE = ("torch", "transformers", "accelerate", "datasets")
+_NEVER = {"trainer.core": _HUGGING_FACE, "tuning": _HUGGING_FACE}
+_SLOW = (*_HUGGING_FACE, "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name; `eager` when importing the module imports it too."""
+
+    name: str
+    line: int
+    eager: bool
+
+
+def read_modules(root):
+    """Imports of every module of ours, by module name."""
+    files = [path for folder in _OURS[:3] for path in sorted((root / folder).rglob("*.py"))]
+    names = {_module_name(path.relative_to(root)) for path in files}
+    return {_module_name(path.relative_to(root)): read_imports(path.read_text(), names) for path in files}
+
+
+def read_imports(source, modules=frozenset()):
+    """Imports in the text of a module; `from package import name` means `package.name` where that is a module."""
+    return list(_walk(ast.parse(source), modules, eager=True))
+
+
+def forbidden(name, imports):
+    """Sentences on the imports of module `name` that go against the arrows."""
+    allowed = _ARROWS[_longest(name, _ARROWS)]
+    never = _NEVER.get(_longest(name, _NEVER), ())
+    return [
+        f"{name}:{one.line} imports {one.name}"
+        for one in imports
+        if (_within(one.name, _OURS) and not _within(one.name, allowed)) or _within(one.name, never)
+    ]
+
+
+def loaded_by(name, modules):
+    """Names of our modules that `import name` loads, itself included."""
+    seen, waiting = set(), [name]
+    while waiting:
+        current = waiting.pop()
+        if current in modules and current not in seen:
+            seen.add(current)
+            eager = [one.name for one in modules[current] if one.eager]
+            waiting += [part for other in (current, *eager) for part in (other, *_parents(other))]
+    return seen
+
+
+def slow_imports(name, modules):
+    """Sentences on the slow packages that `import name` loads, each with the module that asks for it."""
+    return [
+        f"{loaded}:{one.line} imports {one.name}"
+        for loaded in sorted(loaded_by(name, modules))
+        for one in modules[loaded]
+        if one.eager and _within(one.name, _SLOW)
+    ]
+
+
+@pytest.fixture(scope="module")
+def modules(root):
+    return read_modules(root)
+
+
+def test_every_package_is_read(modules):
+    for package in _PACKAGES:
+        assert [name for name in modules if name.startswith(f"{package}.")], f"no module of {package} was found"
+    assert len(modules) > 30
+
+
+def test_every_import_follows_the_arrows(modules):
+    assert [text for name, imports in modules.items() for text in forbidden(name, imports)] == []
+
+
+def test_training_loads_the_registry_only_when_needed(modules):
+    assert "trainer.config" in loaded_by("trainer.train", modules)
+    assert not {"registry", "registry.bundle"} & loaded_by("trainer.train", modules)
+
+
+def test_nothing_imports_tests_or_relative_names(modules):
+    assert [name for name, imports in modules.items() for one in imports if _within(one.name, ("tests", "."))] == []
+
+
+def test_settings_and_entry_points_load_nothing_slow(modules, root):
+    light = [name for name in modules if name.endswith(".config") or name == "trainer.core.settings"]
+    entry_points = [name for name in modules if _is_entry_point(root / f"{name.replace('.', '/')}.py")]
+
+    assert {"trainer.config", "trainer.core.settings", "trainer.fit.config"} <= set(light)
+    assert "trainer.train" in entry_points
+    assert [text for name in (*light, *entry_points) for text in slow_imports(name, modules)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "caught"),
+    [
+        ("trainer.core.metrics", "from trainer.data import dataset", True),
+        ("trainer.core.metrics", "def f():\n    import torch.nn", True),
+        ("trainer.core.metrics", "import torchvision_like", False),
+        ("trainer.data.source", "import trainer.model", True),
+        ("trainer.data.source", "from trainer.core.errors import DataError", False),
+        ("trainer.model.losses", "from trainer.fit import loop", True),
+        ("trainer.fit.loop", "import registry.bundle", True),
+        ("trainer.stages", "def f():\n    from registry import bundle", False),
+        ("trainer.stages", "def f():\n    from registry import promote", True),
+        ("registry.gate", "from trainer.model import encoder", True),
+        ("registry.bundle", "from trainer.model import encoder", False),
+        ("tuning.study", "from registry import aliases", True),
+        ("tuning.study", "import importlib\nimportlib.import_module('transformers')", True),
+    ],
+)
+def test_a_planted_import_is_judged(name, source, caught):
+    modules = {"registry.bundle", "registry.promote", "registry.aliases", "trainer.data.dataset"}
+
+    assert bool(forbidden(name, read_imports(source, modules))) is caught
+
+
+def test_slow_imports_are_found_through_other_modules():
+    modules = {
+        "trainer": [],
+        "trainer.config": read_imports("from trainer.losses import bce"),
+        "trainer.losses": read_imports("import torch\ndef f():\n    import scipy"),
+        "trainer.lazy": read_imports("if TYPE_CHECKING:\n    import torch\ndef f():\n    import trainer.losses"),
+    }
+
+    assert slow_imports("trainer.config", modules) == ["trainer.losses:1 imports torch"]
+    assert slow_imports("trainer.lazy", modules) == []
+
+
+def _walk(node, modules, *, eager):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, child.lineno, eager) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from _from(child, modules, eager)
+        elif isinstance(child, ast.Call) and _is_dynamic(child):
+            yield Import(child.args[0].value, child.lineno, eager)
+        lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _is_type_checking(child)
+        yield from _walk(child, modules, eager=eager and not lazy)
+
+
+def _from(node, modules, eager):
+    package = "." if node.level else node.module
+    for alias in node.names:
+        full = f"{package}.{alias.name}"
+        yield Import(full if full in modules else package, node.lineno, eager)
+
+
+def _is_dynamic(call):
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return name in ("import_module", "__import__") and bool(call.args) and isinstance(call.args[0], ast.Constant)
+
+
+def _is_type_checking(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _is_entry_point(path: Path):
+    return path.is_file() and 'if __name__ == "__main__":' in path.read_text()
+
+
+def _module_name(path):
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def _parents(name):
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _within(name, prefixes):
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _longest(name, prefixes):
+    return max((prefix for prefix in prefixes if _within(name, (prefix,))), key=len, default=None)

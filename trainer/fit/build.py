@@ -1,0 +1,109 @@
+"""Puts a training run together: encoded splits, classifier, loss, optimizer, loop."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.core.errors import SettingsError
+from trainer.core.tracking import Tracker
+from trainer.data.config import DataConfig
+from trainer.data.dataset import ROLES, Dataset, Split
+from trainer.data.tokens import encode
+from trainer.fit.checkpoint import CheckpointStore
+from trainer.fit.config import FitConfig
+from trainer.fit.distributed import Session
+from trainer.fit.examples import Examples
+from trainer.fit.loop import Loop
+from trainer.fit.optimizer import build_optimizer, build_schedule
+from trainer.fit.step import Stepper
+from trainer.model import losses
+from trainer.model.class_weights import class_weights, label_frequencies
+from trainer.model.classifier import EmotionClassifier, parameter_groups
+from trainer.model.config import LossConfig, ModelConfig
+from trainer.model.encoder import load_encoder, max_tokens
+
+__all__ = ["Workshop", "build_loop", "build_workshop"]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A model that has not been trained, and the examples it is for."""
+
+    model: EmotionClassifier
+    tokenizer: Any
+    examples: dict[str, Examples]
+    """Role → encoded split."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases of encoder and head."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def build_workshop(dataset: Dataset, data: DataConfig, encoder: ModelConfig, *, cache: Path) -> Workshop:
+    """Load the encoder, put a classifier on it, and encode the splits; pieces are cached in `cache`."""
+    body, tokenizer = load_encoder(encoder)
+    positions = max_tokens(body)
+    if positions is not None and data.max_length > positions:
+        raise SettingsError(
+            f"max_length must be at most the {positions} pieces that the encoder has positions for, "
+            f"but got max_length={data.max_length}, model={encoder.model!r}."
+        )
+    model = EmotionClassifier(body, len(dataset.label_names), pooling=encoder.pooling, dropout=encoder.dropout)
+    model.init_bias(label_frequencies(dataset.train.labels, dataset.train.observed, dataset.label_names))
+
+    def examples(split: Split) -> Examples:
+        pieces = encode(split.texts, tokenizer, max_length=data.max_length, cache_folder=cache)
+        return Examples(pieces, split.labels, split.observed, split.row_ids, tokenizer.pad_token_id)
+
+    return Workshop(model, tokenizer, {role: examples(getattr(dataset, role)) for role in ROLES})
+
+
+def build_loop(  # noqa: PLR0913  # the parts of a run meet here
+    workshop: Workshop,
+    dataset: Dataset,
+    objective: LossConfig,
+    fit: FitConfig,
+    session: Session,
+    tracker: Tracker,
+    *,
+    seed: int,
+) -> Loop:
+    """The loop that trains the model of a workshop, on the processes of a session."""
+    train = workshop.examples["train"]
+    weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
+    loss = losses.build(objective, weights)
+    groups = parameter_groups(
+        workshop.model,
+        learning_rate=fit.learning_rate,
+        head_learning_rate_factor=fit.head_learning_rate_factor,
+        layer_decay=fit.layer_decay,
+        weight_decay=fit.weight_decay,
+    )
+    workshop.model.to(session.device)
+    optimizer = build_optimizer(groups)
+    steps = int(np.ceil(len(train) / fit.batch_size)) * fit.epochs
+    schedule = build_schedule(optimizer, fit, steps)
+    stepper = Stepper(
+        session.accelerator.prepare(workshop.model),
+        session.accelerator.prepare(optimizer),
+        schedule,
+        loss,
+        session,
+        max_grad_norm=fit.max_grad_norm,
+        micro_batch_size=min(fit.micro_batch_size, fit.batch_size),
+    )
+    store = CheckpointStore(tracker.folder)
+    return Loop(
+        stepper,
+        train,
+        workshop.examples["dev"],
+        loss_function=loss,
+        config=fit,
+        session=session,
+        tracker=tracker,
+        store=store,
+        seed=seed,
+    )

@@ -1,0 +1,277 @@
+"""The training loop: one for any number of processes."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainer.core import artifacts, outcome
+from trainer.core.errors import ModelError
+from trainer.core.tracking import Tracker
+from trainer.data.batches import epoch_plan
+from trainer.fit.checkpoint import CheckpointStore
+from trainer.fit.config import FitConfig
+from trainer.fit.distributed import Session
+from trainer.fit.examples import Examples, predict_logits
+from trainer.fit.optimizer import MovingAverage
+from trainer.fit.step import LossFunction, Stepper
+from trainer.model.classifier import EmotionClassifier
+
+__all__ = ["Fitted", "Loop", "Progress", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Shows a person how training goes."""
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Called every few steps with the point just logged."""
+
+    def evaluated(self, row: Mapping[str, float], *, best: bool) -> None:
+        """Called after each evaluation with its row of the history."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is in every checkpoint."""
+
+    step: int = 0
+    evaluations: int = 0
+    best_step: int = 0
+    best_score: float | None = None
+    evaluations_since_best: int = 0
+    stopped: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training leaves: the model with its best weights, dev logits (n, k), the points of all curves by step."""
+
+    model: EmotionClassifier
+    dev_logits: NDArray[np.float32]
+    history: list[dict[str, float]]
+    best_step: int
+    steps: int
+
+
+class Loop:
+    """Fits a model on train rows, evaluates on dev rows, keeps the best weights."""
+
+    def __init__(  # noqa: PLR0913  # what a loop connects
+        self,
+        stepper: Stepper,
+        train: Examples,
+        dev: Examples,
+        *,
+        loss_function: LossFunction,
+        config: FitConfig,
+        session: Session,
+        tracker: Tracker,
+        store: CheckpointStore,
+        seed: int,
+    ) -> None:
+        self.stepper, self.train, self.dev = stepper, train, dev
+        self.config, self.session, self.tracker, self.store = config, session, tracker, store
+        self.loss_function = loss_function
+        self.seed = seed
+        self.progress = Progress()
+        self.model: EmotionClassifier = session.accelerator.unwrap_model(stepper.model)
+        self.average = MovingAverage(list(self.model.parameters()), config.ema_decay) if config.ema_decay else None
+        self._window: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self._window_started = time.perf_counter()
+        self._window_rows = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over train."""
+        return math.ceil(len(self.train) / self.config.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps when training is not stopped early."""
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def first_step(self) -> int:
+        """Steps that an earlier process of this run has taken and kept."""
+        return self.store.newest_step() or 0
+
+    def run(self, watcher: Watcher) -> Fitted:
+        """Train to the end, or until dev no longer improves, and return the best weights.
+
+        Takes up the newest checkpoint of the run when there is one. Raises ModelError on a loss that is not finite.
+        """
+        self._restore()
+        if self.progress.step == 0:
+            longest = np.argsort(-self.train.encoded.lengths, kind="stable")[: self.config.batch_size]
+            self.stepper.rehearse(self.train, longest)
+        self.stepper.model.train()
+        self._open_window()
+        for rows in self._remaining():
+            self._step(rows, watcher)
+        return self._best()
+
+    def _remaining(self) -> Iterator[NDArray[np.int64]]:
+        """Rows of each step still to take; ends early once dev no longer improves."""
+        for epoch in range(self.progress.step // self.steps_per_epoch, self.config.epochs):
+            plan = self._plan(epoch)
+            for rows in plan[self.progress.step - epoch * self.steps_per_epoch :]:
+                if self.progress.stopped:
+                    return
+                yield rows
+
+    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        return epoch_plan(self.train.encoded.lengths, self.config.batch_size, seed=self.seed, epoch=epoch)
+
+    def _step(self, rows: NDArray[np.int64], watcher: Watcher) -> None:
+        rate = float(self.stepper.schedule.get_last_lr()[0])
+        result = self.stepper.step(self.train, rows)
+        self.progress.step += 1
+        step = self.progress.step
+        if self.average:
+            self.average.update(step)
+        self._window.append((step, result.loss, result.grad_norm))
+        self._window_rows += len(rows)
+        evaluates = self._evaluates_at(step)
+        saves = evaluates or step % self.config.checkpoint_steps == 0
+        if saves or step % self.config.log_steps == 0:
+            self._close_window(rate, watcher)  # first, so that weights of a broken step are never kept
+        if evaluates:
+            self._evaluate(watcher)
+        if saves:
+            self._checkpoint()
+            self._open_window()
+
+    def _evaluates_at(self, step: int) -> bool:
+        per_epoch = min(self.config.evals_per_epoch, self.steps_per_epoch)
+        within = (step - 1) % self.steps_per_epoch + 1
+        return any(within == round(part * self.steps_per_epoch / per_epoch) for part in range(1, per_epoch + 1))
+
+    def _open_window(self) -> None:
+        self._window_started, self._window_rows = time.perf_counter(), 0
+
+    def _close_window(self, rate: float, watcher: Watcher) -> None:
+        """Log the points since the last call. The device is read here alone, once for all of them."""
+        seconds = time.perf_counter() - self._window_started
+        losses = self.session.sum(torch.stack([loss for _, loss, _ in self._window])).cpu().numpy()
+        norms = torch.stack([norm for _, _, norm in self._window]).cpu().numpy()
+        steps = [step for step, _, _ in self._window]
+        self._window.clear()
+        broken = [step for step, loss, norm in zip(steps, losses, norms, strict=True) if not np.isfinite(loss + norm)]
+        if broken:
+            self._raise_not_finite(broken[0], float(losses[steps.index(broken[0])]))
+        point = {
+            artifacts.metric("train", "loss"): float(losses.mean()),
+            artifacts.metric("train", "learning_rate"): rate,
+            artifacts.metric("train", "grad_norm"): float(norms.mean()),
+            artifacts.metric("train", "samples_per_second"): self._window_rows / seconds,
+            artifacts.metric("train", "epoch"): self.progress.step / self.steps_per_epoch,
+        }
+        self.progress.history.append({"step": float(self.progress.step), **point})
+        self.tracker.log_metrics(point, self.progress.step)
+        watcher.update(self.progress.step, point)
+        self._open_window()
+
+    def _raise_not_finite(self, step: int, loss: float) -> None:
+        epoch, position = divmod(step - 1, self.steps_per_epoch)
+        row_ids = [self.train.row_ids[row] for row in self._plan(epoch)[position]]
+        raise ModelError(
+            f"loss and gradient must be finite, but got {loss=} at {step=}, on rows {row_ids[:5]} "
+            f"and {max(len(row_ids) - 5, 0)} more. Lower learning_rate, or use precision=fp32."
+        )
+
+    def _evaluate(self, watcher: Watcher) -> None:
+        with self.average.applied() if self.average else nullcontext():
+            logits = predict_logits(
+                self.model, self.dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=False
+            )
+            metrics = dev_metrics(logits, self.dev, self.loss_function, seed=self.seed)
+            self._note_score(metrics)
+            if self.session.is_main and self.progress.evaluations_since_best == 0:
+                facts = {"step": self.progress.step, **metrics}
+                self.store.save_best(self.progress.step, self.model.state_dict(), facts)
+        row = {"step": float(self.progress.step), "epoch": self.progress.step / self.steps_per_epoch, **metrics}
+        self.progress.history.append(row)
+        self.tracker.log_metrics(metrics, self.progress.step)
+        watcher.evaluated(row, best=self.progress.best_step == self.progress.step)
+
+    def _note_score(self, metrics: Mapping[str, float]) -> None:
+        value = metrics[artifacts.metric("dev", self.config.best_metric)]
+        score = -value if self.config.best_metric == "loss" else value
+        progress = self.progress
+        progress.evaluations += 1
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_step, progress.evaluations_since_best = score, progress.step, 0
+        else:
+            progress.evaluations_since_best += 1
+        progress.stopped = 0 < self.config.patience <= progress.evaluations_since_best
+
+    def _checkpoint(self) -> None:
+        self.store.save_generators(self.progress.step, self.session.rank, _generators())
+        self.session.accelerator.wait_for_everyone()
+        if not self.session.is_main:
+            return
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizer": self.stepper.optimizer.state_dict(),
+            "schedule": self.stepper.schedule.state_dict(),
+            "averages": self.average.averages if self.average else [],
+            "micro_batch_size": self.stepper.micro_batch_size,
+            "progress": asdict(self.progress),
+        }
+        self.store.save_state(self.progress.step, state)
+
+    def _restore(self) -> None:
+        state = self.store.load_state(self.session.device)
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.stepper.optimizer.load_state_dict(state["optimizer"])
+        self.stepper.schedule.load_state_dict(state["schedule"])
+        self.stepper.micro_batch_size = min(state["micro_batch_size"], self.stepper.micro_batch_size)
+        if self.average:
+            self.average.load(state["averages"])
+        self.progress = Progress(**state["progress"])
+        generators = self.store.load_generators(self.progress.step, self.session.rank)
+        if generators:
+            _set_generators(generators)
+
+    def _best(self) -> Fitted:
+        self.session.accelerator.wait_for_everyone()
+        weights, _ = self.store.load_best()
+        self.model.load_state_dict(weights)
+        self.model.eval()
+        logits = predict_logits(
+            self.model, self.dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=True
+        )
+        progress = self.progress
+        return Fitted(self.model, logits, progress.history, progress.best_step, progress.step)
+
+
+def dev_metrics(
+    logits: NDArray[np.float32], dev: Examples, loss_function: LossFunction, *, seed: int
+) -> dict[str, float]:
+    """Metrics of dev logits (n, k) that steer training; F1 is taken with cross-fitted thresholds."""
+    parts = (torch.from_numpy(logits), torch.from_numpy(dev.labels), torch.from_numpy(dev.observed))
+    loss = float(loss_function(*parts)) / len(dev)
+    values = {"loss": loss, **outcome.quick_scores(logits, dev.labels, dev.observed, seed=seed)}
+    return {artifacts.metric("dev", name): value for name, value in values.items()}
+
+
+def _generators() -> dict[str, Any]:
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_generators(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

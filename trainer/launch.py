@@ -1,0 +1,84 @@
+"""Starts the processes of a run: one here, or several through torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from trainer.core.errors import SettingsError
+
+__all__ = ["count_processes", "end_with", "in_worker", "rank", "run_workers"]
+
+
+def in_worker() -> bool:
+    """True in a process that a launcher started as one of several."""
+    return "LOCAL_RANK" in os.environ
+
+
+def count_processes(setting: str) -> int:
+    """Processes for the setting `processes`: its number, or for `auto` one per GPU and one without GPUs.
+
+    Raises SettingsError when more are asked for than there are GPUs, where there are any.
+    """
+    import torch  # slow to load, and `--help` must not wait for it
+
+    gpus = torch.cuda.device_count()
+    if setting == "auto":
+        return max(gpus, 1)
+    if 0 < gpus < int(setting):
+        raise SettingsError(f"processes must be at most the number of GPUs, but got processes={setting}, {gpus=}.")
+    return int(setting)
+
+
+def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
+    """Exit status of `python -m module argv` run as so many processes on this machine.
+
+    Signals to stop are passed on, and the cores are shared out between the processes.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    threads = str(max((os.cpu_count() or 1) // processes, 1))
+    environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)
+    workers = subprocess.Popen([*command, "-m", module, *argv], env=environment)
+    forwarded = {number: signal.signal(number, _forward_to(workers)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        status = workers.wait()
+    finally:
+        for number, handler in forwarded.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def _forward_to(workers: "subprocess.Popen[bytes]") -> "signal._HANDLER":
+    def forward(number: int, _frame: FrameType | None) -> None:
+        workers.send_signal(number)
+
+    return forward
+
+
+def rank() -> int:
+    """Number of this process among those of its run, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def end_with(main: Callable[[], int]) -> NoReturn:
+    """Run `main` and end this process with its status.
+
+    A worker skips the interpreter's teardown and never destroys its process group. PyTorch 2.13 can hang in either: the
+    destructor of a gloo group joins a thread which waits for the interpreter lock that the destructor's caller holds.
+    """
+    if not in_worker():
+        sys.exit(main())
+    status = 1
+    try:
+        status = main()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # the last frame of the process: nothing above could handle it
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
