@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -213,8 +213,9 @@ class Training:
             policies=summary.policy_scores(conclusion),
             labels=summary.label_scores(conclusion),
             settings={
-                "Data": {"source": dataset.source, "licence": dataset.licence, **dataset.digests},
-                "Settings": flatten(self.config),
+                "Data set": {"source": dataset.source, "licence": dataset.licence}
+                | {f"{role} digest": digest[:16] for role, digest in dataset.digests.items()},
+                **{part.name: flatten(getattr(self.config, part.name)) for part in fields(self.config)},
             },
             overlap=vars(dataset.overlap),
             environment=environment.describe(),
