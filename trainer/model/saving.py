@@ -82,6 +82,7 @@ def _write(
     encoder: Any = model.encoder
     with quiet():
         encoder.save_pretrained(folder / ENCODER, max_shard_size="1TB")
+        _forget_last_call(tokenizer)
         tokenizer.save_pretrained(folder / ENCODER)
     save_file(_contiguous(model.head), folder / HEAD)
     description = {
@@ -97,6 +98,14 @@ def _write(
     for weights in folder.rglob("*.safetensors"):
         # safetensors leaves them to their owner alone, and a server under another user could not read them
         weights.chmod(stat.S_IMODE((folder / DESCRIPTION).stat().st_mode))
+
+
+def _forget_last_call(tokenizer: Any) -> None:
+    # What the last call cut and padded to would stand in tokenizer.json, and decide for whoever does not say.
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
 
 
 def _contiguous(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,0 +1,173 @@
+"""One short training in a process of its own, ours or that of stock transformers, which measures itself.
+
+    python -m tests.benchmarks.contenders CONTENDER RESULT.json [--setting value]...
+
+Clocks start at the first step, after a forward and backward over the longest rows that nobody's clock counts.
+"""
+
+import json
+import resource
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+from trainer.config import parse
+from trainer.core import artifacts
+from trainer.core.settings import flatten
+from trainer.core.tracking import NullTracker, open_run
+from trainer.data import sources
+from trainer.fit.build import build_loop, build_workshop
+from trainer.fit.distributed import has_bf16, open_session
+from trainer.model.config import STARTER
+from trainer.model.encoder import STARTER_FOLDER, quiet
+from trainer.model.tokenizer import load_tokenizer
+
+__all__ = ["CONTENDERS", "main"]
+
+_DEV_ROWS = 256  # evaluation is no part of a training step
+_CALLS = 500
+
+
+class Clock(TrainerCallback):
+    """Times the steps of a training: a callback of the stock Trainer, and a watcher of our loop."""
+
+    def __init__(self, rows, last_step):
+        self.rows, self.last_step, self.result = rows, last_step, {}
+
+    def start(self):
+        self._started = _now()
+
+    def update(self, step, _metrics):
+        if step == self.last_step:
+            rate = self.rows / (_now() - self._started)
+            self.result = {"samples_per_second": rate, "peak_mib": _peak_mib()}
+
+    def evaluated(self, row, *, best):
+        pass
+
+    def on_train_begin(self, *_, **__):
+        self.start()
+
+    def on_step_end(self, _arguments, state, _control, **_):
+        self.update(state.global_step, {})
+
+
+def train_ours(config, *, tracked):
+    """Our loop, as `trainer.train` builds it."""
+    output, started, seed = Path(config.run.output), time.perf_counter(), config.run.seed
+    opened = (
+        open_run(output, parameters=flatten(config)) if tracked else nullcontext(NullTracker("run", output / "run"))
+    )
+    with opened as tracker:
+        opening = time.perf_counter() - started
+        session = open_session(config.fit.precision, seed)
+        dataset = sources.load(config.data, seed=seed)
+        dataset = replace(dataset, dev=dataset.dev.take(np.arange(min(len(dataset.dev), _DEV_ROWS))))
+        workshop = build_workshop(dataset, config.data, config.encoder, cache=output / ".cache")
+        loop = build_loop(workshop, dataset, config.objective, config.fit, session, tracker, seed=seed)
+        clock = Clock(len(dataset.train) * config.fit.epochs, loop.total_steps)
+        rehearse = loop.stepper.rehearse
+        loop.stepper.rehearse = lambda *rows: (rehearse(*rows), clock.start())
+        started, processed = time.perf_counter(), time.process_time()
+        loop.run(clock)
+        wall, cpu = time.perf_counter() - started, time.process_time() - processed
+        costs = _tracker_costs(tracker, opening) if tracked else {}
+    return clock.result | {"loop_seconds": wall, "cpu_seconds": cpu} | costs
+
+
+def train_stock(config, *, grouped):
+    """The Trainer of transformers with its defaults, and our weights, rows, batch size and learning rate.
+
+    grouped: batches of like length, cut to our max_length, in our precision; else all padded to 256, in float32.
+    """
+    dataset = sources.load(config.data, seed=config.run.seed)
+    source = str(STARTER_FOLDER) if config.encoder.model == STARTER else config.encoder.model
+    options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **options)
+    tokenizer = load_tokenizer(source)
+    length = {"max_length": config.data.max_length} if grouped else {"max_length": 256, "padding": "max_length"}
+    pieces = tokenizer(list(dataset.train.texts), truncation=True, **length)
+    labels = dataset.train.labels.tolist()
+    rows = [{name: values[i] for name, values in pieces.items()} | {"labels": labels[i]} for i in range(len(labels))]
+    clock = Clock(len(rows) * config.fit.epochs, -(-len(rows) // config.fit.batch_size) * config.fit.epochs)
+    arguments = _stock_arguments(config, grouped=grouped)
+    trainer = Trainer(model, arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
+    longest = sorted(rows, key=lambda row: -len(row["input_ids"]))[: config.fit.batch_size]
+    with trainer.accelerator.autocast():
+        loss = model(**trainer.data_collator(longest).to(arguments.device)).loss
+    loss.backward()
+    model.zero_grad(set_to_none=True)
+    trainer.train()
+    return clock.result
+
+
+def _stock_arguments(config, *, grouped):
+    return TrainingArguments(
+        output_dir=config.run.output,
+        per_device_train_batch_size=config.fit.batch_size,
+        num_train_epochs=config.fit.epochs,
+        learning_rate=config.fit.learning_rate,
+        bf16=grouped and (has_bf16() if config.fit.precision == "auto" else config.fit.precision == "bf16"),
+        train_sampling_strategy="group_by_length" if grouped else "random",
+        use_cpu=not torch.cuda.is_available(),
+        seed=config.run.seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+CONTENDERS = {
+    "ours": partial(train_ours, tracked=False),
+    "ours_tracked": partial(train_ours, tracked=True),
+    "stock_grouped": partial(train_stock, grouped=True),
+    "stock_padded": partial(train_stock, grouped=False),
+}
+
+
+def main(argv):
+    """Train as the named contender, and write what it measured."""
+    contender, result, *words = argv
+    Path(result).write_text(json.dumps(CONTENDERS[contender](parse(words))), encoding="utf-8")
+    return 0
+
+
+def _tracker_costs(tracker, opening):
+    """Seconds outside the loop, and of one call with the metrics of a logged step while a thread delivers others."""
+    started = time.perf_counter()
+    if not tracker.flush(60):
+        raise RuntimeError("store must take all metrics before calls are timed, but took none for 60 seconds.")
+    outside = opening + time.perf_counter() - started
+    names = ("loss", "learning_rate", "grad_norm", "samples_per_second", "epoch")
+    point = {artifacts.metric("train", name): 0.5 for name in names}
+    started = time.perf_counter()
+    for step in range(_CALLS):
+        tracker.log_metrics(point, step)
+    return {"outside_seconds": outside, "call_microseconds": (time.perf_counter() - started) / _CALLS * 1e6}
+
+
+def _now():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_mib():
+    """Most resident memory so far. Linux lets a process inherit the peak of getrusage from the one that started it."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
