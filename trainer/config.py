@@ -52,8 +52,8 @@ class EvaluationConfig:
     """Resamples of the rows behind each 95 % interval."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.threshold_folds <= 20:
-            raise SettingsError(f"threshold_folds must be in [2, 20], but got {self.threshold_folds=}.")
+        if not 3 <= self.threshold_folds <= 20:  # nested: one fold is scored, one chosen on, the rest fitted on
+            raise SettingsError(f"threshold_folds must be in [3, 20], but got {self.threshold_folds=}.")
         if not 100 <= self.bootstrap_resamples <= 100_000:
             raise SettingsError(f"bootstrap_resamples must be in [100, 100000], but got {self.bootstrap_resamples=}.")
 

@@ -51,6 +51,7 @@ class Training:
     def load_data(self) -> Dataset:
         """The data set of the settings, checked, and recorded as inputs of the run."""
         dataset = sources.load(self.config.data, seed=self.config.run.seed)
+        outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names), "sha256": split.digest}

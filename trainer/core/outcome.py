@@ -9,11 +9,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainer.core import artifacts, calibration, crossfit, metrics, significance, thresholds
+from trainer.core.errors import DataError
 
-__all__ = ["Evaluated", "Outcome", "assess", "quick_scores"]
+__all__ = ["Evaluated", "Outcome", "assess", "check_dev", "quick_scores"]
 
 Array = NDArray[Any]
 _STEERING_POLICY, _STEERING_STRENGTH = "per_label_shrunk", 20.0
+_STEERING_FOLDS = 5
 _CHOICE_SEEDS = 5
 
 
@@ -70,10 +72,20 @@ class Outcome:
         return named | {"calibration/temperature": self.temperature}
 
 
+def check_dev(observed: Array, *, folds: int) -> None:
+    """Raise DataError when dev, with this mask (n, k), has too few rows to cross-fit thresholds over `folds`."""
+    rows, needed = int(observed.any(axis=1).sum()), max(folds, _STEERING_FOLDS)
+    if rows < needed:
+        raise DataError(
+            f"dev must have at least {needed} rows, to cross-fit thresholds on, but got {rows=}. "
+            + ("Add rows, or lower threshold_folds." if folds > _STEERING_FOLDS else "Add rows.")
+        )
+
+
 def quick_scores(logits: Array, labels: Array, observed: Array, *, seed: int) -> dict[str, float]:
     """macro_f1 and micro_f1 with cross-fitted thresholds, macro_ap: what steers training. Arrays (n, k)."""
     probabilities = calibration.apply_temperature(logits, 1.0)
-    folds = crossfit.assign_folds(labels, observed, folds=5, seed=seed)
+    folds = crossfit.assign_folds(labels, observed, folds=_STEERING_FOLDS, seed=seed)
     predictions = crossfit.crossfit_predictions(
         probabilities, labels, observed, _STEERING_POLICY, fold_of_row=folds, strength=_STEERING_STRENGTH
     )

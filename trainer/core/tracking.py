@@ -149,7 +149,8 @@ def _experiment_id(store: Store, name: str | None) -> str:
         return given
     name = name or artifacts.DEFAULT_EXPERIMENT
     try:
-        return store.client.create_experiment(name)
+        # Without the kind MLflow's page guesses, and takes a run with data sets for an evaluation of a language model.
+        return store.client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -1,5 +1,6 @@
 """The processes of one run and what they compute on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
-__all__ = ["Session", "has_bf16", "open_session"]
+__all__ = ["Session", "has_bf16", "open_session", "random_states", "restore_random_states"]
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,18 @@ def has_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def random_states() -> dict[str, torch.Tensor]:
+    """States of the generators that dropout draws from, on this process."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
+    """Take the generators back to where `random_states` was called. A state of a device not at hand is left out."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -17,7 +17,7 @@ from trainer.core.tracking import Tracker
 from trainer.data.batches import epoch_plan
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
-from trainer.fit.distributed import Session
+from trainer.fit.distributed import Session, random_states, restore_random_states
 from trainer.fit.examples import Examples, predict_logits
 from trainer.fit.optimizer import MovingAverage
 from trainer.fit.step import LossFunction, Stepper
@@ -108,10 +108,10 @@ class Loop:
         Takes up the newest checkpoint of the run when there is one. Raises ModelError on a loss that is not finite.
         """
         self._restore()
+        self.stepper.model.train()  # an encoder comes in evaluation mode, which needs other memory than training
         if self.progress.step == 0:
             longest = np.argsort(-self.train.encoded.lengths, kind="stable")[: self.config.batch_size]
             self.stepper.rehearse(self.train, longest)
-        self.stepper.model.train()
         self._open_window()
         for rows in self._remaining():
             self._step(rows, watcher)
@@ -213,7 +213,7 @@ class Loop:
         progress.stopped = 0 < self.config.patience <= progress.evaluations_since_best
 
     def _checkpoint(self) -> None:
-        self.store.save_generators(self.progress.step, self.session.rank, _generators())
+        self.store.save_generators(self.progress.step, self.session.rank, random_states())
         self.session.accelerator.wait_for_everyone()
         if not self.session.is_main:
             return
@@ -240,7 +240,7 @@ class Loop:
         self.progress = Progress(**state["progress"])
         generators = self.store.load_generators(self.progress.step, self.session.rank)
         if generators:
-            _set_generators(generators)
+            restore_random_states(generators)
 
     def _best(self) -> Fitted:
         self.session.accelerator.wait_for_everyone()
@@ -262,16 +262,3 @@ def dev_metrics(
     loss = float(loss_function(*parts)) / len(dev)
     values = {"loss": loss, **outcome.quick_scores(logits, dev.labels, dev.observed, seed=seed)}
     return {artifacts.metric("dev", name): value for name, value in values.items()}
-
-
-def _generators() -> dict[str, Any]:
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_generators(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

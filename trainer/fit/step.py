@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from trainer.core.errors import ModelError
 from trainer.data.batches import split_batch
-from trainer.fit.distributed import Session
+from trainer.fit.distributed import Session, random_states, restore_random_states
 from trainer.fit.examples import Batch, Examples
 
 __all__ = ["LossFunction", "StepResult", "Stepper"]
@@ -62,7 +62,7 @@ class Stepper:
 
         Leaves weights, gradients and random states as they were. Raises ModelError when the loss is not finite.
         """
-        generator = torch.get_rng_state()
+        states = random_states()
         while True:
             try:
                 batch = examples.batch(rows[: self.micro_batch_size], self._session.device)
@@ -73,7 +73,7 @@ class Stepper:
                 self._halve_or_raise(error)
             finally:
                 self.optimizer.zero_grad(set_to_none=True)
-                torch.set_rng_state(generator)
+                restore_random_states(states)
         self.micro_batch_size = self._session.smallest(self.micro_batch_size)
         if not torch.isfinite(loss):
             raise ModelError(
@@ -84,7 +84,7 @@ class Stepper:
     def step(self, examples: Examples, rows: NDArray[np.int64]) -> StepResult:
         """Update the weights once from the given rows, which every process names alike."""
         while True:
-            generator = torch.get_rng_state()
+            states = random_states()
             try:
                 loss = self._accumulate(examples, rows)
                 break
@@ -93,7 +93,7 @@ class Stepper:
                     raise
                 self._halve_or_raise(error)
                 self.optimizer.zero_grad(set_to_none=True)
-                torch.set_rng_state(generator)
+                restore_random_states(states)
         # Clipping to infinity clips nothing and still returns the norm.
         limit = self._max_grad_norm or float("inf")
         grad_norm = self._session.accelerator.clip_grad_norm_(self.model.parameters(), limit)

@@ -5,14 +5,15 @@ from typing import Any
 
 import transformers
 from tokenizers import Regex, models, normalizers
-from transformers import DebertaV2Tokenizer, PreTrainedTokenizerBase, convert_slow_tokenizer
+from transformers import DebertaV2Tokenizer, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import import_protobuf
 
 from trainer.core.errors import ModelError
 
 __all__ = ["load_tokenizer"]
 
 _TRANSFORMERS: Any = transformers  # annotated in part: mypy would refuse half of these calls
-_CONVERSION: Any = convert_slow_tokenizer
+_IMPORT_PROTOBUF: Any = import_protobuf  # by its own name: the package has a function of its module's name
 _SPECIAL = ("pad_token", "cls_token", "sep_token", "unk_token", "mask_token")
 
 
@@ -46,7 +47,7 @@ def _as_sentencepiece(tokenizer: Any, vocabulary: Path) -> PreTrainedTokenizerBa
     transformers 5 leaves both out for DeBERTa: about 3 GoEmotions rows in 1,000 (emoji, trade marks, full-width
     letters) then come out as unknown pieces that the pretrained weights never saw.
     """
-    file = _CONVERSION.import_protobuf().ModelProto()
+    file = _IMPORT_PROTOBUF().ModelProto()
     file.ParseFromString(vocabulary.read_bytes())
     backend = tokenizer.backend_tokenizer
     pieces = [(piece.piece, piece.score) for piece in file.pieces]

@@ -1,0 +1,197 @@
+"""Bad input is refused before any training, in words, and the run says FAILED and why."""
+
+import shutil
+import socket
+from collections import namedtuple
+
+import pytest
+from small_runs import LABELS, POSITIONS, read_split, runs_of, words_of, write_split
+
+from trainer.core import artifacts
+from trainer.fit.step import Stepper
+from trainer.train import main
+
+
+@pytest.fixture
+def refused(train, capsys, tracking_uri):
+    """Run the command with settings that it must refuse; returns its message, and its run where one was opened."""
+
+    def call(**settings):
+        try:
+            status = train(**settings)
+        except SystemExit as stop:
+            status = stop.code
+        error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+        assert status in (1, 2), error
+        assert "Traceback" not in error
+        runs = runs_of(tracking_uri)
+        return error, runs[0] if runs else None
+
+    return call
+
+
+def change(split, **cells):
+    """Give the last row of a split other cells."""
+
+    def damage(folder):
+        path = folder / f"{split}.csv"
+        rows = read_split(path)
+        rows[-1] |= cells
+        write_split(path, rows)
+
+    return damage
+
+
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def append(name, content):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + content)
+
+
+def one_column_per_label(folder):
+    for role in ("train", "dev", "test"):
+        rows = read_split(folder / f"{role}.csv")
+        known = LABELS if role == "train" else LABELS[:-1]
+        table = [{"text": row["text"]} | {name: int(name in row["labels"]) for name in known} for row in rows]
+        write_split(folder / f"{role}.csv", table)
+
+
+class TestSettings:
+    """Refused before a run is opened: `mlflow run` marks its own run FAILED by the exit status."""
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"learning_rat": 1}, "Did you mean `learning_rate`?"),
+            ({"learning_rate": -1}, "learning_rate must be above 0 and at most 1, but got learning_rate=-1.0"),
+            ({"epochs": 0}, "epochs must be at least 1, but got epochs=0"),
+            ({"epochs": "many"}, "epochs"),
+            ({"register": "yes"}, "must be true or false, but got 'yes'"),
+            ({"loss": "focl"}, "loss"),
+            ({"preset": "startr"}, "Did you mean `starter`?"),
+            ({"threshold_folds": 2}, "threshold_folds must be in [3, 20], but got"),
+            ({"threshold_policy": "best"}, "threshold_policy"),
+            ({"processes": "two"}, "processes must be `auto` or a number of at least 1"),
+        ],
+    )
+    def test_is_refused(self, refused, settings, message):
+        error, run = refused(**settings)
+        assert message in error
+        assert run is None
+
+    def test_a_word_without_a_name_is_refused(self, capsys):
+        assert main(["epochs=1"]) == 1
+        assert "`--name value` pairs, but got word='epochs=1'" in " ".join(capsys.readouterr().err.split())
+
+    def test_a_name_given_twice_is_refused(self, capsys):
+        assert main(words_of({"epochs": 1}) * 2) == 1
+        assert "must be given once, but got name='epochs'" in " ".join(capsys.readouterr().err.split())
+
+
+def assert_failed(error, run, message):
+    assert message in error
+    assert run.info.status == "FAILED"
+    assert message in " ".join(run.data.tags[artifacts.TAG_ERROR].split())
+    assert not [name for name in run.data.metrics if name.startswith(("train/", "dev/", "test/"))]
+
+
+class TestData:
+    """Refused inside the run, which keeps the reason."""
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (remove("dev.csv"), "but got none for dev in folder="),
+            (write("dev.csv", b""), "dev.csv:1: is an empty file"),
+            (write("dev.csv", b"id,words,labels\n1,hi,joy\n"), "must have the column 'text', but got file='dev.csv'"),
+            (append("dev.csv", b"x,too,many,cells,in,this\n"), "dev.csv:42: needs 5 columns, but has 6"),
+            (change("dev", labels="rage"), "dev.csv:41: unknown label 'rage': it does not appear in train"),
+            (change("test", text=" "), "test.csv:41: empty text: ' '"),
+            (append("train.csv", b"x,w1 \xff,joy,,\n"), "train.csv:85: invalid UTF-8 at byte"),
+            (one_column_per_label, "splits must share their labels, but got ['joy'] only in train"),
+            (write("labels.txt", "\n".join([*LABELS, "pride"]).encode()), "without a single train example: pride"),
+        ],
+    )
+    def test_is_refused(self, refused, own_data, damage, message):
+        damage(own_data)
+        assert_failed(*refused(dataset=own_data), message)
+
+    def test_an_unknown_label_id_is_named_with_the_range_of_ids(self, refused, own_data):
+        write("labels.txt", "\n".join(LABELS).encode())(own_data)
+        change("dev", labels="4")(own_data)
+        assert_failed(*refused(dataset=own_data), "dev.csv:41: unknown label id '4': ids go from 0 to 3")
+
+    def test_a_missing_folder_is_refused(self, refused, own_data):
+        error, run = refused(dataset=own_data.with_name("onw"))
+        assert_failed(error, run, "dataset must be `starter`, an existing folder, or a hub id")
+        assert "own" in error
+
+    def test_too_few_dev_rows_are_refused(self, refused, own_data):
+        write_split(own_data / "dev.csv", read_split(own_data / "dev.csv")[:6])
+        assert_failed(*refused(dataset=own_data, threshold_folds=7), "dev must have at least 7 rows")
+        write_split(own_data / "dev.csv", read_split(own_data / "dev.csv")[:4])
+        error, _ = refused(dataset=own_data, threshold_folds=3)
+        assert "dev must have at least 5 rows" in error
+
+    def test_every_problem_is_counted_and_ten_are_shown(self, refused, own_data):
+        append("dev.csv", b"".join(b"new%d,w1,rage,,\n" % number for number in range(13)))(own_data)
+        error, run = refused(dataset=own_data)
+        assert_failed(error, run, "got 13 problems (first 10 shown)")
+        assert error.count("unknown label 'rage'") == 10
+
+
+class TestEncoder:
+    def test_a_folder_without_safetensors_is_refused(self, refused, model_folder, tmp_path):
+        folder = tmp_path / "bare"
+        shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+        assert_failed(*refused(model=folder), "a model folder without safetensors")
+
+    def test_a_missing_folder_is_refused(self, refused, tmp_path):
+        assert_failed(*refused(model=tmp_path / "none"), "model must be an existing folder or config file")
+
+    def test_a_text_longer_than_the_positions_is_refused(self, refused):
+        message = f"max_length must be at most the {POSITIONS} pieces that the encoder has positions for"
+        assert_failed(*refused(max_length=POSITIONS + 1), message)
+
+
+class TestMachine:
+    def test_a_full_disk_is_refused(self, refused, monkeypatch):
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1000, 1000))
+        assert_failed(*refused(), "MiB free for checkpoints, but got 0 MiB")
+
+    def test_a_server_that_does_not_answer_is_refused(self, refused, monkeypatch, in_tmp):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        error, run = refused()
+        assert "tracking server must answer, but got uri=" in error
+        assert "secret" not in error
+        assert run is None
+        assert not (in_tmp / "runs").exists()
+
+    def test_more_processes_than_gpus_are_refused(self, refused, monkeypatch):
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        error, run = refused(processes=3)
+        assert "processes must be at most the number of GPUs" in error
+        assert run is None
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(refused, monkeypatch):
+    def broken(stepper, batch, rows_of_step):
+        loss = real(stepper, batch, rows_of_step)
+        return loss * float("nan") if stepper.model.training else loss
+
+    real = Stepper._backward
+    monkeypatch.setattr(Stepper, "_backward", broken)
+    monkeypatch.setattr(Stepper, "rehearse", lambda *_: None)
+    assert_failed(*refused(), "loss and gradient must be finite, but got loss=nan at step=1, on rows ['train")

@@ -1,0 +1,179 @@
+"""The whole command: what a run leaves and what it reads."""
+
+import json
+
+import numpy as np
+import pytest
+from small_runs import LABELS, ROWS, client, predictions, read_json, read_split, write_split
+
+from trainer import stages
+from trainer.core import artifacts, calibration, metrics, thresholds
+
+STEPS = 15
+
+
+def test_the_run_is_finished_in_the_default_experiment(finished):
+    assert finished.run.info.status == "FINISHED"
+    assert finished.experiment == artifacts.DEFAULT_EXPERIMENT
+    assert artifacts.TAG_ERROR not in finished.run.data.tags
+
+
+def test_artifacts_of_the_run_are_those_promised(finished):
+    listed = {item.path: item for item in client(finished.uri).list_artifacts(finished.run.info.run_id)}
+    assert set(listed) == {
+        *("config.json", "environment.json", "labels.json", "thresholds.json", "calibration.json", "per_label.json"),
+        *("threshold_sweep.json", "predictions", "figures", "report.html"),
+    }
+
+    def inside(folder):
+        return {item.path for item in client(finished.uri).list_artifacts(finished.run.info.run_id, folder)}
+
+    assert inside("predictions") == {"predictions/dev.parquet", "predictions/test.parquet"}
+    assert {path.rpartition(".")[2] for path in inside("figures")} == {"png"}
+    assert len(inside("figures")) == 7
+
+
+def test_run_folder_keeps_results_and_no_checkpoints(finished):
+    assert not (finished.folder / artifacts.CHECKPOINTS).exists()
+    outcome = read_json(finished.folder / artifacts.OUTCOME)
+    assert {name: finished.run.data.metrics[name] for name in outcome} == outcome
+    assert read_json(finished.folder / artifacts.LABELS) == list(LABELS)
+    assert "command" in read_json(finished.folder / artifacts.ENVIRONMENT)
+
+
+def test_metrics_have_their_names_and_steps(finished):
+    def steps(name):
+        return [point.step for point in client(finished.uri).get_metric_history(finished.run.info.run_id, name)]
+
+    for name in ("train/loss", "train/learning_rate", "train/grad_norm", "train/samples_per_second"):
+        assert steps(name) == [2, 4, 5, 6, 8, 10, 12, 14, 15], name
+    assert steps("dev/loss") == [5, 10, 15]
+    final = ["dev/macro_f1", "dev/micro_f1", "test/macro_f1", "test/micro_f1", "test/macro_ap", "test/ece"]
+    final += [f"test/macro_f1/{policy}" for policy in ("fixed", "global", "per_label", "per_label_shrunk")]
+    final += [f"{role}/f1/{label}" for role in ("dev", "test") for label in LABELS]
+    for name in final:
+        assert steps(name)[-1] == STEPS, name
+        assert 0 <= finished.run.data.metrics[name] <= 1, name
+    assert not [name for name in finished.run.data.metrics if name.startswith("test/") and len(steps(name)) != 1]
+    assert [name for name in finished.run.data.metrics if name.startswith("system/")]
+
+
+def test_parameters_tags_and_inputs_name_what_was_run(finished):
+    data = finished.run.data
+    config = read_json(finished.folder / artifacts.CONFIG)
+    assert {name.removeprefix("cfg.") for name in data.params} == set(config)
+    assert data.params["cfg.learning_rate"] == "0.001"
+    assert data.params["cfg.register"] == "true"
+    assert data.tags["preset"] == "starter"
+    inputs = {tag.value: item.dataset for item in finished.run.inputs.dataset_inputs for tag in item.tags}
+    assert set(inputs) == {"train", "dev", "test"}
+    for role, dataset in inputs.items():
+        profile = json.loads(dataset.profile)
+        assert data.tags[f"data.digest.{role}"] == profile["sha256"]
+        assert profile["sha256"].startswith(dataset.digest)
+        assert profile["rows"] == ROWS[role]
+        assert profile["labels"] == len(LABELS)
+
+
+def test_commit_is_a_tag(finished):
+    commit = read_json(finished.folder / artifacts.ENVIRONMENT).get("git_commit")
+    if commit is None:
+        pytest.skip("this copy of the code is in no git repository")
+    assert finished.run.data.tags[artifacts.TAG_GIT_COMMIT] == commit
+    assert finished.run.data.tags[artifacts.TAG_GIT_DIRTY] in ("true", "false")
+
+
+def test_table_per_label_loads_as_a_table(finished, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", finished.run.info.experiment_id)
+    table = mlflow.load_table(artifacts.PER_LABEL, run_ids=[finished.run.info.run_id])
+    assert len(table) == 2 * len(LABELS)
+    test = table[table.role == "test"].set_index("label")
+    for label in LABELS:
+        assert test.loc[label, "f1"] == pytest.approx(finished.run.data.metrics[f"test/f1/{label}"], abs=1e-12)
+
+
+def test_scores_can_be_made_again_from_the_files(finished):
+    table, test = predictions(finished.folder, "test")
+    assert table.schema.metadata[b"label_names"].decode().split("\n") == list(LABELS)
+    assert table["row_id"].to_pylist() == [f"test{number}" for number in range(ROWS["test"])]
+    temperature = read_json(finished.folder / artifacts.CALIBRATION)["temperature"]
+    probabilities = calibration.apply_temperature(test["logits"], temperature)
+    chosen = read_json(finished.folder / artifacts.THRESHOLDS)
+    for policy, per_label in chosen["policies"].items():
+        cuts = np.array([per_label[label] for label in LABELS])
+        predicted = thresholds.predict(probabilities, cuts)
+        scores = metrics.headline(probabilities, predicted, test["labels"], test["observed"])
+        assert finished.run.data.metrics[f"test/macro_f1/{policy}"] == pytest.approx(scores["macro_f1"], abs=1e-12)
+        if policy == chosen["default_policy"]:
+            assert finished.run.data.metrics["test/macro_f1"] == pytest.approx(scores["macro_f1"], abs=1e-12)
+
+
+def test_temperature_and_thresholds_come_from_dev(finished):
+    _, dev = predictions(finished.folder, "dev")
+    temperature = calibration.fit_temperature(dev["logits"], dev["labels"], dev["observed"])
+    assert read_json(finished.folder / artifacts.CALIBRATION)["temperature"] == pytest.approx(temperature, rel=1e-6)
+    on_dev = calibration.apply_temperature(dev["logits"], temperature)
+    kept = read_json(finished.folder / artifacts.THRESHOLDS)["policies"]["per_label"]
+    fitted = thresholds.fit_policy("per_label", on_dev, dev["labels"], dev["observed"], strength=0.0)
+    np.testing.assert_allclose([kept[label] for label in LABELS], fitted, rtol=1e-6)
+
+
+def test_served_model_gives_the_probabilities_of_the_evaluation(finished, data_folder, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    texts = [row["text"] for row in read_split(data_folder / "test.csv")]
+    _, test = predictions(finished.folder, "test")
+    temperature = read_json(finished.folder / artifacts.CALIBRATION)["temperature"]
+    expected = 1 / (1 + np.exp(-test["logits"].astype(np.float64) / temperature))
+    for address in (f"runs:/{finished.run.info.run_id}/model", "models:/emotions/1"):
+        answers = mlflow.pyfunc.load_model(address).predict(texts)
+        np.testing.assert_allclose(answers[list(LABELS)].to_numpy(), expected, atol=1e-5)
+
+
+def test_register_makes_version_one(finished):
+    (version,) = client(finished.uri).search_model_versions("name = 'emotions'")
+    assert (int(version.version), version.run_id) == (1, finished.run.info.run_id)
+
+
+class TestTestDataIsReadOnce:
+    """Nothing that is chosen depends on test."""
+
+    @pytest.fixture
+    def other_test(self, own_data):
+        rows = read_split(own_data / "test.csv")
+        for number, row in enumerate(rows):
+            row["labels"] = "grief" if number % 2 else "|".join(set(LABELS) - set(row["labels"].split("|")))
+            row["text"] = f"w39 w38 w37 {row['text']}"
+        write_split(own_data / "test.csv", rows)
+        return own_data
+
+    def test_other_test_rows_change_only_test_metrics(self, observe, other_test):
+        base, other = observe(epochs=2), observe(epochs=2, dataset=other_test)
+        for name in ("dev/macro_f1", "dev/micro_f1", "dev/loss", "dev/ece", "train/loss"):
+            assert base.series(name) == other.series(name) != [], name
+        assert base.outcome.temperature == other.outcome.temperature
+        assert base.outcome.policy == other.outcome.policy
+        for policy, values in base.outcome.thresholds.items():
+            np.testing.assert_array_equal(values, other.outcome.thresholds[policy])
+        weights = zip(base.fitted.model.parameters(), other.fitted.model.parameters(), strict=True)
+        assert all(bool((mine == theirs).all()) for mine, theirs in weights)
+        assert base.outcome.per_label["dev"] == other.outcome.per_label["dev"]
+        assert base.series("test/macro_f1") != other.series("test/macro_f1")
+
+    def test_test_rows_go_through_the_model_once(self, observe, monkeypatch):
+        read = []
+        real = stages.predict_logits
+
+        def predict_logits(model, examples, *session, **more):
+            read.append(examples.row_ids[0])
+            return real(model, examples, *session, **more)
+
+        monkeypatch.setattr(stages, "predict_logits", predict_logits)
+        seen = observe(epochs=2)
+        assert read == ["test0"]
+        assert sum(seen.eval_batches) == 3 * ROWS["dev"] + ROWS["test"]

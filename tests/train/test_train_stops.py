@@ -1,0 +1,135 @@
+"""The whole command, stopped, killed and continued, and on several processes."""
+
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from small_runs import client, only_run, predictions, runs_of
+
+KILLED_IN_STEP = """
+import os, signal, sys
+from trainer.fit.step import Stepper
+from trainer.train import main
+steps, real = [], Stepper.step
+def step(self, *rows):
+    steps.append(rows)
+    if len(steps) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, *rows)
+Stepper.step = step
+main(sys.argv[1:])
+"""
+KILLED_AT_THE_END = """
+import os, signal, sys
+from trainer.core import artifacts, runs
+from trainer.train import main
+real = runs.write_json
+def write_json(path, content):
+    if path.name == artifacts.OUTCOME:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(path, content)
+runs.write_json = write_json
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def killed(program, tracking_uri):
+    """Run the command until it is killed; returns the id of its run."""
+
+    def call(script, **settings):
+        done = subprocess.run(program("-c", script, **settings), capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        run = only_run(tracking_uri)
+        assert run.info.status == "RUNNING"
+        return run.info.run_id
+
+    return call
+
+
+class TestAKilledRun:
+    """kill -9, then the same command with `resume`."""
+
+    def assert_like_uninterrupted(self, tracking_uri, run_id, finished):
+        run = only_run(tracking_uri)
+        assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+        whole = finished.run.data.metrics
+        scores = {name: whole[name] for name in whole if name.startswith(("test/", "dev/"))}
+        assert {name: run.data.metrics[name] for name in scores} == scores
+        steps = [point.step for point in client(tracking_uri).get_metric_history(run_id, "dev/loss")]
+        assert sorted(set(steps)) == [5, 10, 15]
+
+    def test_it_continues_by_run_id_after_refusing_what_does_not_fit(
+        self, train, killed, finished, tracking_uri, in_tmp, capsys
+    ):
+        run_id = killed(KILLED_IN_STEP, checkpoint_steps=3)
+        folder = in_tmp / "runs" / run_id
+        assert (folder / "checkpoints" / "step-6").is_dir()
+
+        assert train(resume=run_id, checkpoint_steps=3, learning_rate=2e-3) == 1
+        assert "learning_rate: 0.001 then, 0.002 now" in " ".join(capsys.readouterr().err.split())
+        assert train(resume="no-such-run", checkpoint_steps=3) == 1
+        assert "resume='no-such-run'" in capsys.readouterr().err
+        assert only_run(tracking_uri).info.status == "RUNNING"
+
+        assert train(resume=run_id, checkpoint_steps=3) == 0
+        self.assert_like_uninterrupted(tracking_uri, run_id, finished)
+        _, mine = predictions(folder, "test")
+        _, theirs = predictions(finished.folder, "test")
+        np.testing.assert_array_equal(mine["logits"], theirs["logits"])
+
+        assert train(resume=run_id, checkpoint_steps=3) == 1
+        assert "resume must name an unfinished run" in " ".join(capsys.readouterr().err.split())
+        assert train(resume="latest", checkpoint_steps=3) == 1
+        assert "resume=latest must find an unfinished run" in " ".join(capsys.readouterr().err.split())
+        assert only_run(tracking_uri).info.status == "FINISHED"
+
+    def test_it_continues_as_the_latest_when_killed_before_its_last_file(self, train, killed, finished, tracking_uri):
+        run_id = killed(KILLED_AT_THE_END)
+        assert train(resume="latest") == 0
+        self.assert_like_uninterrupted(tracking_uri, run_id, finished)
+        run = only_run(tracking_uri)
+        models = client(tracking_uri).search_logged_models([run.info.experiment_id])
+        assert len(models) == 1
+
+
+def test_sigterm_ends_the_run_as_killed(program, in_tmp, tracking_uri):
+    command = program("-m", "trainer.train", epochs=5000, checkpoint_steps=1)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: list(in_tmp.glob("runs/*/checkpoints/step-*")), process)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in error
+    run = only_run(tracking_uri)
+    assert run.info.status == "KILLED"
+    assert "train/loss" in run.data.metrics
+    assert "test/macro_f1" not in run.data.metrics
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_processes_end_like_one(train, tracking_uri, in_tmp, monkeypatch):
+    settings = {"dropout": 0.0, "epochs": 2, "batch_size": 15}
+    assert train(**settings) == 0
+    (alone,) = runs_of(tracking_uri)
+    assert train(**settings, processes=2, output=in_tmp / "two") == 0
+    (together,) = [run for run in runs_of(tracking_uri) if run.info.run_id != alone.info.run_id]
+    assert together.info.status == "FINISHED"
+    for name in ("train/loss", "train/grad_norm", "dev/loss", "dev/macro_f1", "test/macro_f1", "test/ece"):
+        assert together.data.metrics[name] == pytest.approx(alone.data.metrics[name], abs=1e-3, rel=1e-3), name
+    logits = [
+        predictions(in_tmp / output / run.info.run_id, "test")[1]["logits"]
+        for output, run in (("runs", alone), ("two", together))
+    ]
+    np.testing.assert_allclose(*logits, atol=1e-3)
