@@ -69,6 +69,7 @@ class Training:
         if self.session.is_main:
             runs.check_disk(self.folder, workshop.num_parameters * _BYTES_PER_PARAMETER)
             self.session.accelerator.wait_for_everyone()
+        self.session.separate(self.config.run.seed)
         return workshop
 
     def announce(self, dataset: Dataset, workshop: Workshop) -> None:

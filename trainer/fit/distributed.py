@@ -56,6 +56,10 @@ class Session:
         mine = torch.tensor([number], device=self.device)
         return int(self.accelerator.gather(mine).min())
 
+    def separate(self, seed: int) -> None:
+        """Give each process random numbers of its own, from `seed` + rank. Call it once the weights are made."""
+        set_seed(seed + self.rank)
+
     def share(self, value: Any) -> Any:
         """The main process's value, on every process."""
         box = [value]
@@ -66,7 +70,7 @@ class Session:
 def open_session(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Session:
     """The session of this process; joins the process group when started by the launcher.
 
-    Every process seeds its generators with `seed` + rank, after the weights were made with `seed` alone.
+    Every process starts from the same `seed`, so that random weights are the same; see `Session.separate`.
     """
     on_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     resolved: Literal["fp32", "bf16"] = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
