@@ -22,6 +22,7 @@ from trainer.data import sources
 from trainer.data.batches import epoch_plan, padding_share
 from trainer.data.dataset import ROLES, Dataset
 from trainer.fit.build import Workshop, build_loop, build_workshop
+from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.distributed import Session, open_session
 from trainer.fit.examples import predict_logits
 from trainer.fit.loop import Fitted
@@ -54,8 +55,8 @@ class Training:
         outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
         for role in ROLES:
             split = getattr(dataset, role)
-            profile = {"rows": len(split), "labels": len(dataset.label_names), "sha256": split.digest}
-            self.tracker.log_dataset(dataset.name, split.digest[:32], role, dataset.source, profile)
+            profile = {"rows": len(split), "labels": len(dataset.label_names)}
+            self.tracker.log_dataset(dataset.name, split.digest, role, dataset.source, profile)
         digests = {f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in dataset.digests.items()}
         self.tracker.set_tags(digests)
         return dataset
@@ -171,7 +172,7 @@ class Training:
         self.tracker.set_tags({"mlflow.loggedArtifacts": json.dumps([_table(name) for name in results.LOGGED_TABLES])})
         self._keep_model(workshop, fitted, conclusion)
         runs.write_json(self.folder / artifacts.OUTCOME, conclusion.metrics())
-        shutil.rmtree(self.folder / artifacts.CHECKPOINTS)
+        CheckpointStore(self.folder).clear()
 
     def show(self, conclusion: Outcome) -> None:
         """Print the result table and where to look next."""
@@ -180,7 +181,7 @@ class Training:
             summary.label_scores(conclusion),
             [
                 f"report:   {self.folder / artifacts.REPORT}",
-                f"run:      {self.tracker.run_id} (browse it with `mlflow ui`)",
+                f"run:      {self.tracker.run_id}, in `mlflow ui` or on your tracking server",
                 f'model:    mlflow.pyfunc.load_model("runs:/{self.tracker.run_id}/{artifacts.MODEL}")',
             ],
         )
@@ -263,7 +264,8 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
         screen = console.make(quiet=not session.is_main)
         if tracker:
             runs.write_json(Path(folder) / artifacts.CONFIG, settings)
-            runs.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
+            if not resumed:  # the tags, too, say where the run began
+                runs.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
         yield Training(config, session, tracker or NullTracker(run_id, Path(folder)), Path(folder), screen)
 
 

@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EmotionsError as error:
         console.make(quiet=launch.rank() > 0).show_error(error)
         return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell reports Ctrl-C; the run is closed by now
     return 0
 
 

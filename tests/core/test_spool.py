@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.core.errors import TrackingError
-from trainer.core.spool import Spool, find_latest, find_spools
+from trainer.core.spool import Spool, find_spools
 
 
 def test_entries_come_back_in_order_with_their_time_and_run(tmp_path):
@@ -164,8 +164,5 @@ def test_the_latest_run_is_the_one_written_last(tmp_path):
     with Spool(tmp_path / "a") as spool:
         spool.append("a", "tags", {})
 
-    assert find_latest(tmp_path) == "a"
     assert [folder.name for folder in find_spools(tmp_path)] == ["b", "c", "a"]
     assert find_spools(tmp_path / "b") == [tmp_path / "b"]
-    with pytest.raises(TrackingError, match="resume=latest must find a run"):
-        find_latest(tmp_path / "b" / "nowhere")

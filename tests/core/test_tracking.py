@@ -289,6 +289,20 @@ def test_sigterm_kills_the_run_and_keeps_the_exit_code(database, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_second_signal_while_closing_does_not_cost_the_run_its_status(database, tmp_path, monkeypatch):
+    real = tracking.SystemMetrics.stop
+
+    def stop_and_be_told_again(self):
+        real(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(tracking.SystemMetrics, "stop", stop_and_be_told_again)
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path) as run:
+        raise KeyboardInterrupt
+    assert database.get_run(run.run_id).info.status == "KILLED"
+
+
 def test_a_full_disk_fails_the_run_with_a_clear_error(database, tmp_path, monkeypatch):
     with pytest.raises(TrackingError, match=r"run folder must be writable.*No space left"), open_run(tmp_path) as run:
         run.log_metrics({"train/loss": 1.0}, 0)
@@ -440,7 +454,7 @@ def test_resume_continues_the_same_run_and_mends_its_status(database, tmp_path):
     with pytest.raises(RuntimeError), open_run(tmp_path, parameters={"epochs": 2, "seed": 1}) as first:
         first.log_metrics({"train/loss": 2.0}, 0)
         raise RuntimeError("power")
-    with open_run(tmp_path, resume="latest", parameters={"epochs": 4, "seed": 1}) as second:
+    with open_run(tmp_path, resume=first.run_id, parameters={"epochs": 4, "seed": 1}) as second:
         assert database.get_run(first.run_id).info.status == "RUNNING"
         second.log_metrics({"train/loss": 1.0}, 1)
 

@@ -31,9 +31,9 @@ def test_a_state_cut_short_is_not_taken_for_one(tmp_path):
 def test_best_weights_come_back_with_their_facts(tmp_path):
     store = CheckpointStore(tmp_path)
     with pytest.raises(ModelError, match="must hold the best weights"):
-        store.load_best()
+        store.load_best(5)
     store.save_best(5, WEIGHTS, {"dev/macro_f1": 0.5})
-    weights, facts = store.load_best()
+    weights, facts = store.load_best(5)
     assert torch.equal(weights["w"], WEIGHTS["w"])
     assert facts == {"dev/macro_f1": 0.5}
 

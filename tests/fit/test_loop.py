@@ -14,8 +14,10 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from tiny import Silent, build, make_examples, make_model, run
 
 from trainer.core.errors import ModelError, SettingsError
+from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import open_session
+from trainer.fit.examples import predict_logits
 
 HERE = Path(__file__).parent
 
@@ -101,6 +103,40 @@ def test_the_norm_logged_is_the_one_before_clipping(tmp_path, examples):
     first_free, first_clipped = (loop.tracker.series("train/grad_norm")[0] for loop in (free, clipped))
     assert first_free == pytest.approx(first_clipped, rel=1e-5)
     assert first_free > 0.01
+
+
+def test_the_final_logits_are_float32_whatever_the_precision_of_training(tmp_path, examples):
+    fitted, loop = run(make_model(), examples, tmp_path, precision="bf16", epochs=1)
+    bare = make_model()
+    bare.load_state_dict(fitted.model.state_dict())
+    bare.eval()
+    session = loop.session
+    exact = predict_logits(bare, examples["dev"], session, max_tokens=4096, exact=True)
+    np.testing.assert_array_equal(fitted.dev_logits, exact)
+    rough = predict_logits(fitted.model, examples["dev"], session, max_tokens=4096, exact=False)
+    assert not np.array_equal(rough, exact)
+
+
+def test_best_weights_stay_until_a_state_knows_of_better_ones(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for step in (6, 12):
+        store.save_best(step, {"w": torch.full((1,), float(step))}, {})
+    assert store.load_best(6)[0]["w"] == 6  # killed before the state of step 12: the older state still finds its best
+    store.keep_best(12)
+    assert store.load_best(12)[0]["w"] == 12
+    with pytest.raises(ModelError, match="step=6"):
+        store.load_best(6)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(tmp_path)
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ModelError, match=r"have room, but got .*No space left.* resume=latest"):
+        store.save_state(1, {"step": 1})
+    assert store.newest_step() is None
 
 
 def test_patience_ends_training_early(tmp_path, examples):

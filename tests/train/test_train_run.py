@@ -69,8 +69,8 @@ def test_parameters_tags_and_inputs_name_what_was_run(finished):
     assert set(inputs) == {"train", "dev", "test"}
     for role, dataset in inputs.items():
         profile = json.loads(dataset.profile)
-        assert data.tags[f"data.digest.{role}"] == profile["sha256"]
-        assert profile["sha256"].startswith(dataset.digest)
+        assert data.tags[f"data.digest.{role}"] == profile["digest"]
+        assert profile["digest"].startswith(dataset.digest)
         assert profile["rows"] == ROWS[role]
         assert profile["labels"] == len(LABELS)
 

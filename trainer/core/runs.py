@@ -16,24 +16,22 @@ MAY_DIFFER = ("resume", "output", "processes", "micro_batch_size", "eval_batch_t
 
 
 def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Path:
-    """Folder of the run that `resume` names: a run id, or `latest` for the newest unfinished one.
+    """Folder of the run that `resume` names: a run id, or `latest` for the newest unfinished one of these settings.
 
-    Raises SettingsError when there is no such run, when it has finished, or when `settings` differ from its own.
+    Raises SettingsError when there is no such run, when it has its results, or when `settings` differ from its own.
     """
-    folder = _newest_unfinished(output) if resume == "latest" else output / resume
+    folder = _newest_unfinished(output, settings) if resume == "latest" else output / resume
     if not (folder / artifacts.CONFIG).is_file():
         raise SettingsError(
             f"resume must name a run with a folder in output, but got {resume=}, output={str(output)!r}. "
             f"Folders there: {', '.join(sorted(path.name for path in output.glob('*/'))) or 'none'}."
         )
     if (folder / artifacts.OUTCOME).is_file():
-        raise SettingsError(f"resume must name an unfinished run, but got {resume=}, which has its results.")
-    kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
-    differences = [
-        f"{name}: {kept.get(name)!r} then, {value!r} now"
-        for name, value in settings.items()
-        if name not in MAY_DIFFER and kept.get(name) != value
-    ]
+        raise SettingsError(
+            f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
+            f"lack some of them: python -m trainer.core.tracking sync {folder}"
+        )
+    differences = _differences(folder, settings)
     if differences:
         raise SettingsError(
             f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(differences)}."
@@ -60,10 +58,21 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def _newest_unfinished(output: Path) -> Path:
+def _differences(folder: Path, settings: Mapping[str, Any]) -> list[str]:
+    kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
+    return [
+        f"{name}: {kept.get(name)!r} then, {value!r} now"
+        for name, value in settings.items()
+        if name not in MAY_DIFFER and kept.get(name) != value
+    ]
+
+
+def _newest_unfinished(output: Path, settings: Mapping[str, Any]) -> Path:
     candidates = [
         path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not (path.parent / artifacts.OUTCOME).is_file()
     ]
     if not candidates:
         raise SettingsError(f"resume=latest must find an unfinished run, but got none in output={str(output)!r}.")
-    return max(candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)
+    fitting = [folder for folder in candidates if not _differences(folder, settings)]
+    # When none fits, the error about the newest says what is different.
+    return max(fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -29,18 +29,18 @@ _BOOLEANS = {"true": True, "false": False}
 def parse(config_class: type[Config], argv: Sequence[str], preset_folder: Path) -> Config:
     """Configuration of a command line of `--name value` pairs.
 
-    Raises SettingsError for an unknown name (with the nearest one), a name given twice, a missing value or a
-    preset that cannot be read; exits with status 2 and an explanation when a value is of the wrong type or out of
-    range, and with status 0 after `--help`.
+    Raises SettingsError for an unknown name (with the nearest one), a name given twice, a missing value, a value of
+    the wrong type or out of range, or a preset that cannot be read; exits with status 0 after `--help`.
     """
-    known = {field.name for _, field in _leaves(config_class)}
+    hints = {field.name: hint for hint, field in _leaves(config_class)}
     wants_help = any(word in ("-h", "--help") for word in argv)
-    pairs = _read_pairs([word for word in argv if word not in ("-h", "--help")], known)
+    pairs = _read_pairs([word for word in argv if word not in ("-h", "--help")], set(hints))
     preset = pairs.get("preset", _default_of(config_class, "preset"))
     values = load_preset(preset, preset_folder) | {"preset": preset}
-    base = from_flat(config_class, values, origin=f"preset {preset}")
-    words = [word for name, value in pairs.items() for word in (f"--{name}", value)]
-    return _run_tyro(config_class, base, [*words, *(["--help"] if wants_help else [])])
+    if wants_help:
+        _show_help(config_class, from_flat(config_class, values, origin=f"preset {preset}"))
+    given = {name: _from_text(hints[name], value) for name, value in pairs.items()}
+    return from_flat(config_class, values | given, origin="the command line" if given else f"preset {preset}")
 
 
 def flatten(config: Any) -> dict[str, Scalar]:
@@ -152,7 +152,8 @@ def _checked(name: str, hint: Any, value: Any, origin: str) -> Scalar:
         choices = get_args(hint)
         if value in choices:
             return value  # type: ignore[no-any-return]  # one of the choices, which are text
-        raise SettingsError(f"{name} must be one of {', '.join(choices)}, but got {value=} in {origin}.")
+        hint_at = nearest(str(value), choices)
+        raise SettingsError(f"{name} must be one of {', '.join(choices)}, but got {value=} in {origin}.{hint_at}")
     if hint is float and not isinstance(value, bool):
         try:
             return float(value)
@@ -160,11 +161,25 @@ def _checked(name: str, hint: Any, value: Any, origin: str) -> Scalar:
             pass
     elif type(value) is hint:
         return value  # type: ignore[no-any-return]  # its type was just compared
-    raise SettingsError(f"{name} must be of type {hint.__name__}, but got {value=} in {origin}.")
+    kind = "true or false" if hint is bool else f"of type {hint.__name__}"
+    raise SettingsError(f"{name} must be {kind}, but got {value=} in {origin}.")
 
 
-def _run_tyro(config_class: type[Config], base: Config, words: list[str]) -> Config:
-    import tyro  # only a command line needs it
+def _from_text(hint: Any, text: str) -> Scalar:
+    """The value that a text spells in the declared type, or the text when it spells none: `_checked` then names it."""
+    if hint is bool:
+        return _BOOLEANS.get(text, text)
+    if hint is int:
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _show_help(config_class: type[Config], shown: Config) -> NoReturn:
+    """Print every setting with its documentation and its value in `shown`, and exit."""
+    import tyro  # only help needs it
 
     registry = tyro.constructors.ConstructorRegistry()
 
@@ -175,23 +190,18 @@ def _run_tyro(config_class: type[Config], base: Config, words: list[str]) -> Con
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
             metavar="{true,false}",
-            instance_from_str=_boolean,
+            instance_from_str=lambda words: _BOOLEANS[words[0]],
             is_instance=lambda value: isinstance(value, bool),
             str_from_instance=lambda value: [str(value).lower()],
         )
 
     with registry:
-        return tyro.cli(
+        tyro.cli(
             config_class,
-            default=base,
-            args=words,
+            default=shown,
+            args=["--help"],
             prog=Path(sys.argv[0]).name,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
             use_underscores=True,
         )
-
-
-def _boolean(words: list[str]) -> bool:
-    if words[0] not in _BOOLEANS:
-        raise ValueError(f"must be true or false, but got {words[0]!r}")
-    return _BOOLEANS[words[0]]
+    raise AssertionError("tyro exits after printing help")

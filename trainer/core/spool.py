@@ -16,7 +16,7 @@ from types import TracebackType
 
 from trainer.core.errors import TrackingError
 
-__all__ = ["Entry", "Spool", "find_latest", "find_spools"]
+__all__ = ["Entry", "Spool", "find_spools"]
 
 _LOG = "spool.jsonl"
 _OFFSET = "spool.offset"
@@ -184,14 +184,3 @@ def find_spools(folder: Path) -> list[Path]:
     """Run folders at or directly below `folder` that hold a spool, oldest write first."""
     logs = [*folder.glob(_LOG), *folder.glob(f"*/{_LOG}")]
     return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns)]
-
-
-def find_latest(output: Path) -> str:
-    """Run id of the run below `output` that was written last. Raises TrackingError when there is none."""
-    folders = find_spools(output)
-    if not folders:
-        raise TrackingError(
-            f"resume=latest must find a run in the output folder, but got output={str(output)!r}, which holds none. "
-            f"Give the run id, or the output folder of that run."
-        )
-    return folders[-1].name

@@ -21,7 +21,7 @@ from trainer.core.connection import connect
 from trainer.core.courier import Delivery
 from trainer.core.environment import git_state, redact
 from trainer.core.errors import EmotionsError, TrackingError
-from trainer.core.spool import Spool, find_latest, find_spools
+from trainer.core.spool import Spool, find_spools
 from trainer.core.store import Store
 from trainer.core.system_metrics import PREFIX as SYSTEM_PREFIX
 from trainer.core.system_metrics import SystemMetrics
@@ -48,26 +48,25 @@ def open_run(
 ) -> Iterator[MlflowTracker]:
     """A tracker for one run, whose local folder is `output/<run id>`.
 
-    Which run: `resume`, a run id or "latest"; else the one that `mlflow run` made (`MLFLOW_RUN_ID`); else a new one in
+    Which run: `resume`, a run id; else the one that `mlflow run` made (`MLFLOW_RUN_ID`); else a new one in
     `experiment`, by default MLFLOW_EXPERIMENT_NAME or _ID, else `emotions`. What a killed process left in the folder
     of a resumed run is delivered first; the project run of `mlflow run -P resume=` is tagged with the run it continues.
 
     At exit the status is FINISHED; KILLED on SIGTERM (raised here as SystemExit(143)) and KeyboardInterrupt; FAILED on
-    anything else, with the error as a tag. `mlflow run` afterwards writes FINISHED or FAILED over it.
+    anything else, with the error as a tag. `mlflow run` leaves a status that is final as it is.
     Raises TrackingError within about 15 seconds when the server does not answer at the start. Later it may go away:
     everything is kept in the folder, the end of the run waits at most 30 seconds for it, and what is then left is no
     error: the training is done, and a warning names the `sync` command that delivers the rest.
     """
-    resumed = find_latest(output) if resume == "latest" else resume
     store = connect()
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
     with _sigterm_raises():
         with _readable_errors(store):
-            run = _new_run(store, experiment, project_run) if resumed is None else _existing_run(store, resumed)
+            run = _new_run(store, experiment, project_run) if resume is None else _existing_run(store, resume)
             other = project_run if project_run != run.info.run_id else None
             if other is not None:
                 store.client.set_tag(other, artifacts.TAG_RESUMES, run.info.run_id)
-            tracker = _start(store, run, output / run.info.run_id, is_resumed=resumed is not None)
+            tracker = _start(store, run, output / run.info.run_id, is_resumed=resume is not None)
         with _recorded(tracker, other, _next_system_step(run)):
             tracker.set_tags({**_git_tags(run), **(tags or {})})
             if parameters:
@@ -79,8 +78,8 @@ def sync(folder: Path, uri: str | None = None) -> int:
     """Deliver what the spool of a run folder still holds; returns the number of operations.
 
     Goes to `uri`, else MLFLOW_TRACKING_URI, else the server that the run was started on. A run whose process died
-    without a word is RUNNING for ever: it becomes KILLED. Raises TrackingError when the server does not answer or
-    refuses operations, and when the run's process is still alive.
+    without a word is RUNNING for ever: it becomes FINISHED when it has its results, else KILLED. Raises TrackingError
+    when the server does not answer or refuses operations, and when the run's process is still alive.
     """
     with Spool(folder) as spool:
         entries = list(spool.entries())
@@ -96,7 +95,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
         with _readable_errors(store):
             count = _deliver(spool, store)
             if not has_ended:
-                _mark_killed(store, opened[-1].run_id)
+                _mark_ended(store, opened[-1].run_id, has_results=(folder / artifacts.OUTCOME).is_file())
         return count
 
 
@@ -193,8 +192,9 @@ def _recorded(tracker: MlflowTracker, project_run: str | None, first_system_step
         failure = error
         raise
     finally:
-        system_metrics.stop()
-        _end(tracker, failure, project_run)
+        with _signals_ignored():  # a second Ctrl-C must not cost the run its status; the wait for the server is bounded
+            system_metrics.stop()
+            _end(tracker, failure, project_run)
 
 
 def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str | None) -> None:
@@ -245,8 +245,12 @@ def _deliver(spool: Spool, store: Store) -> int:
     return count
 
 
-def _mark_killed(store: Store, run_id: str) -> None:
-    if store.run(run_id).info.status == "RUNNING":
+def _mark_ended(store: Store, run_id: str, *, has_results: bool) -> None:
+    if store.run(run_id).info.status != "RUNNING":
+        return
+    if has_results:
+        store.client.set_terminated(run_id, "FINISHED")
+    else:
         store.client.set_tag(run_id, artifacts.TAG_ERROR, "the process ended without a word: killed, or power lost")
         store.client.set_terminated(run_id, "KILLED")
 
@@ -270,6 +274,20 @@ def _readable_errors(store: Store) -> Iterator[None]:
             f"tracking server must do what is asked of it, but got uri={redact(store.uri)!r}: {_describe(error)}. "
             f"Correct the cause and try again; nothing in the run folder is lost."
         ) from None  # the cause may repeat the address with its password
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Leave SIGTERM and SIGINT without effect; only a main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

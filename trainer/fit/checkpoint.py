@@ -1,17 +1,19 @@
 """Checkpoints on local disk that a kill at any moment leaves whole.
 
 Below the run folder: `checkpoints/step-N/` (the newest complete state) and `checkpoints/best-N/` (the weights
-chosen on dev). Each is written under another name and renamed into place, and only then is its predecessor removed.
+chosen on dev). Each is written under another name and renamed into place, and only then is its predecessor removed:
+a state by the next one, best weights once a state knows of better ones.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trainer.core.errors import ModelError
@@ -28,20 +30,22 @@ class CheckpointStore:
     def save_state(self, step: int, shared: Mapping[str, Any]) -> None:
         """Keep the state that all processes share as the newest one. Call it on the main process alone."""
         self._replace("step", step, lambda folder: torch.save(dict(shared), folder / "state.pt"))
+        self._remove_others("step", step)
 
     def save_generators(self, step: int, rank: int, state: Mapping[str, Any]) -> None:
         """Keep the random states of one process beside the state about to be saved for `step`."""
         folder = self.folder / "generators"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{step}-{rank}.pt"
-        torch.save(dict(state), path.with_suffix(".partial"))
+        with _readable_errors(self.folder):
+            torch.save(dict(state), path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
         for old in folder.glob(f"*-{rank}.pt"):
             if int(old.stem.split("-")[0]) < (self.newest_step() or 0):
                 old.unlink()
 
     def save_best(self, step: int, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-        """Keep weights as the best so far, with facts about them as JSON."""
+        """Add weights that are the best so far, with facts about them as JSON; `keep_best` removes the others."""
 
         def write(folder: Path) -> None:
             save_file(
@@ -52,9 +56,13 @@ class CheckpointStore:
 
         self._replace("best", step, write)
 
+    def keep_best(self, step: int) -> None:
+        """Remove all best weights but those of a step. Call it once a state that names this step is kept."""
+        self._remove_others("best", step)
+
     def newest_step(self) -> int | None:
         """Step of the newest complete state, None when there is none."""
-        return self._newest("step")
+        return max((int(path.name.partition("-")[2]) for path in self.folder.glob("step-*")), default=None)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """The newest complete state, None when there is none."""
@@ -71,29 +79,41 @@ class CheckpointStore:
         path = self.folder / "generators" / f"{step}-{rank}.pt"
         return torch.load(path, weights_only=True) if path.is_file() else None
 
-    def load_best(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """The best weights and the facts saved with them. Raises ModelError when there are none."""
-        step = self._newest("best")
-        if step is None:
-            raise ModelError(f"checkpoints must hold the best weights, but got none in {str(self.folder)!r}.")
+    def load_best(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The best weights, found at a step, and the facts saved with them. Raises ModelError when they are gone."""
         folder = self.folder / f"best-{step}"
+        if not folder.is_dir():
+            raise ModelError(
+                f"checkpoints must hold the best weights, but got none of {step=} in {str(self.folder)!r}."
+            )
         return load_file(folder / "model.safetensors"), json.loads((folder / "facts.json").read_text(encoding="utf-8"))
 
     def clear(self) -> None:
         """Remove every checkpoint of a run that has ended well."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _newest(self, kind: str) -> int | None:
-        steps = [int(path.name.partition("-")[2]) for path in self.folder.glob(f"{kind}-*")]
-        return max(steps, default=None)
+        shutil.rmtree(self.folder)
 
     def _replace(self, kind: str, step: int, write: Callable[[Path], None]) -> None:
         partial, final = self.folder / f".partial-{kind}-{step}", self.folder / f"{kind}-{step}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write(partial)
+        with _readable_errors(self.folder):
+            write(partial)
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)  # noqa: PTH105  # the one call that is atomic for folders
+        partial.replace(final)
+
+    def _remove_others(self, kind: str, step: int) -> None:
         for old in self.folder.glob(f"{kind}-*"):
-            if old != final:
+            if old.name != f"{kind}-{step}":
                 shutil.rmtree(old)
+
+
+@contextmanager
+def _readable_errors(folder: Path) -> Iterator[None]:
+    """Say what a full or read-only disk means for the run; torch and safetensors each have an error of their own."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"checkpoint folder must be writable and have room, but got folder={str(folder)!r} ({error}). "
+            "Free some space, then continue with resume=latest."
+        ) from error

@@ -58,7 +58,7 @@ class Session:
 
     def separate(self, seed: int) -> None:
         """Give each process random numbers of its own, from `seed` + rank. Call it once the weights are made."""
-        set_seed(seed + self.rank)
+        set_seed((seed + self.rank) % 2**32)
 
     def share(self, value: Any) -> Any:
         """The main process's value, on every process."""

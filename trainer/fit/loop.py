@@ -81,7 +81,8 @@ class Loop:
         self.loss_function = loss_function
         self.seed = seed
         self.progress = Progress()
-        self.model: EmotionClassifier = session.accelerator.unwrap_model(stepper.model)
+        # Without Accelerate's wrapper, which would put every forward pass under autocast: we say ourselves where.
+        self.model: EmotionClassifier = session.accelerator.unwrap_model(stepper.model, keep_fp32_wrapper=False)
         self.average = MovingAverage(list(self.model.parameters()), config.ema_decay) if config.ema_decay else None
         self._window: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         self._window_started = time.perf_counter()
@@ -167,10 +168,10 @@ class Loop:
         if broken:
             self._raise_not_finite(broken[0], float(losses[steps.index(broken[0])]))
         point = {
-            artifacts.metric("train", "loss"): float(losses.mean()),
-            artifacts.metric("train", "learning_rate"): rate,
-            artifacts.metric("train", "grad_norm"): float(norms.mean()),
-            artifacts.metric("train", "samples_per_second"): self._window_rows / seconds,
+            artifacts.TRAIN_LOSS: float(losses.mean()),
+            artifacts.TRAIN_LEARNING_RATE: rate,
+            artifacts.TRAIN_GRAD_NORM: float(norms.mean()),
+            artifacts.TRAIN_SAMPLES_PER_SECOND: self._window_rows / seconds,
             artifacts.metric("train", "epoch"): self.progress.step / self.steps_per_epoch,
         }
         self.progress.history.append({"step": float(self.progress.step), **point})
@@ -226,6 +227,7 @@ class Loop:
             "progress": asdict(self.progress),
         }
         self.store.save_state(self.progress.step, state)
+        self.store.keep_best(self.progress.best_step)
 
     def _restore(self) -> None:
         state = self.store.load_state(self.session.device)
@@ -244,7 +246,7 @@ class Loop:
 
     def _best(self) -> Fitted:
         self.session.accelerator.wait_for_everyone()
-        weights, _ = self.store.load_best()
+        weights, _ = self.store.load_best(self.progress.best_step)
         self.model.load_state_dict(weights)
         self.model.eval()
         logits = predict_logits(
