@@ -39,9 +39,9 @@ def test_a_run_is_found_by_its_id_unless_it_has_its_results(tmp_path):
     folder = make_run(tmp_path, "a")
     assert runs.find_resumable(tmp_path, "a", SETTINGS | {"processes": "2"}) == folder
     make_run(tmp_path, "b", finished=True)
-    with pytest.raises(SettingsError, match="has its results.*sync"):
+    with pytest.raises(SettingsError, match=r"has its results.*sync"):
         runs.find_resumable(tmp_path, "b", SETTINGS)
-    with pytest.raises(SettingsError, match="resume='c'.*Folders there: a, b"):
+    with pytest.raises(SettingsError, match=r"resume='c'.*Folders there: a, b"):
         runs.find_resumable(tmp_path, "c", SETTINGS)
 
 
