@@ -27,7 +27,7 @@ from trainer.fit.distributed import Session, open_session
 from trainer.fit.examples import predict_logits
 from trainer.fit.loop import Fitted
 from trainer.model import saving
-from trainer.model.config import STARTER, USED_BY, LossConfig
+from trainer.model.config import USED_BY, LossConfig
 
 __all__ = ["Training", "open_training"]
 
@@ -101,7 +101,7 @@ class Training:
                     "results": str(self.folder),
                 },
             },
-            hint=_STARTER_NOTE if self.config.data.dataset == STARTER else "",
+            hint=_STARTER_NOTE if self.config.data.dataset == sources.STARTER else "",
         )
         for name in _idle_settings(self.config.objective):
             self.screen.show_warning(f"{name} is set, but loss={self.config.objective.loss} does not use it.")

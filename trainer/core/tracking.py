@@ -10,13 +10,11 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from trainer.core import artifacts
+from trainer.core import artifacts, signals
 from trainer.core.connection import connect
 from trainer.core.courier import Delivery
 from trainer.core.environment import git_state, redact
@@ -60,7 +58,7 @@ def open_run(
     """
     store = connect()
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
-    with _sigterm_raises():
+    with signals.handled(signals.raise_exit, signal.SIGTERM):
         with _readable_errors(store):
             run = _new_run(store, experiment, project_run) if resume is None else _existing_run(store, resume)
             other = project_run if project_run != run.info.run_id else None
@@ -192,7 +190,8 @@ def _recorded(tracker: MlflowTracker, project_run: str | None, first_system_step
         failure = error
         raise
     finally:
-        with _signals_ignored():  # a second Ctrl-C must not cost the run its status; the wait for the server is bounded
+        # A second Ctrl-C must not cost the run its status; the wait for the server is bounded.
+        with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
             system_metrics.stop()
             _end(tracker, failure, project_run)
 
@@ -274,37 +273,6 @@ def _readable_errors(store: Store) -> Iterator[None]:
             f"tracking server must do what is asked of it, but got uri={redact(store.uri)!r}: {_describe(error)}. "
             f"Correct the cause and try again; nothing in the run folder is lost."
         ) from None  # the cause may repeat the address with its password
-
-
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """Leave SIGTERM and SIGINT without effect; only a main thread may."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Make SIGTERM an exception, so that the run is closed like any other; only a main thread may."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":
