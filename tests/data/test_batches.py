@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.batches import epoch_plan, pad, padding_share, restore_order, sequential_batches, split_batch
+from trainer.data.batches import epoch_plan, pad, padding_share, sequential_batches, split_batch
 from trainer.data.tokens import Encoded
 
 lengths_lists = st.lists(st.integers(1, 128), max_size=300).map(lambda x: np.array(x, dtype=np.int64))
@@ -60,27 +60,25 @@ def test_one_process_takes_micro_batches_in_order():
 
 
 @given(lengths_lists.filter(len), st.integers(1, 600))
-def test_evaluation_batches_keep_the_budget_and_find_the_way_back(lengths, max_tokens):
+def test_evaluation_batches_keep_the_budget_and_hold_every_row_once(lengths, max_tokens):
     plan = sequential_batches(lengths, max_tokens=max_tokens)
     assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= max_tokens for rows in plan)
     assert lengths[plan[0][0]] == lengths.max()
-    results = np.concatenate([np.stack([rows, lengths[rows]], axis=1) for rows in plan])
-    assert restore_order(plan, results).tolist() == [[i, length] for i, length in enumerate(lengths)]
+    assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
 
 
 def test_evaluation_of_nothing_is_an_empty_plan():
     assert sequential_batches(np.array([], dtype=np.int64), max_tokens=8) == []
 
 
-@given(lengths_lists.filter(len), st.integers(1, 9), st.data())
-def test_padding_keeps_pieces_and_masks_the_rest(lengths, multiple, data):
+@given(lengths_lists.filter(len), st.data())
+def test_padding_keeps_pieces_and_masks_the_rest(lengths, data):
     rows = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8)), dtype=np.int64)
     texts = encoded(lengths)
-    ids, mask = pad(texts, rows, 0, multiple=multiple)
+    ids, mask = pad(texts, rows, 0)
     assert ids.dtype == mask.dtype == np.int64
     assert ids.shape == mask.shape
-    assert ids.shape[1] % multiple == 0
-    assert 0 <= ids.shape[1] - lengths[rows].max() < multiple
+    assert ids.shape[1] == lengths[rows].max()
     assert (mask.sum(axis=1) == lengths[rows]).all()
     assert ((ids != 0) == (mask == 1)).all()
     for i, row in enumerate(rows):
@@ -94,7 +92,7 @@ def test_padding_of_an_empty_micro_batch_has_no_rows():
 
 def test_padding_share_is_the_masked_share_of_cells():
     lengths = np.array([1, 4, 2, 2])
-    assert padding_share([np.array([0, 1]), np.array([2, 3])], lengths, multiple=2) == pytest.approx(1 - 9 / 12)
+    assert padding_share([np.array([0, 1]), np.array([2, 3])], lengths) == pytest.approx(1 - 9 / 12)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +101,6 @@ def test_padding_share_is_the_masked_share_of_cells():
         (lambda: epoch_plan(np.array([1]), 0, seed=0, epoch=0), "batch_size must be at least 1, but got batch_size=0"),
         (lambda: split_batch(np.arange(3), 2, 2, 1), "rank must be in .* but got rank=2, num_processes=2"),
         (lambda: sequential_batches(np.array([1]), max_tokens=0), "max_tokens must be at least 1"),
-        (lambda: restore_order([np.arange(2)], np.zeros(3)), "one entry per planned row"),
         (lambda: padding_share([], np.array([1])), "plan must have cells"),
     ],
 )

@@ -4,17 +4,15 @@ n rows, b rows of a batch, t pieces of its longest row.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.data.tokens import Encoded
 
-__all__ = ["epoch_plan", "pad", "padding_share", "restore_order", "sequential_batches", "split_batch"]
+__all__ = ["epoch_plan", "pad", "padding_share", "sequential_batches", "split_batch"]
 
 Rows = npt.NDArray[np.int64]
-_Value = TypeVar("_Value", bound=np.generic)
 
 _WINDOW = 50  # batches sorted together: enough to cut padding to a few per cent, few enough to stay random
 
@@ -53,8 +51,7 @@ def split_batch(rows: Rows, rank: int, num_processes: int, micro_batch_size: int
 def sequential_batches(lengths: npt.NDArray[np.integer], *, max_tokens: int) -> list[Rows]:
     """Return batches for evaluation, longest rows first, so that lack of memory shows at once.
 
-    max_tokens: pieces per batch, padding included; a longer row stands alone. Bring results back with
-    `restore_order`.
+    max_tokens: pieces per batch, padding included; a longer row stands alone.
     """
     _require_positive(max_tokens=max_tokens)
     order = np.argsort(-lengths.astype(np.int64), kind="stable")
@@ -67,42 +64,25 @@ def sequential_batches(lengths: npt.NDArray[np.integer], *, max_tokens: int) -> 
     return batches
 
 
-def restore_order(plan: Sequence[Rows], values: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
-    """Return values in row order. values: (n, ...), one after another as the batches of `plan` gave them."""
-    rows = np.concatenate(plan)
-    if len(rows) != len(values):
-        raise ValueError(f"values must have one entry per planned row, but got {len(values)=}, {len(rows)=}.")
-    restored = np.empty_like(values)
-    restored[rows] = values
-    return restored
-
-
-def pad(
-    encoded: Encoded, rows: Rows, pad_id: int, *, multiple: int = 4
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def pad(encoded: Encoded, rows: Rows, pad_id: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return (ids, mask), both (b, t): the pieces of these rows, padded at the end; mask is 1 on pieces, 0 on padding.
 
-    t is the longest row rounded up to a multiple, which keeps the number of distinct shapes small.
+    t is the longest row: rounding it up, even to a multiple of 4, would make one piece in thirteen padding.
     """
     lengths = encoded.lengths[rows]
-    width = _padded_width(lengths, multiple)
-    mask = np.arange(width) < lengths[:, None]
-    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
     if len(rows):
         ids[mask] = np.concatenate([encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]] for i in rows])
     return ids, mask.astype(np.int64)
 
 
-def padding_share(plan: Sequence[Rows], lengths: npt.NDArray[np.integer], *, multiple: int = 4) -> float:
+def padding_share(plan: Sequence[Rows], lengths: npt.NDArray[np.integer]) -> float:
     """Return the share of padding among the cells of the plan's padded batches, in [0, 1)."""
-    cells = sum(len(rows) * _padded_width(lengths[rows], multiple) for rows in plan)
+    cells = sum(len(rows) * int(lengths[rows].max(initial=0)) for rows in plan)
     if cells == 0:
         raise ValueError(f"plan must have cells, but got {len(plan)=}.")
     return 1.0 - sum(int(lengths[rows].sum()) for rows in plan) / cells
-
-
-def _padded_width(lengths: npt.NDArray[np.integer], multiple: int) -> int:
-    return -(-int(lengths.max(initial=0)) // multiple) * multiple
 
 
 def _cut(rows: Rows, size: int) -> list[Rows]:
