@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.model.config import Pooling
+from trainer.model.dropout import FastDropout
 
 __all__ = ["EmotionClassifier", "parameter_groups"]
 
@@ -27,7 +28,7 @@ class EmotionClassifier(nn.Module):
         self.encoder = encoder
         self.pooling = pooling
         config: Any = encoder.config
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
         self.head = nn.Linear(config.hidden_size, num_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.core.errors import ModelError, SettingsError
 from trainer.model.config import STARTER, ModelConfig
+from trainer.model.dropout import use_fast_dropout
 from trainer.model.tokenizer import load_tokenizer
 
 __all__ = ["STARTER_FOLDER", "load_encoder", "max_tokens", "quiet"]
@@ -45,6 +46,7 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
         encoder = _build(encoder_config, source)
         tokenizer = load_tokenizer(source.tokenizer, **source.options)
     _check_vocabulary(encoder, tokenizer, source)
+    use_fast_dropout(encoder)
     if config.gradient_checkpointing:
         encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return encoder, tokenizer
