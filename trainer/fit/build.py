@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.core.errors import SettingsError
 from trainer.core.tracking import Tracker
@@ -23,6 +24,7 @@ from trainer.model.class_weights import class_weights, label_frequencies
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig, ModelConfig
 from trainer.model.encoder import load_encoder, max_tokens
+from trainer.model.vocabulary import trim_vocabulary
 
 __all__ = ["Workshop", "build_loop", "build_workshop"]
 
@@ -40,6 +42,12 @@ class Workshop:
     def num_parameters(self) -> int:
         """Weights and biases of encoder and head."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def pieces(self) -> NDArray[np.int64]:
+        """Every piece id that the model is called with, ascending."""
+        splits = self.examples.values()
+        return np.unique(np.concatenate([split.encoded.ids for split in splits] + [[split.pad_id] for split in splits]))
 
 
 def build_workshop(dataset: Dataset, data: DataConfig, encoder: ModelConfig, *, cache: Path) -> Workshop:
@@ -75,6 +83,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     train = workshop.examples["train"]
     weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
     loss = losses.build(objective, weights)
+    trim_vocabulary(workshop.model.encoder, workshop.pieces)
     groups = parameter_groups(
         workshop.model,
         learning_rate=fit.learning_rate,

@@ -22,6 +22,7 @@ from trainer.fit.examples import Examples, predict_logits
 from trainer.fit.optimizer import MovingAverage
 from trainer.fit.step import LossFunction, Stepper
 from trainer.model.classifier import EmotionClassifier
+from trainer.model.vocabulary import restore_vocabulary
 
 __all__ = ["Fitted", "Loop", "Progress", "Watcher"]
 
@@ -248,6 +249,7 @@ class Loop:
         self.session.accelerator.wait_for_everyone()
         weights, _ = self.store.load_best(self.progress.best_step)
         self.model.load_state_dict(weights)
+        restore_vocabulary(self.model.encoder)
         self.model.eval()
         logits = predict_logits(
             self.model, self.dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=True
