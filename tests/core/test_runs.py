@@ -55,3 +55,11 @@ def test_json_is_replaced_whole_and_holds_no_missing_numbers(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         runs.write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_data_that_changed_since_the_run_began_are_named(tmp_path):
+    runs.check_data(tmp_path, {"train": "a", "dev": "b"})
+    runs.check_data(tmp_path, {"train": "a", "dev": "b"})
+    with pytest.raises(SettingsError, match=r"other rows in changed=\['dev', 'test'\]"):
+        runs.check_data(tmp_path, {"train": "a", "dev": "c", "test": "d"})
+    runs.check_data(tmp_path, {"train": "a", "dev": "b"})

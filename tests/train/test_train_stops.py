@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from small_runs import client, only_run, predictions, runs_of
 
+from trainer.core import artifacts
+
 KILLED_IN_STEP = """
 import os, signal, sys
 from trainer.fit.step import Stepper
@@ -73,6 +75,12 @@ class TestAKilledRun:
         assert train(resume="no-such-run", checkpoint_steps=3) == 1
         assert "resume='no-such-run'" in capsys.readouterr().err
         assert only_run(tracking_uri).info.status == "RUNNING"
+
+        digests = (folder / artifacts.DATA).read_text()
+        (folder / artifacts.DATA).write_text(digests.replace('"test": "', '"test": "0'))
+        assert train(resume=run_id, checkpoint_steps=3) == 1
+        assert "other rows in changed=['test']" in " ".join(capsys.readouterr().err.split())
+        (folder / artifacts.DATA).write_text(digests)
 
         assert train(resume=run_id, checkpoint_steps=3) == 0
         self.assert_like_uninterrupted(tracking_uri, run_id, finished)

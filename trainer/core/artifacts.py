@@ -7,6 +7,7 @@ __all__ = [
     "CHECKPOINTS",
     "CLASSIFIER",
     "CONFIG",
+    "DATA",
     "DEFAULT_EXPERIMENT",
     "ENVIRONMENT",
     "FIGURES",
@@ -65,6 +66,8 @@ UPLOADED = (
 
 CHECKPOINTS = "checkpoints"
 CLASSIFIER = "classifier"
+DATA = "data.json"
+"""In the run folder alone: the digests of the splits, for a resumed run to compare."""
 OUTCOME = "outcome.json"
 """In the run folder alone: the headline scores, written last, so their presence means the run has its results."""
 

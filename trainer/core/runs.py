@@ -9,7 +9,7 @@ from typing import Any
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
 
-__all__ = ["MAY_DIFFER", "check_disk", "find_resumable", "write_json"]
+__all__ = ["MAY_DIFFER", "check_data", "check_disk", "find_resumable", "write_json"]
 
 MAY_DIFFER = ("resume", "output", "processes", "micro_batch_size", "eval_batch_tokens", "register", "log_steps")
 """Settings that do not change the result, so a resumed run may have others."""
@@ -47,6 +47,19 @@ def check_disk(folder: Path, needed: int) -> None:
             f"disk of output must have {needed / 2**20:,.0f} MiB free for checkpoints, but got {free / 2**20:,.0f} MiB "
             f"at {str(folder)!r}. Free some, or set output to a folder on another disk."
         )
+
+
+def check_data(folder: Path, digests: Mapping[str, str]) -> None:
+    """Keep the digests of the splits in the folder of a run; raise SettingsError when it has been begun with others."""
+    path = folder / artifacts.DATA
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else dict(digests)
+    changed = sorted(role for role in kept.keys() | digests.keys() if kept.get(role) != digests.get(role))
+    if changed:
+        raise SettingsError(
+            f"a resumed run must have the data it began with, but got other rows in {changed=}. "
+            "Bring them back, or start a new run."
+        )
+    write_json(path, kept)
 
 
 def write_json(path: Path, content: Any) -> Path:
