@@ -53,6 +53,8 @@ class Training:
         """The data set of the settings, checked, and recorded as inputs of the run."""
         dataset = sources.load(self.config.data, seed=self.config.run.seed)
         outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
+        if self.session.is_main:
+            runs.check_data(self.folder, dataset.digests)
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
@@ -120,8 +122,8 @@ class Training:
         with self.screen.progress(loop.total_steps, loop.first_step) as progress:
             return loop.run(_Watcher(self.screen, progress, self.config.fit.epochs))
 
-    def assess(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> tuple[Outcome, dict[str, Evaluated]]:
-        """Read test, once, and draw the conclusions; everything that is chosen is chosen on dev."""
+    def predict(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> dict[str, Evaluated]:
+        """Read test, once, all processes together, and put its logits beside those of dev."""
         logits = {"dev": fitted.dev_logits}
         logits["test"] = predict_logits(
             fitted.model,
@@ -130,14 +132,17 @@ class Training:
             max_tokens=self.config.fit.eval_batch_tokens,
             exact=True,
         )
-        splits = {
+        return {
             role: Evaluated(
                 values, getattr(dataset, role).labels, getattr(dataset, role).observed, getattr(dataset, role).row_ids
             )
             for role, values in logits.items()
         }
+
+    def assess(self, dataset: Dataset, splits: Mapping[str, Evaluated]) -> Outcome:
+        """Draw the conclusions; everything that is chosen is chosen on dev."""
         evaluation = self.config.evaluation
-        conclusion = outcome.assess(
+        return outcome.assess(
             dataset.label_names,
             splits["dev"],
             splits["test"],
@@ -146,7 +151,6 @@ class Training:
             resamples=evaluation.bootstrap_resamples,
             seed=self.config.run.seed,
         )
-        return conclusion, splits
 
     def keep(
         self,
@@ -156,9 +160,7 @@ class Training:
         conclusion: Outcome,
         splits: Mapping[str, Evaluated],
     ) -> None:
-        """Write every result to the run folder and record it with the tracker. The main process alone does it."""
-        if not self.session.is_main:
-            return
+        """Write every result to the run folder and record it with the tracker."""
         results.write_tables(self.folder, conclusion, splits["dev"])
         for role, split in splits.items():
             results.write_predictions(self.folder, role, split, conclusion.label_names)

@@ -41,9 +41,11 @@ def train(config: TrainConfig) -> None:
         workshop = run.build(dataset)
         run.announce(dataset, workshop)
         fitted = run.fit(dataset, workshop)
-        outcome, splits = run.assess(dataset, workshop, fitted)
-        run.keep(dataset, workshop, fitted, outcome, splits)
-        run.show(outcome)
+        splits = run.predict(dataset, workshop, fitted)
+        if run.session.is_main:
+            outcome = run.assess(dataset, splits)
+            run.keep(dataset, workshop, fitted, outcome, splits)
+            run.show(outcome)
 
 
 if __name__ == "__main__":
