@@ -98,7 +98,7 @@ def expected(classifier):
     return apply_temperature(np.stack(rows), TEMPERATURE)
 
 
-def refused(model, *args, match, **kwargs):
+def assert_refused(model, *args, match, **kwargs):
     from mlflow.exceptions import MlflowException
 
     with pytest.raises(MlflowException, match=match):
@@ -180,24 +180,24 @@ class TestParameters:
         ],
     )
     def test_one_out_of_range_is_refused(self, model, params, rule):
-        refused(model, TEXTS, params=params, match=rule)
+        assert_refused(model, TEXTS, params=params, match=rule)
 
 
 class TestBadInput:
     def test_missing_column(self, model):
-        refused(model, pd.DataFrame({"comment": TEXTS}), match=r"column 'text', but got columns=\['comment'\]")
+        assert_refused(model, pd.DataFrame({"comment": TEXTS}), match=r"column 'text', but got columns=\['comment'\]")
 
     @pytest.mark.parametrize("value", [None, 3, float("nan"), ["so"]])
     def test_not_a_text(self, model, value):
-        refused(model, ["so", value], match=r"every text must be a string, but got 1 .*row 1")
+        assert_refused(model, ["so", value], match=r"every text must be a string, but got 1 .*row 1")
         frame = pd.DataFrame({"text": pd.Series(["so", value], dtype=object)})
-        refused(model, frame, match=r"every text must be a string, but got 1 .*row 1")
+        assert_refused(model, frame, match=r"every text must be a string, but got 1 .*row 1")
 
     def test_every_bad_row_counts_and_ten_are_shown(self, model):
-        refused(model, [None] * 12, match=r"got 12 that are not \(row 0: None, .*row 9: None\)")
+        assert_refused(model, [None] * 12, match=r"got 12 that are not \(row 0: None, .*row 9: None\)")
 
     def test_another_kind(self, model):
-        refused(model, 5, match="must be a DataFrame with a column 'text', a Series or a list of texts")
+        assert_refused(model, 5, match="must be a DataFrame with a column 'text', a Series or a list of texts")
 
 
 class TestFolder:
