@@ -32,10 +32,10 @@ def stand_in(environment, root, tmp_path):
 
 @pytest.fixture
 def mlflow_run(root, tmp_path, tracking_uri):
-    """Run `mlflow run . -e train` on a tiny budget; returns the finished process and the one run it left."""
+    """Run `mlflow run . -e train`, on a tiny budget unless whole; returns the finished process and its one run."""
 
-    def call(*words, parameters=(), environment=None):
-        budget = {"epochs": 1, "batch_size": 32, "max_train_rows": 64, "bootstrap_resamples": 100}
+    def call(*words, parameters=(), environment=None, whole=False):
+        budget = {} if whole else {"epochs": 1, "batch_size": 32, "max_train_rows": 64, "bootstrap_resamples": 100}
         values = budget | {"output": tmp_path / "runs"} | dict(parameters)
         flags = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
         mlflow = Path(sys.executable).with_name("mlflow")
@@ -45,7 +45,7 @@ def mlflow_run(root, tmp_path, tracking_uri):
             env=clean_environment() | {"MLFLOW_TRACKING_URI": tracking_uri} | (environment or {}),
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
             check=False,
         )
         return done, only_run(tracking_uri)
