@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)
     import mlflow.pyfunc
 
-__all__ = ["SERVED_PACKAGES", "save_bundle", "served_requirements"]
+__all__ = ["SERVED_PACKAGES", "check_label_names", "save_bundle", "served_requirements"]
 
 SERVED_PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "pandas", "PyYAML")
 """What a bundle needs to run; their versions are those of conda.yaml."""
@@ -58,6 +58,7 @@ def save_bundle(
     Raises ModelError when these do not fit together.
     """
     label_names = _label_names(classifier)
+    check_label_names(label_names)
     _check(label_names, temperature, thresholds, default_policy)
     with tempfile.TemporaryDirectory() as folder:
         package = _copy_code(Path(folder))
@@ -117,6 +118,10 @@ def _check(label_names: Sequence[str], temperature: float, thresholds: Mapping[s
                 f"thresholds must be one number in [0, 1] per label, but got {policy=} with {values=} "
                 f"for {len(label_names)} labels."
             )
+
+
+def check_label_names(label_names: Sequence[str]) -> None:
+    """Raise ModelError when a label has the name of another column of the served model."""
     taken = sorted({"labels", "text"}.intersection(label_names))
     if taken:
         raise ModelError(f"labels of a served model must not be named like its columns, but got {taken=}. Rename them.")

@@ -1,6 +1,8 @@
 """Starts the processes of a run: one here, or several through torchrun."""
 
+import ctypes
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ from typing import NoReturn
 
 from trainer.core.errors import SettingsError
 
-__all__ = ["count_processes", "end_with", "in_worker", "rank", "run_workers"]
+__all__ = ["count_processes", "end_with", "in_worker", "run_workers"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def in_worker() -> bool:
@@ -39,7 +43,7 @@ def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
 
     Signals to stop are passed on, and the cores are shared out between the processes.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc-per-node={processes}"]
     threads = str(max((os.cpu_count() or 1) // processes, 1))
     environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)
     workers = subprocess.Popen([*command, "-m", module, *argv], env=environment)
@@ -57,11 +61,6 @@ def _forward_to(workers: "subprocess.Popen[bytes]") -> "signal._HANDLER":
         workers.send_signal(number)
 
     return forward
-
-
-def rank() -> int:
-    """Number of this process among those of its run, from 0."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
@@ -82,3 +81,17 @@ def end_with(main: Callable[[], int]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _torchrun() -> None:
+    """Be torchrun, which ends with the process that started it: else a killed run would go on beside its resumption.
+
+    Linux alone can do so; elsewhere the workers of a killed launcher have to be stopped by hand.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _torchrun()

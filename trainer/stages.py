@@ -51,10 +51,12 @@ class Training:
 
     def load_data(self) -> Dataset:
         """The data set of the settings, checked, and recorded as inputs of the run."""
-        dataset = sources.load(self.config.data, seed=self.config.run.seed)
-        outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
-        if self.session.is_main:
-            runs.check_data(self.folder, dataset.digests)
+        with self.session.accelerator.main_process_first():  # so that one process alone finds and tells what is wrong
+            dataset = sources.load(self.config.data, seed=self.config.run.seed)
+            outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
+            bundle.check_label_names(dataset.label_names)
+            if self.session.is_main:
+                runs.check_data(self.folder, dataset.digests)
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
@@ -66,12 +68,10 @@ class Training:
     def build(self, dataset: Dataset) -> Workshop:
         """An untrained model and encoded splits. Fails early when the disk has no room for checkpoints."""
         cache = self.folder.parent / ".cache"
-        if not self.session.is_main:  # the main process fills the cache, the others read it
-            self.session.accelerator.wait_for_everyone()
-        workshop = build_workshop(dataset, self.config.data, self.config.encoder, cache=cache)
-        if self.session.is_main:
-            runs.check_disk(self.folder, workshop.num_parameters * _BYTES_PER_PARAMETER)
-            self.session.accelerator.wait_for_everyone()
+        with self.session.accelerator.main_process_first():  # it fills the cache, the others read it
+            workshop = build_workshop(dataset, self.config.data, self.config.encoder, cache=cache)
+            if self.session.is_main:
+                runs.check_disk(self.folder, workshop.num_parameters * _BYTES_PER_PARAMETER)
         self.session.separate(self.config.run.seed)
         return workshop
 

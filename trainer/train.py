@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return launch.run_workers("trainer.train", words, processes)
         train(config)
     except EmotionsError as error:
-        console.make(quiet=launch.rank() > 0).show_error(error)
+        console.make(quiet=False).show_error(error)  # on any process: it may be the only one that knows
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell reports Ctrl-C; the run is closed by now

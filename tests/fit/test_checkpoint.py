@@ -14,7 +14,7 @@ def test_the_newest_state_comes_back_and_older_ones_go(tmp_path):
     for step in (3, 10, 7):
         store.save_state(step, {"step": step, "w": WEIGHTS["w"] + step})
     assert [path.name for path in store.folder.glob("step-*")] == ["step-7"]
-    assert torch.equal(store.load_state(torch.device("cpu"))["w"], WEIGHTS["w"] + 7)
+    assert torch.equal(store.load_state()["w"], WEIGHTS["w"] + 7)
 
 
 def test_a_state_cut_short_is_not_taken_for_one(tmp_path):
@@ -23,7 +23,7 @@ def test_a_state_cut_short_is_not_taken_for_one(tmp_path):
     partial = store.folder / ".partial-step-9"
     partial.mkdir()
     (partial / "state.pt").write_bytes(b"half")
-    assert CheckpointStore(tmp_path).load_state(torch.device("cpu")) == {"step": 4}
+    assert CheckpointStore(tmp_path).load_state() == {"step": 4}
     store.save_state(9, {"step": 9})
     assert store.newest_step() == 9
 
@@ -50,5 +50,5 @@ def test_random_states_belong_to_one_step_and_one_process(tmp_path):
 
 def test_a_clean_start_has_no_state(tmp_path):
     store = CheckpointStore(tmp_path)
-    assert store.load_state(torch.device("cpu")) is None
+    assert store.load_state() is None
     assert store.newest_step() is None

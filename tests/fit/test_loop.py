@@ -18,6 +18,7 @@ from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import open_session
 from trainer.fit.examples import predict_logits
+from trainer.model.vocabulary import trim_vocabulary
 
 HERE = Path(__file__).parent
 
@@ -126,6 +127,14 @@ def test_best_weights_stay_until_a_state_knows_of_better_ones(tmp_path):
     assert store.load_best(12)[0]["w"] == 12
     with pytest.raises(ModelError, match="step=6"):
         store.load_best(6)
+
+
+def test_a_checkpoint_of_other_pieces_is_refused(tmp_path, examples):
+    run(make_model(), examples, tmp_path)
+    trimmed = make_model()
+    trim_vocabulary(trimmed.encoder, np.arange(30))
+    with pytest.raises(ModelError, match="must encode its texts as it did before"):
+        run(trimmed, examples, tmp_path)
 
 
 def test_a_checkpoint_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):

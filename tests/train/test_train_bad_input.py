@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import subprocess
 from collections import namedtuple
 
 import pytest
@@ -52,6 +53,11 @@ def remove(name):
 
 def append(name, content):
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + content)
+
+
+def name_a_label_like_a_column(folder):
+    for path in folder.glob("*.csv"):
+        path.write_text(path.read_text().replace("joy", "labels"))
 
 
 def one_column_per_label(folder):
@@ -114,6 +120,7 @@ class TestData:
             (change("dev", labels="rage"), "dev.csv:41: unknown label 'rage': it does not appear in train"),
             (change("test", text=" "), "test.csv:41: empty text: ' '"),
             (append("train.csv", b"x,w1 \xff,joy,,\n"), "train.csv:85: invalid UTF-8 at byte"),
+            (name_a_label_like_a_column, "must not be named like its columns, but got taken=['labels']"),
             (one_column_per_label, "splits must share their labels, but got ['joy'] only in train"),
             (write("labels.txt", "\n".join([*LABELS, "pride"]).encode()), "without a single train example: pride"),
         ],
@@ -121,6 +128,16 @@ class TestData:
     def test_is_refused(self, refused, own_data, damage, message):
         damage(own_data)
         assert_failed(*refused(dataset=own_data), message)
+
+    @pytest.mark.slow
+    def test_is_told_once_by_two_processes(self, program, own_data, tracking_uri):
+        change("dev", labels="rage")(own_data)
+        command = program("-m", "trainer.train", processes=2, dataset=own_data)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        error = " ".join(done.stderr.split())
+        assert done.returncode == 1
+        assert error.count("dev.csv:41: unknown label 'rage'") == 1
+        assert_failed(error, *runs_of(tracking_uri), "unknown label 'rage'")
 
     def test_an_unknown_label_id_is_named_with_the_range_of_ids(self, refused, own_data):
         write("labels.txt", "\n".join(LABELS).encode())(own_data)

@@ -127,6 +127,28 @@ def wait_for(condition, process):
 
 
 @pytest.mark.slow
+def test_two_processes_end_with_their_launcher_and_continue(program, train, in_tmp, tracking_uri):
+    settings = {"epochs": 60, "checkpoint_steps": 1, "processes": 2}
+    launcher = subprocess.Popen(
+        program("-m", "trainer.train", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: list(in_tmp.glob("runs/*/checkpoints/step-*")), launcher)
+    launcher.kill()
+    launcher.communicate()
+    for _ in range(600):  # the workers notice, and close their run
+        if only_run(tracking_uri).info.status == "KILLED":
+            break
+        time.sleep(0.1)
+    run_id = only_run(tracking_uri).info.run_id
+    assert not (in_tmp / "runs" / run_id / artifacts.OUTCOME).exists()
+
+    assert train(**settings, resume=run_id) == 0
+    run = only_run(tracking_uri)
+    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+    assert "test/macro_f1" in run.data.metrics
+
+
+@pytest.mark.slow
 def test_two_processes_end_like_one(train, tracking_uri, in_tmp, monkeypatch):
     settings = {"dropout": 0.0, "epochs": 2, "batch_size": 15}
     assert train(**settings) == 0

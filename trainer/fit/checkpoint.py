@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trainer.core import artifacts
 from trainer.core.errors import ModelError
 
 __all__ = ["CheckpointStore"]
@@ -25,7 +26,7 @@ class CheckpointStore:
     """Newest state and best weights of one run."""
 
     def __init__(self, run_folder: Path) -> None:
-        self.folder = run_folder / "checkpoints"
+        self.folder = run_folder / artifacts.CHECKPOINTS
 
     def save_state(self, step: int, shared: Mapping[str, Any]) -> None:
         """Keep the state that all processes share as the newest one. Call it on the main process alone."""
@@ -64,14 +65,13 @@ class CheckpointStore:
         """Step of the newest complete state, None when there is none."""
         return max((int(path.name.partition("-")[2]) for path in self.folder.glob("step-*")), default=None)
 
-    def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest complete state, None when there is none."""
+    def load_state(self) -> dict[str, Any] | None:
+        """The newest complete state, its tensors on the CPU, None when there is none."""
         step = self.newest_step()
         if step is None:
             return None
-        state: dict[str, Any] = torch.load(
-            self.folder / f"step-{step}" / "state.pt", map_location=device, weights_only=True
-        )
+        path = self.folder / f"step-{step}" / "state.pt"
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
     def load_generators(self, step: int, rank: int) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 
 __all__ = ["Session", "has_bf16", "open_session", "random_states", "restore_random_states"]
 
@@ -74,7 +74,12 @@ def open_session(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Sessi
     """
     on_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     resolved: Literal["fp32", "bf16"] = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
-    accelerator = Accelerator(cpu=not on_accelerator, mixed_precision="bf16" if resolved == "bf16" else "no")
+    accelerator = Accelerator(
+        cpu=not on_accelerator,
+        mixed_precision="bf16" if resolved == "bf16" else "no",
+        # Ours never change. Sent with each forward pass, they would be a collective step that a retry repeats alone.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
     set_seed(seed)
     return Session(accelerator, resolved)
 

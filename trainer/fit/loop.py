@@ -22,7 +22,7 @@ from trainer.fit.examples import Examples, predict_logits
 from trainer.fit.optimizer import MovingAverage
 from trainer.fit.step import LossFunction, Stepper
 from trainer.model.classifier import EmotionClassifier
-from trainer.model.vocabulary import restore_vocabulary
+from trainer.model.vocabulary import restore_vocabulary, used_pieces
 
 __all__ = ["Fitted", "Loop", "Progress", "Watcher"]
 
@@ -223,6 +223,7 @@ class Loop:
             "model": self.model.state_dict(),
             "optimizer": self.stepper.optimizer.state_dict(),
             "schedule": self.stepper.schedule.state_dict(),
+            "pieces": used_pieces(self.model.encoder),
             "averages": self.average.averages if self.average else [],
             "micro_batch_size": self.stepper.micro_batch_size,
             "progress": asdict(self.progress),
@@ -231,9 +232,14 @@ class Loop:
         self.store.keep_best(self.progress.best_step)
 
     def _restore(self) -> None:
-        state = self.store.load_state(self.session.device)
+        state = self.store.load_state()
         if state is None:
             return
+        if not torch.equal(state["pieces"], used_pieces(self.model.encoder)):
+            raise ModelError(
+                "a resumed run must encode its texts as it did before, but got a checkpoint of other pieces. "
+                "Bring the tokenizer back, or start a new run."
+            )
         self.model.load_state_dict(state["model"])
         self.stepper.optimizer.load_state_dict(state["optimizer"])
         self.stepper.schedule.load_state_dict(state["schedule"])

@@ -65,9 +65,12 @@ class Stepper:
         states = random_states()
         while True:
             try:
+                # AdamW makes its two moments in the first step, and they must have room beside the batch.
+                moments = [torch.empty_like(parameter) for parameter in self.model.parameters() for _ in range(2)]
                 batch = examples.batch(rows[: self.micro_batch_size], self._session.device)
                 with self._session.accelerator.no_sync(self.model):
                     loss = self._backward(batch, len(rows))
+                del moments
                 break
             except RuntimeError as error:
                 self._halve_or_raise(error)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["UsedEmbedding", "restore_vocabulary", "trim_vocabulary"]
+__all__ = ["UsedEmbedding", "restore_vocabulary", "trim_vocabulary", "used_pieces"]
 
 
 class UsedEmbedding(nn.Embedding):
@@ -25,7 +25,8 @@ class UsedEmbedding(nn.Embedding):
         padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
         super().__init__(len(pieces), whole.embedding_dim, padding, _weight=whole.weight.detach()[used].clone())
         # Not the optimizer's, not the checkpoint's, and not moved to the device.
-        self._aside = (whole, used)
+        self._aside = (whole,)
+        self.pieces = used
         self.places: Tensor
         self.register_buffer("places", places, persistent=False)
 
@@ -36,8 +37,8 @@ class UsedEmbedding(nn.Embedding):
     @torch.no_grad()
     def restored(self) -> nn.Embedding:
         """The whole embedding with the rows of this one, on its device."""
-        whole, used = self._aside
-        whole.weight[used.to(whole.weight.device)] = self.weight.detach().to(whole.weight.device)
+        (whole,) = self._aside
+        whole.weight[self.pieces.to(whole.weight.device)] = self.weight.detach().to(whole.weight.device)
         return whole.to(self.weight.device)
 
 
@@ -58,6 +59,12 @@ def restore_vocabulary(encoder: nn.Module) -> None:
     used = _input_embedding(encoder)
     if isinstance(used, UsedEmbedding):
         _set_input_embedding(encoder, used.restored())
+
+
+def used_pieces(encoder: nn.Module) -> Tensor:
+    """Ids of the rows that are parameters, ascending; none when the embedding is whole."""
+    used = _input_embedding(encoder)
+    return used.pieces if isinstance(used, UsedEmbedding) else torch.empty(0, dtype=torch.int64)
 
 
 def _is_plain(embedding: Any, encoder: nn.Module) -> bool:
