@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from trainer.core.errors import ModelError, SettingsError
+from trainer.model.attention import use_window_attention
 from trainer.model.config import STARTER, ModelConfig
 from trainer.model.dropout import use_fast_dropout
 from trainer.model.tokenizer import load_tokenizer
@@ -46,6 +47,7 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
         encoder = _build(encoder_config, source)
         tokenizer = load_tokenizer(source.tokenizer, **source.options)
     _check_vocabulary(encoder, tokenizer, source)
+    _choose_attention(encoder, config.attention, source)
     use_fast_dropout(encoder)
     if config.gradient_checkpointing:
         encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -204,6 +206,16 @@ def _check_complete(report: dict[str, Any], source: _Source) -> None:
         raise ModelError(
             f"checkpoint must hold every weight of the encoder, but got model={source.name!r} without {len(missing)}, "
             f"such as {missing[:3]}. They would start from random numbers. Its config.json may be of another model."
+        )
+
+
+def _choose_attention(encoder: Any, attention: str, source: _Source) -> None:
+    if attention == "stock":
+        return
+    if use_window_attention(encoder) == 0 and attention == "window":
+        raise ModelError(
+            "attention=window must have a DeBERTa v2 or v3, but got "
+            f"model={source.name!r} of type {encoder.config.model_type!r}. Use attention=auto."
         )
 
 
