@@ -82,6 +82,7 @@ class Training:
         plan = epoch_plan(lengths, fit.batch_size, seed=self.config.run.seed, epoch=0)
         padding = padding_share(plan, lengths)
         truncated = workshop.examples["train"].encoded.truncation_rate
+        self.tracker.set_tags({artifacts.TAG_ATTENTION: workshop.attention})
         self.tracker.log_metrics({"data/padding_share": padding, "data/truncation_rate": truncated}, 0)
         self.screen.show_plan(
             {
@@ -94,6 +95,7 @@ class Training:
                 },
                 "model": {
                     "encoder": f"{self.config.encoder.model} ({workshop.num_parameters / 1e6:.1f} M parameters)",
+                    "attention": workshop.attention,
                     "loss": self.config.objective.loss,
                 },
                 "training": {
@@ -105,6 +107,11 @@ class Training:
             },
             hint=_STARTER_NOTE if self.config.data.dataset == sources.STARTER else "",
         )
+        if workshop.attention == "stock" and self.config.encoder.attention == "auto":
+            self.screen.show_warning(
+                "attention is that of transformers: there is no faster one for talking heads, or without relative "
+                "attention."
+            )
         for name in _idle_settings(self.config.objective):
             self.screen.show_warning(f"{name} is set, but loss={self.config.objective.loss} does not use it.")
 

@@ -1,10 +1,12 @@
 """The whole command: what a run leaves and what it reads."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from small_runs import LABELS, ROWS, client, predictions, read_json, read_split, write_split
+from transformers import AutoModel, DebertaConfig
 
 from trainer import stages
 from trainer.core import artifacts, calibration, metrics, thresholds
@@ -177,3 +179,32 @@ class TestTestDataIsReadOnce:
         seen = observe(epochs=2)
         assert read == ["test0"]
         assert sum(seen.eval_batches) == 3 * ROWS["dev"] + ROWS["test"]
+
+
+class TestAttention:
+    """What a run says of the attention that its encoder has."""
+
+    @pytest.fixture
+    def deberta(self, model_folder, tmp_path):
+        def save(**changes):
+            folder = shutil.copytree(model_folder, tmp_path / "deberta", dirs_exist_ok=True)
+            shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+            config = DebertaConfig(vocab_size=45, pos_att_type=["c2p"], **shape, **changes)
+            AutoModel.from_config(config).save_pretrained(folder)
+            return folder
+
+        return save
+
+    def test_window_is_a_tag(self, observe, deberta):
+        seen = observe(model=deberta(relative_attention=True))
+        assert seen.tracker.tags["attention"] == "window"
+        assert "attention" not in seen.error
+
+    def test_stock_in_its_place_is_a_tag_and_one_warning(self, observe, deberta):
+        folder = deberta(relative_attention=True, talking_head=True)
+        seen = observe(model=folder)
+        assert seen.tracker.tags["attention"] == "stock"
+        assert seen.error.count("attention is that of transformers") == 1
+        asked = observe(model=folder, attention="stock")
+        assert asked.tracker.tags["attention"] == "stock"
+        assert "attention" not in asked.error

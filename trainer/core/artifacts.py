@@ -19,6 +19,7 @@ __all__ = [
     "PREDICTIONS",
     "REGISTERED_MODEL",
     "REPORT",
+    "TAG_ATTENTION",
     "TAG_DATA_DIGEST",
     "TAG_ERROR",
     "TAG_GIT_COMMIT",
@@ -85,6 +86,7 @@ TAG_GIT_COMMIT = "mlflow.source.git.commit"
 TAG_GIT_DIRTY = "git.dirty"
 TAG_ERROR = "error"
 TAG_PRESET = "preset"
+TAG_ATTENTION = "attention"
 TAG_DATA_DIGEST = "data.digest"
 TAG_MODEL_DIGEST = "model.digest"
 TAG_RESUMES = "resumes"

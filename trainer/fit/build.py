@@ -20,6 +20,7 @@ from trainer.fit.loop import Loop
 from trainer.fit.optimizer import build_optimizer, build_schedule
 from trainer.fit.step import Stepper
 from trainer.model import losses
+from trainer.model.attention import attention_of
 from trainer.model.class_weights import class_weights, label_frequencies
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig, ModelConfig
@@ -42,6 +43,11 @@ class Workshop:
     def num_parameters(self) -> int:
         """Weights and biases of encoder and head."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def attention(self) -> str:
+        """What the encoder computes its attention with; see `attention_of`."""
+        return attention_of(self.model.encoder)
 
     @property
     def pieces(self) -> NDArray[np.int64]:

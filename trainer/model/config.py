@@ -47,7 +47,7 @@ class ModelConfig:
     """Probability of every dropout in encoder and head, in place of the encoder's own; from 0 to below 1."""
 
     attention: Literal["auto", "window", "stock"] = "auto"
-    """Attention of a DeBERTa v2 or v3. window: over the distances a batch can reach, with the results of stock, that of
+    """Attention of a DeBERTa. window: over the distances a batch can reach, with the results of stock, that of
     transformers, in less time. auto: window where it applies."""
 
     gradient_checkpointing: bool = False

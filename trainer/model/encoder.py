@@ -214,8 +214,8 @@ def _choose_attention(encoder: Any, attention: str, source: _Source) -> None:
         return
     if use_window_attention(encoder) == 0 and attention == "window":
         raise ModelError(
-            "attention=window must have a DeBERTa v2 or v3, but got "
-            f"model={source.name!r} of type {encoder.config.model_type!r}. Use attention=auto."
+            "attention=window must have a DeBERTa v1, v2 or v3 with relative attention and without talking heads, "
+            f"but got model={source.name!r} of type {encoder.config.model_type!r}. Use attention=auto."
         )
 
 
