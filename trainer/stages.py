@@ -19,13 +19,14 @@ from trainer.core.report import Picture, ReportData, write_report
 from trainer.core.settings import flatten
 from trainer.core.tracking import NullTracker, Tracker, open_run
 from trainer.data import sources
-from trainer.data.batches import epoch_plan, padding_share
+from trainer.data.batches import padding_share
 from trainer.data.dataset import ROLES, Dataset
 from trainer.fit.build import Workshop, build_loop, build_workshop
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.distributed import Session, open_session
 from trainer.fit.examples import predict_logits
 from trainer.fit.loop import Fitted
+from trainer.fit.plan import Plan
 from trainer.model import saving
 from trainer.model.config import USED_BY, LossConfig
 
@@ -79,8 +80,9 @@ class Training:
         """Say on the screen and in the run what is going to happen."""
         fit = self.config.fit
         lengths = workshop.examples["train"].encoded.lengths
-        plan = epoch_plan(lengths, fit.batch_size, seed=self.config.run.seed, epoch=0)
-        padding = padding_share(plan, lengths)
+        plan = Plan(lengths, fit, self.config.run.seed)
+        padding = padding_share(plan.epoch(0), lengths)
+        size = f"{fit.tokens_per_batch:,} pieces" if fit.tokens_per_batch else f"{fit.batch_size} rows"
         truncated = workshop.examples["train"].encoded.truncation_rate
         self.tracker.set_tags({artifacts.TAG_ATTENTION: workshop.attention})
         self.tracker.log_metrics({"data/padding_share": padding, "data/truncation_rate": truncated}, 0)
@@ -101,7 +103,7 @@ class Training:
                 "training": {
                     "device": f"{self.session.device_name}, {self.session.num_processes} process(es)",
                     "precision": self.session.precision,
-                    "steps": f"{len(plan) * fit.epochs:,} of {fit.batch_size} rows, {fit.epochs} epochs",
+                    "steps": f"{plan.total_steps:,} of {size}, {fit.epochs} epochs",
                     "results": str(self.folder),
                 },
             },
@@ -126,7 +128,7 @@ class Training:
             self.tracker,
             seed=self.config.run.seed,
         )
-        with self.screen.progress(loop.total_steps, loop.first_step) as progress:
+        with self.screen.progress(loop.plan.total_steps, loop.first_step) as progress:
             return loop.run(_Watcher(self.screen, progress, self.config.fit.epochs))
 
     def predict(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> dict[str, Evaluated]:

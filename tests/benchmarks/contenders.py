@@ -72,7 +72,7 @@ def train_ours(config, *, tracked):
         dataset = replace(dataset, dev=dataset.dev.take(np.arange(min(len(dataset.dev), _DEV_ROWS))))
         workshop = build_workshop(dataset, config.data, config.encoder, cache=output / ".cache")
         loop = build_loop(workshop, dataset, config.objective, config.fit, session, tracker, seed=seed)
-        clock = Clock(len(dataset.train) * config.fit.epochs, loop.total_steps)
+        clock = Clock(len(dataset.train) * config.fit.epochs, loop.plan.total_steps)
         rehearse = loop.stepper.rehearse
         loop.stepper.rehearse = lambda *rows: (rehearse(*rows), clock.start())
         started, processed = time.perf_counter(), time.process_time()

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.batches import epoch_plan, pad, padding_share, sequential_batches, split_batch
+from trainer.data.batches import epoch_plan, pad, padding_share, sequential_batches, split_batch, token_plan
 from trainer.data.tokens import Encoded
 
 lengths_lists = st.lists(st.integers(1, 128), max_size=300).map(lambda x: np.array(x, dtype=np.int64))
@@ -12,6 +12,33 @@ lengths_lists = st.lists(st.integers(1, 128), max_size=300).map(lambda x: np.arr
 def encoded(lengths):
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Encoded(ids=np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets=offsets, truncated=0)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array),
+    max_tokens=st.integers(1, 500),
+    seed=st.integers(0, 9),
+)
+def test_batches_by_pieces_hold_every_row_once_within_the_budget_in_every_epoch(lengths, max_tokens, seed):
+    first, second = (token_plan(lengths, max_tokens, seed=seed, epoch=epoch) for epoch in (0, 1))
+    for plan in (first, second):
+        assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
+        assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= max_tokens for rows in plan)
+    assert sorted(map(len, first)) == sorted(map(len, second))
+
+
+def test_batches_by_pieces_are_random_and_made_again_from_seed_and_epoch_alone():
+    lengths = np.random.default_rng(0).integers(3, 40, 2000)
+
+    def plan(seed, epoch):
+        return [rows.tolist() for rows in token_plan(lengths, 512, seed=seed, epoch=epoch)]
+
+    assert plan(1, 2) == plan(1, 2)
+    assert plan(1, 2) != plan(1, 3)
+    assert plan(1, 2) != plan(2, 2)
+    longest = [max(lengths[rows]) for rows in plan(1, 2)]
+    assert longest not in (sorted(longest), sorted(longest, reverse=True))
+    assert padding_share(token_plan(lengths, 512, seed=1, epoch=2), lengths) < 0.02
 
 
 @given(lengths_lists, st.integers(1, 40), st.integers(0, 2**32), st.integers(0, 5))

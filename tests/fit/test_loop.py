@@ -20,6 +20,7 @@ from trainer.fit.distributed import open_session
 from trainer.fit.examples import predict_logits
 from trainer.model.vocabulary import trim_vocabulary
 
+BY_PIECES = {"tokens_per_batch": 48, "micro_batch_size": 16, "log_steps": 1}
 HERE = Path(__file__).parent
 
 
@@ -42,7 +43,7 @@ def test_training_learns_and_returns_the_best_weights(tmp_path, examples):
     scores = loop.tracker.series("dev/macro_f1")
     assert losses[-1] < losses[0] / 2
     assert max(scores) > 0.6
-    assert fitted.best_step == (int(np.argmax(scores)) + 1) * loop.steps_per_epoch
+    assert fitted.best_step == (int(np.argmax(scores)) + 1) * loop.plan.steps_per_epoch
     again = loop.progress.best_score
     assert again == max(scores)
 
@@ -69,6 +70,59 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_gradient(tmp_
     fitted, loop = run(model, examples, tmp_path / "b")
     assert loop.stepper.micro_batch_size == 4
     np.testing.assert_allclose(fitted.dev_logits, expected.dev_logits, atol=2e-4)
+
+
+class TestTokensPerBatch:
+    """Steps of so many pieces: 3 to 12 of them in a row here."""
+
+    def test_every_example_counts_alike(self, tmp_path, examples):
+        """The gradients of an epoch without updates add up to the gradient of the mean over all examples."""
+        session = open_session("fp32", seed=7)
+        loop = build(
+            make_model(dropout=0.0), examples, tmp_path, session, learning_rate=1e-12, max_grad_norm=0.0, **BY_PIECES
+        )
+        gradient = []
+        loop.stepper.optimizer.optimizer.register_step_pre_hook(
+            lambda *_: gradient.append(loop.model.head.bias.grad.clone())
+        )
+        loop.stepper.model.train()
+        plan = loop.plan.epoch(0)
+        assert len({len(rows) for rows in plan}) > 3
+        for rows in plan:
+            loop.stepper.step(examples["train"], rows)
+        whole = examples["train"].batch(np.arange(96), session.device)
+        logits = loop.model(whole.input_ids, whole.attention_mask)
+        (loop.loss_function(logits, whole.labels, whole.observed) / 96).backward()
+        torch.testing.assert_close(sum(gradient) / len(gradient), loop.model.head.bias.grad)
+
+    def test_memory_that_runs_out_halves_the_pieces_of_a_pass(self, tmp_path, examples):
+        model = make_model(dropout=0.0)
+        forward, seen = model.forward, []
+
+        def out_of_memory_above_24_pieces(input_ids, attention_mask):
+            if model.training and input_ids.numel() > 24:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            seen.append(input_ids.numel())
+            return forward(input_ids, attention_mask)
+
+        model.forward = out_of_memory_above_24_pieces
+        fitted, loop = run(model, examples, tmp_path / "a", **BY_PIECES)
+        AcceleratorState._reset_state()
+        expected, _ = run(make_model(dropout=0.0), examples, tmp_path / "b", **BY_PIECES)
+        assert loop.stepper.micro_batch_size == 2  # of the longest rows, 12 pieces each
+        assert max(seen) > 20
+        np.testing.assert_allclose(fitted.dev_logits, expected.dev_logits, atol=2e-4)
+
+    def test_the_loss_logged_is_the_mean_over_examples(self, tmp_path, examples):
+        session = open_session("fp32", seed=7)
+        loop = build(make_model(dropout=0.0), examples, tmp_path, session, epochs=1, learning_rate=1e-12, **BY_PIECES)
+        loop.run(Silent())
+        logged = loop.tracker.series("train/loss")
+        mean = sum(len(rows) * loss for rows, loss in zip(loop.plan.epoch(0), logged, strict=True)) / 96
+        whole = examples["train"].batch(np.arange(96), session.device)
+        with torch.no_grad():
+            logits = make_model(dropout=0.0)(whole.input_ids, whole.attention_mask)
+        assert mean == pytest.approx(float(loop.loss_function(logits, whole.labels, whole.observed)) / 96, rel=1e-4)
 
 
 def test_a_model_too_large_for_one_example_says_so(tmp_path, examples):
@@ -150,7 +204,7 @@ def test_a_checkpoint_that_cannot_be_written_says_what_to_do(tmp_path, monkeypat
 
 def test_patience_ends_training_early(tmp_path, examples):
     _, loop = run(make_model(), examples, tmp_path, epochs=50, patience=2, learning_rate=1e-2)
-    assert loop.progress.step < loop.total_steps
+    assert loop.progress.step < loop.plan.total_steps
     assert loop.progress.evaluations_since_best == 2
 
 
@@ -168,7 +222,7 @@ def test_each_schedule_follows_its_own_course(tmp_path, examples, schedule):
     _, loop = run(make_model(), examples, tmp_path, schedule=schedule, warmup_ratio=0.2, log_steps=1, epochs=5)
     rates = np.array(loop.tracker.series("train/learning_rate"))
     assert rates[0] == 0
-    assert rates.argmax() >= round(0.2 * loop.total_steps)
+    assert rates.argmax() >= round(0.2 * loop.plan.total_steps)
     last = rates[-1] / rates.max()
     assert last == 1 if schedule == "constant" else last < 0.2
     rises = int((np.diff(rates[rates.argmax() :]) > 0).sum())

@@ -19,6 +19,7 @@ from trainer.fit.distributed import Session, open_session
 from trainer.fit.examples import Examples
 from trainer.fit.loop import Fitted, Loop
 from trainer.fit.optimizer import build_optimizer, build_schedule
+from trainer.fit.plan import Plan
 from trainer.fit.step import Stepper
 from trainer.model import losses
 from trainer.model.classifier import EmotionClassifier, parameter_groups
@@ -92,15 +93,16 @@ def build(model, examples, folder: Path, session: Session, seed: int = 5, **sett
     )
     loss = losses.build(LossConfig(loss="bce"), torch.ones(model.head.out_features).numpy())
     optimizer = build_optimizer(groups)
-    steps = -(-len(examples["train"]) // config.batch_size) * config.epochs
+    plan = Plan(examples["train"].encoded.lengths, config, seed)
     stepper = Stepper(
         session.accelerator.prepare(model),
         session.accelerator.prepare(optimizer),
-        build_schedule(optimizer, config, steps),
+        build_schedule(optimizer, config, plan.total_steps),
         loss,
         session,
         max_grad_norm=config.max_grad_norm,
         micro_batch_size=config.micro_batch_size,
+        rows_per_step=plan.rows_per_step,
     )
     return Loop(
         stepper,
@@ -111,7 +113,7 @@ def build(model, examples, folder: Path, session: Session, seed: int = 5, **sett
         session=session,
         tracker=Recorder(folder),
         store=CheckpointStore(folder),
-        seed=seed,
+        plan=plan,
     )
 
 

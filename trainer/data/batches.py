@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trainer.data.tokens import Encoded
 
-__all__ = ["epoch_plan", "pad", "padding_share", "sequential_batches", "split_batch"]
+__all__ = ["epoch_plan", "pad", "padding_share", "sequential_batches", "split_batch", "token_plan"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -30,6 +30,18 @@ def epoch_plan(lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, 
     for start in range(0, len(order), _WINDOW * batch_size):
         window = order[start : start + _WINDOW * batch_size]
         batches += _cut(window[np.argsort(lengths[window], kind="stable")], batch_size)
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def token_plan(lengths: npt.NDArray[np.integer], max_tokens: int, *, seed: int, epoch: int) -> list[Rows]:
+    """Return the batches of one epoch, each of as many rows of like length as max_tokens pieces hold with padding.
+
+    A longer row stands alone. Rows of one length are in random order and so are the batches, but how many there are,
+    and how long, depends on the lengths alone: every epoch has as many.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches = [order[rows] for rows in sequential_batches(lengths[order], max_tokens=max_tokens)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 

@@ -18,6 +18,7 @@ from trainer.fit.distributed import Session
 from trainer.fit.examples import Examples
 from trainer.fit.loop import Loop
 from trainer.fit.optimizer import build_optimizer, build_schedule
+from trainer.fit.plan import Plan
 from trainer.fit.step import Stepper
 from trainer.model import losses
 from trainer.model.attention import attention_of
@@ -99,8 +100,8 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     )
     workshop.model.to(session.device)
     optimizer = build_optimizer(groups)
-    steps = int(np.ceil(len(train) / fit.batch_size)) * fit.epochs
-    schedule = build_schedule(optimizer, fit, steps)
+    plan = Plan(train.encoded.lengths, fit, seed)
+    schedule = build_schedule(optimizer, fit, plan.total_steps)
     stepper = Stepper(
         session.accelerator.prepare(workshop.model),
         session.accelerator.prepare(optimizer),
@@ -108,7 +109,8 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
         loss,
         session,
         max_grad_norm=fit.max_grad_norm,
-        micro_batch_size=min(fit.micro_batch_size, fit.batch_size),
+        micro_batch_size=fit.micro_batch_size if fit.tokens_per_batch else min(fit.micro_batch_size, fit.batch_size),
+        rows_per_step=plan.rows_per_step,
     )
     store = CheckpointStore(tracker.folder)
     return Loop(
@@ -120,5 +122,5 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
         session=session,
         tracker=tracker,
         store=store,
-        seed=seed,
+        plan=plan,
     )

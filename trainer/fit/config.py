@@ -22,8 +22,11 @@ class FitConfig:
     """Passes over the train split, at most."""
     batch_size: int = 32
     """Examples per optimizer step, over all processes and micro batches."""
+    tokens_per_batch: int = 0
+    """Pieces per optimizer step, padding included, in place of batch_size; every example counts alike. 0 = none."""
     micro_batch_size: int = 32
-    """Examples per forward pass on one process, at most; halves itself when memory runs out."""
+    """Examples per forward pass on one process, at most; halves itself when memory runs out. With tokens_per_batch: as
+    many pieces as that many of the longest examples have."""
     eval_batch_tokens: int = 4096
     """Pieces per forward pass of an evaluation on one process, padding included."""
     learning_rate: float = 1e-4
@@ -67,6 +70,7 @@ class FitConfig:
         self._require("warmup_ratio", 0 <= self.warmup_ratio < 1, "be at least 0 and below 1")
         self._require("max_grad_norm", 0 <= self.max_grad_norm < float("inf"), "be at least 0; 0 switches it off")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
+        self._require("tokens_per_batch", self.tokens_per_batch >= 0, "be at least 0; 0 counts examples, not pieces")
         self._require("patience", self.patience >= 0, "be at least 0; 0 trains to the end")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:

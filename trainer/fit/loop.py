@@ -1,6 +1,5 @@
 """The training loop: one for any number of processes."""
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from trainer.core import artifacts, outcome
 from trainer.core.errors import ModelError
 from trainer.core.tracking import Tracker
-from trainer.data.batches import epoch_plan
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import Session, random_states, restore_random_states
 from trainer.fit.examples import Examples, predict_logits
 from trainer.fit.optimizer import MovingAverage
+from trainer.fit.plan import Plan
 from trainer.fit.step import LossFunction, Stepper
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.vocabulary import restore_vocabulary, used_pieces
@@ -75,12 +74,12 @@ class Loop:
         session: Session,
         tracker: Tracker,
         store: CheckpointStore,
-        seed: int,
+        plan: Plan,
     ) -> None:
         self.stepper, self.train, self.dev = stepper, train, dev
         self.config, self.session, self.tracker, self.store = config, session, tracker, store
         self.loss_function = loss_function
-        self.seed = seed
+        self.plan = plan
         self.progress = Progress()
         # Without Accelerate's wrapper, which would put every forward pass under autocast: we say ourselves where.
         self.model: EmotionClassifier = session.accelerator.unwrap_model(stepper.model, keep_fp32_wrapper=False)
@@ -88,16 +87,6 @@ class Loop:
         self._window: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         self._window_started = time.perf_counter()
         self._window_rows = 0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over train."""
-        return math.ceil(len(self.train) / self.config.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps when training is not stopped early."""
-        return self.steps_per_epoch * self.config.epochs
 
     @property
     def first_step(self) -> int:
@@ -112,8 +101,7 @@ class Loop:
         self._restore()
         self.stepper.model.train()  # an encoder comes in evaluation mode, which needs other memory than training
         if self.progress.step == 0:
-            longest = np.argsort(-self.train.encoded.lengths, kind="stable")[: self.config.batch_size]
-            self.stepper.rehearse(self.train, longest)
+            self.stepper.rehearse(self.train, self.plan.longest)
         self._open_window()
         for rows in self._remaining():
             self._step(rows, watcher)
@@ -121,15 +109,11 @@ class Loop:
 
     def _remaining(self) -> Iterator[NDArray[np.int64]]:
         """Rows of each step still to take; ends early once dev no longer improves."""
-        for epoch in range(self.progress.step // self.steps_per_epoch, self.config.epochs):
-            plan = self._plan(epoch)
-            for rows in plan[self.progress.step - epoch * self.steps_per_epoch :]:
+        for epoch in range(self.progress.step // self.plan.steps_per_epoch, self.config.epochs):
+            for rows in self.plan.epoch(epoch)[self.progress.step - epoch * self.plan.steps_per_epoch :]:
                 if self.progress.stopped:
                     return
                 yield rows
-
-    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        return epoch_plan(self.train.encoded.lengths, self.config.batch_size, seed=self.seed, epoch=epoch)
 
     def _step(self, rows: NDArray[np.int64], watcher: Watcher) -> None:
         rate = float(self.stepper.schedule.get_last_lr()[0])
@@ -151,9 +135,9 @@ class Loop:
             self._open_window()
 
     def _evaluates_at(self, step: int) -> bool:
-        per_epoch = min(self.config.evals_per_epoch, self.steps_per_epoch)
-        within = (step - 1) % self.steps_per_epoch + 1
-        return any(within == round(part * self.steps_per_epoch / per_epoch) for part in range(1, per_epoch + 1))
+        per_epoch = min(self.config.evals_per_epoch, self.plan.steps_per_epoch)
+        within = (step - 1) % self.plan.steps_per_epoch + 1
+        return any(within == round(part * self.plan.steps_per_epoch / per_epoch) for part in range(1, per_epoch + 1))
 
     def _open_window(self) -> None:
         self._window_started, self._window_rows = time.perf_counter(), 0
@@ -169,20 +153,21 @@ class Loop:
         if broken:
             self._raise_not_finite(broken[0], float(losses[steps.index(broken[0])]))
         point = {
-            artifacts.TRAIN_LOSS: float(losses.mean()),
+            artifacts.TRAIN_LOSS: float(losses.sum()) / self._window_rows,
             artifacts.TRAIN_LEARNING_RATE: rate,
             artifacts.TRAIN_GRAD_NORM: float(norms.mean()),
             artifacts.TRAIN_SAMPLES_PER_SECOND: self._window_rows / seconds,
-            artifacts.metric("train", "epoch"): self.progress.step / self.steps_per_epoch,
+            artifacts.metric("train", "epoch"): self.progress.step / self.plan.steps_per_epoch,
         }
         self.progress.history.append({"step": float(self.progress.step), **point})
         self.tracker.log_metrics(point, self.progress.step)
         watcher.update(self.progress.step, point)
         self._open_window()
 
-    def _raise_not_finite(self, step: int, loss: float) -> None:
-        epoch, position = divmod(step - 1, self.steps_per_epoch)
-        row_ids = [self.train.row_ids[row] for row in self._plan(epoch)[position]]
+    def _raise_not_finite(self, step: int, total: float) -> None:
+        epoch, position = divmod(step - 1, self.plan.steps_per_epoch)
+        row_ids = [self.train.row_ids[row] for row in self.plan.epoch(epoch)[position]]
+        loss = total / len(row_ids)
         raise ModelError(
             f"loss and gradient must be finite, but got {loss=} at {step=}, on rows {row_ids[:5]} "
             f"and {max(len(row_ids) - 5, 0)} more. Lower learning_rate, or use precision=fp32."
@@ -193,12 +178,12 @@ class Loop:
             logits = predict_logits(
                 self.model, self.dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=False
             )
-            metrics = dev_metrics(logits, self.dev, self.loss_function, seed=self.seed)
+            metrics = dev_metrics(logits, self.dev, self.loss_function, seed=self.plan.seed)
             self._note_score(metrics)
             if self.session.is_main and self.progress.evaluations_since_best == 0:
                 facts = {"step": self.progress.step, **metrics}
                 self.store.save_best(self.progress.step, self.model.state_dict(), facts)
-        row = {"step": float(self.progress.step), "epoch": self.progress.step / self.steps_per_epoch, **metrics}
+        row = {"step": float(self.progress.step), "epoch": self.progress.step / self.plan.steps_per_epoch, **metrics}
         self.progress.history.append(row)
         self.tracker.log_metrics(metrics, self.progress.step)
         watcher.evaluated(row, best=self.progress.best_step == self.progress.step)

@@ -25,7 +25,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
 
 @dataclass(frozen=True)
 class StepResult:
-    """Tensors of a step, left on the device: mean loss per example of this process's share, gradient norm."""
+    """Tensors of a step, left on the device: loss summed over this process's share of the examples, gradient norm."""
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
@@ -35,7 +35,8 @@ class Stepper:
     """Takes optimizer steps over given rows; `micro_batch_size` halves itself when memory runs out.
 
     The loss is divided by the examples of the whole step, over processes and micro batches, so neither the number
-    of processes nor the size of the micro batches changes the gradient.
+    of processes nor the size of the micro batches changes the gradient. With rows_per_step (see `Plan`) it is divided
+    by that, and micro_batch_size bounds the pieces of a micro batch: those of so many of the longest examples.
     """
 
     def __init__(  # noqa: PLR0913  # the parts of a step
@@ -48,6 +49,7 @@ class Stepper:
         *,
         max_grad_norm: float,
         micro_batch_size: int,
+        rows_per_step: float | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -56,6 +58,7 @@ class Stepper:
         self._loss_function = loss_function
         self._session = session
         self._max_grad_norm = max_grad_norm
+        self._rows_per_step = rows_per_step
 
     def rehearse(self, examples: Examples, rows: NDArray[np.int64]) -> None:
         """Forward and backward over the longest rows before training, to find the micro batch that fits.
@@ -107,13 +110,19 @@ class Stepper:
 
     def _accumulate(self, examples: Examples, rows: NDArray[np.int64]) -> torch.Tensor:
         session = self._session
-        mine = split_batch(rows, session.rank, session.num_processes, self.micro_batch_size)
+        mine = split_batch(rows, session.rank, session.num_processes, self._rows_at_once(examples, rows))
         total = torch.zeros((), device=session.device)
         for number, micro in enumerate(mine, start=1):
             batch = examples.batch(micro, session.device) if len(micro) else self._masked(examples, rows[:1])
             with nullcontext() if number == len(mine) else session.accelerator.no_sync(self.model):
                 total += self._backward(batch, len(rows))
         return total
+
+    def _rows_at_once(self, examples: Examples, rows: NDArray[np.int64]) -> int:
+        if self._rows_per_step is None:
+            return self.micro_batch_size
+        lengths = examples.encoded.lengths
+        return max(1, self.micro_batch_size * int(lengths.max()) // int(lengths[rows].max()))
 
     def _masked(self, examples: Examples, rows: NDArray[np.int64]) -> Batch:
         """A batch that counts nothing: a process without rows still takes part in the exchange of gradients."""
@@ -123,9 +132,10 @@ class Stepper:
     def _backward(self, batch: Batch, rows_of_step: int) -> torch.Tensor:
         with self._session.accelerator.autocast():
             logits = self.model(batch.input_ids, batch.attention_mask)
-        loss = self._loss_function(logits, batch.labels, batch.observed) / rows_of_step
+        loss = self._loss_function(logits, batch.labels, batch.observed)
         # Gradients are averaged over processes, and each process holds only its share of the sum.
-        self._session.accelerator.backward(loss * self._session.num_processes)
+        divisor = (self._rows_per_step or rows_of_step) / self._session.num_processes
+        self._session.accelerator.backward(loss / divisor)
         return loss.detach()
 
     def _halve_or_raise(self, error: RuntimeError) -> None:
