@@ -15,16 +15,27 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
-from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    pipeline,
+)
 
 from trainer.config import parse
 from trainer.core import artifacts
 from trainer.core.settings import flatten
 from trainer.core.tracking import NullTracker, open_run
 from trainer.data import sources
+from trainer.data.tokens import encode
 from trainer.fit.build import build_loop, build_workshop
 from trainer.fit.distributed import has_bf16, open_session
+from trainer.fit.examples import predict_logits
 from trainer.model.config import STARTER
 from trainer.model.encoder import STARTER_FOLDER, quiet
 from trainer.model.tokenizer import load_tokenizer
@@ -33,6 +44,7 @@ __all__ = ["CONTENDERS", "main"]
 
 _DEV_ROWS = 256  # evaluation is no part of a training step
 _CALLS = 500
+_COUNTED_STEPS = 8
 
 
 class Clock(TrainerCallback):
@@ -42,12 +54,17 @@ class Clock(TrainerCallback):
         self.rows, self.last_step, self.result = rows, last_step, {}
 
     def start(self):
+        self.start_seconds = time.time() - psutil.Process().create_time()
         self._started = _now()
 
     def update(self, step, _metrics):
         if step == self.last_step:
-            rate = self.rows / (_now() - self._started)
-            self.result = {"samples_per_second": rate, "peak_mib": _peak_mib()}
+            self.seconds = _now() - self._started
+            self.result = {
+                "samples_per_second": self.rows / self.seconds,
+                "peak_mib": _peak_mib(),
+                "start_seconds": self.start_seconds,
+            }
 
     def evaluated(self, row, *, best):
         pass
@@ -79,7 +96,8 @@ def train_ours(config, *, tracked):
         loop.run(clock)
         wall, cpu = time.perf_counter() - started, time.process_time() - processed
         costs = _tracker_costs(tracker, opening) if tracked else {}
-    return clock.result | {"loop_seconds": wall, "cpu_seconds": cpu} | costs
+    work = {"gflops": _gflop(loop) / clock.seconds, "matrix_gflops": _matrix_gflops(session)}
+    return clock.result | {"loop_seconds": wall, "cpu_seconds": cpu} | work | costs
 
 
 def train_stock(config, *, grouped):
@@ -90,9 +108,7 @@ def train_stock(config, *, grouped):
     dataset = sources.load(config.data, seed=config.run.seed)
     source = str(STARTER_FOLDER) if config.encoder.model == STARTER else config.encoder.model
     options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
-    with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **options)
-    tokenizer = load_tokenizer(source)
+    model, tokenizer = _stock_model(source, options)
     length = {"max_length": config.data.max_length} if grouped else {"max_length": 256, "padding": "max_length"}
     pieces = tokenizer(list(dataset.train.texts), truncation=True, **length)
     labels = dataset.train.labels.tolist()
@@ -107,6 +123,72 @@ def train_stock(config, *, grouped):
     model.zero_grad(set_to_none=True)
     trainer.train()
     return clock.result
+
+
+def score_ours(config):
+    """Logits of the test split as an evaluation computes them, tokenization included."""
+    session = open_session("fp32", config.run.seed)
+    dataset = sources.load(config.data, seed=config.run.seed)
+    workshop = build_workshop(dataset, config.data, config.encoder, cache=Path(config.run.output) / ".cache")
+    workshop.model.to(session.device)
+
+    def score():
+        pieces = encode(dataset.test.texts, workshop.tokenizer, max_length=config.data.max_length)
+        examples = replace(workshop.examples["test"], encoded=pieces)
+        predict_logits(workshop.model, examples, session, max_tokens=config.fit.eval_batch_tokens, exact=True)
+
+    return _texts_per_second(score, len(dataset.test))
+
+
+def score_stock(config):
+    """The text-classification pipeline of transformers over the same texts, in batches of 32."""
+    dataset = sources.load(config.data, seed=config.run.seed)
+    options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
+    model, tokenizer = _stock_model(config.encoder.model, options)
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
+    texts, limits = list(dataset.test.texts), {"truncation": True, "max_length": config.data.max_length}
+    return _texts_per_second(lambda: classify(texts, batch_size=32, **limits), len(texts))
+
+
+def _texts_per_second(score, count):
+    started = _now()
+    score()
+    return {"texts_per_second": count / (_now() - started), "peak_mib": _peak_mib()}
+
+
+def _stock_model(source, options):
+    """Model and tokenizer of a folder; of a config file, random weights and the tokenizer beside it."""
+    if not source.endswith(".json"):
+        with quiet():
+            model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **options)
+        return model, load_tokenizer(source)
+    config = AutoConfig.from_pretrained(source, **options)
+    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    return model, load_tokenizer(str(Path(source).parent / "tokenizer"))
+
+
+def _gflop(loop):
+    """10^9 operations of all matrix products of a loop, from those of some steps and the pieces of every one."""
+    plan = loop.plan.epoch(0)
+    cells = [len(rows) * int(loop.train.encoded.lengths[rows].max()) for rows in plan]
+    chosen = range(0, len(plan), max(1, len(plan) // _COUNTED_STEPS))
+    with FlopCounterMode(display=False) as counter:
+        for number in chosen:
+            loop.stepper.step(loop.train, plan[number])
+    return counter.get_total_flops() / sum(cells[number] for number in chosen) * sum(cells) * loop.config.epochs / 1e9
+
+
+def _matrix_gflops(session):
+    """The machine's best rate of a large matrix product in the precision of the session."""
+    size = 8192 if session.device.type == "cuda" else 2048
+    kind = torch.bfloat16 if session.precision == "bf16" else torch.float32
+    left, right = (torch.randn(size, size, device=session.device, dtype=kind) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        started = _now()
+        torch.mm(left, right)
+        seconds.append(_now() - started)
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def _stock_arguments(config, *, grouped):
@@ -130,6 +212,8 @@ CONTENDERS = {
     "ours_tracked": partial(train_ours, tracked=True),
     "stock_grouped": partial(train_stock, grouped=True),
     "stock_padded": partial(train_stock, grouped=False),
+    "ours_scores": score_ours,
+    "stock_scores": score_stock,
 }
 
 
@@ -161,7 +245,12 @@ def _now():
 
 
 def _peak_mib():
-    """Most resident memory so far. Linux lets a process inherit the peak of getrusage from the one that started it."""
+    """Most memory so far, of the GPU, or resident.
+
+    Linux lets a process inherit the peak of getrusage from the one that started it.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

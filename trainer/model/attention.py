@@ -57,7 +57,7 @@ class WindowAttention(nn.Module):
         return context, probabilities.transpose(0, 1) if output_attentions else None
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, each (h, b, t, d): rows of all texts then meet the positions of a head at once."""
+        """Query, key and value, each (h, b, t, d) and contiguous: all texts meet the positions of a head at once."""
         raise NotImplementedError
 
     def _num_parts(self) -> int:
@@ -106,9 +106,9 @@ class FirstWindowAttention(WindowAttention, FirstAttention):
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, t, _ = hidden_states.shape
         together = self.in_proj(hidden_states).view(b, t, self.num_attention_heads, -1).permute(2, 0, 1, 3)
-        query, key, value = together.chunk(3, dim=-1)
+        query, key, value = (part.contiguous() for part in together.chunk(3, dim=-1))
         by_head = (self.num_attention_heads, 1, 1, -1)
-        return query + self.q_bias.view(by_head), key.contiguous(), value + self.v_bias.view(by_head)
+        return query + self.q_bias.view(by_head), key, value + self.v_bias.view(by_head)
 
     def _num_parts(self) -> int:
         return 1 + len(self.pos_att_type)
@@ -131,8 +131,10 @@ class SecondWindowAttention(WindowAttention, SecondAttention):
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, t, _ = hidden_states.shape
         projected = (project(hidden_states) for project in (self.query_proj, self.key_proj, self.value_proj))
-        query, key, value = (p.view(b, t, self.num_attention_heads, -1).permute(2, 0, 1, 3) for p in projected)
-        return query, key.contiguous(), value.contiguous()
+        query, key, value = (
+            p.view(b, t, self.num_attention_heads, -1).permute(2, 0, 1, 3).contiguous() for p in projected
+        )
+        return query, key, value
 
     def _num_parts(self) -> int:
         return 1 + len({"c2p", "p2c"}.intersection(self.pos_att_type))
@@ -179,7 +181,7 @@ def _meet(content: Tensor, positions: Tensor) -> Tensor:
     """Scores (h, b, t, w) of content (h, b, t, d) with positions (w, h * d)."""
     h, b, t, d = content.shape
     by_head = positions.view(-1, h, d).permute(1, 2, 0)
-    return torch.bmm(content.reshape(h, b * t, d), by_head).view(h, b, t, -1)
+    return torch.bmm(content.view(h, b * t, d), by_head).view(h, b, t, -1)
 
 
 def _shift_rows(scores: Tensor) -> Tensor:
