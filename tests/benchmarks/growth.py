@@ -18,8 +18,9 @@ _PIECES = 1024
 
 
 def measure(repetitions):
-    """A table for rows, with the starter's encoder, and one for pieces, with a DeBERTa of six layers."""
-    return [_by_rows(repetitions), _by_length(repetitions)]
+    """Yield a table for rows, with the starter's encoder, and one for pieces, with a DeBERTa of six layers."""
+    yield _by_rows(repetitions)
+    yield _by_length(repetitions)
 
 
 def _by_rows(repetitions):

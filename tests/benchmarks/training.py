@@ -16,23 +16,22 @@ _GROUPED = "grouped by length, same precision"
 
 
 def measure(repetitions):
-    """A table for the starter, and one for each encoder on GoEmotions and each precision that the hardware has."""
-    tables = [_table("starter", {"preset": "starter"}, (0, 192), {}, repetitions)]
+    """Yield a table for the starter, and one for each encoder on GoEmotions and each precision the hardware has."""
+    yield _table("starter", {"preset": "starter"}, (0, 192), {}, repetitions)
     data = materials.goemotions()
     for name, model, preset, rows, aims in _cases():
         with model as path:
             if data is None or path is None:
-                tables.append(Table(title=f"training: {name} on GoEmotions", note=materials.MISSING))
+                yield Table(title=f"training: {name} on GoEmotions", note=materials.MISSING)
                 continue
             settings = {"preset": preset, "dataset": data, "model": path}
             for precision in ("bf16", "fp32") if has_bf16() else ("fp32",):
                 title = f"{name} on GoEmotions, {precision}"
-                tables.append(_table(title, {**settings, "precision": precision}, rows, aims[precision], repetitions))
+                yield _table(title, {**settings, "precision": precision}, rows, aims[precision], repetitions)
     if not has_bf16():
-        tables.append(Table(title="training: bf16", note="not measured: this hardware has no bf16 matrix products"))
+        yield Table(title="training: bf16", note="not measured: this hardware has no bf16 matrix products")
     if not torch.cuda.is_available():
-        tables.append(Table(title="training: on a GPU", note="not measured: there is none here"))
-    return tables
+        yield Table(title="training: on a GPU", note="not measured: there is none here")
 
 
 def _cases():

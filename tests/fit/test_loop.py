@@ -258,11 +258,19 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, examples, kill_at):
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one(tmp_path, examples):
-    settings = {"batch_size": 17, "micro_batch_size": 4}
-    alone, loop = run(make_model(dropout=0.0), examples, tmp_path / "one", **settings)
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("bert", {"batch_size": 17, "micro_batch_size": 4}),
+        ("deberta", {"tokens_per_batch": 100, "micro_batch_size": 4}),
+    ],
+)
+def test_two_processes_train_like_one(tmp_path, examples, architecture, settings):
+    model = make_model(dropout=0.0, architecture=architecture)
+    alone, loop = run(model, examples, tmp_path / "one", **settings)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    two = _program(tmp_path / "two", "never", settings | {"dropout": 0.0}, launcher)
+    given = settings | {"dropout": 0.0, "architecture": architecture}
+    two = _program(tmp_path / "two", "never", given, launcher)
     assert two.returncode == 0, two.stderr
     together = json.loads((tmp_path / "two" / "result.json").read_text())
     np.testing.assert_allclose(together["logits"], alone.dev_logits, atol=5e-4, rtol=1e-3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertModel
+from transformers import AutoModel, BertConfig, DebertaV2Config
 
 from trainer import launch
 from trainer.core.tracking import NullTracker
@@ -22,10 +22,15 @@ from trainer.fit.optimizer import build_optimizer, build_schedule
 from trainer.fit.plan import Plan
 from trainer.fit.step import Stepper
 from trainer.model import losses
+from trainer.model.attention import use_window_attention
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig
 
 VOCABULARY, LABELS = 40, 3
+ARCHITECTURES = {
+    "bert": (BertConfig, {}),
+    "deberta": (DebertaV2Config, {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+}
 
 
 def make_examples(rows: int, seed: int) -> Examples:
@@ -41,9 +46,10 @@ def make_examples(rows: int, seed: int) -> Examples:
     return Examples(encoded, labels, np.ones_like(labels, dtype=bool), tuple(f"r{i}" for i in range(rows)), 0)
 
 
-def make_model(dropout: float = 0.1, seed: int = 0) -> EmotionClassifier:
+def make_model(dropout: float = 0.1, seed: int = 0, architecture: str = "bert") -> EmotionClassifier:
     torch.manual_seed(seed)
-    config = BertConfig(
+    kind, options = ARCHITECTURES[architecture]
+    config = kind(
         vocab_size=VOCABULARY,
         hidden_size=16,
         num_hidden_layers=1,
@@ -52,8 +58,11 @@ def make_model(dropout: float = 0.1, seed: int = 0) -> EmotionClassifier:
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         max_position_embeddings=32,
+        **options,
     )
-    encoder = BertModel(config, add_pooling_layer=False)
+    encoder = AutoModel.from_config(config)
+    encoder.pooler = None
+    use_window_attention(encoder)
     return EmotionClassifier(encoder, LABELS, pooling="mean", dropout=dropout)
 
 
@@ -137,7 +146,7 @@ class KillAt(Silent):
 def main(folder: str, kill_at: str, settings: str) -> int:
     given = json.loads(settings)
     examples = {"train": make_examples(96, 1), "dev": make_examples(48, 2)}
-    model = make_model(given.pop("dropout", 0.1))
+    model = make_model(given.pop("dropout", 0.1), architecture=given.pop("architecture", "bert"))
     session = open_session("fp32", seed=7)
     loop = build(model, examples, Path(folder), session, **given)
     fitted = loop.run(KillAt(int(kill_at)) if kill_at != "never" else Silent())

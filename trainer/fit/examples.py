@@ -40,8 +40,10 @@ class Examples:
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """The given rows, padded to the longest of them, on a device."""
         ids, mask = pad(self.encoded, rows, self.pad_id)
-        arrays = (ids, mask, self.labels[rows], self.observed[rows])
-        return Batch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
+        tensors = [torch.from_numpy(array) for array in (ids, mask, self.labels[rows], self.observed[rows])]
+        if device.type == "cuda":  # from other memory, a copy would wait until the GPU has done the steps before
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def predict_logits(
