@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 from small_runs import LABELS, Observed
 
 from trainer.config import TrainConfig
@@ -109,6 +110,7 @@ CHANGES = {
     "max_grad_norm": Change(value=0.01, seen=weights),
     "ema_decay": Change(value=0.9, seen=weights),
     "precision": Change(value="bf16", seen=weights),
+    "compile": Change(value="true", seen=lambda seen: seen.fitted.model.encoder._compiled_call_impl is not None),
     "evals_per_epoch": Change(value=2, seen=logged("dev/loss")),
     "best_metric": Change(value="loss", seen=lambda seen: seen.loop.progress.best_score),
     "patience": Change(value=1, seen=steps, base={"epochs": 6, "learning_rate": 1e-9}),
@@ -134,6 +136,13 @@ def places(tmp_path_factory, data_folder, model_folder):
     per_label = folder / "weights.json"
     per_label.write_text(json.dumps(dict(zip(LABELS, (1.0, 2.0, 5.0, 0.5), strict=True))), encoding="utf-8")
     return {"other_data": other, "weights_file": per_label, "config_file": model_folder / "config.json"}
+
+
+@pytest.fixture(autouse=True)
+def uncompiled():
+    """What is to be compiled runs as it is: the compiler would take minutes for an encoder of any size."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,8 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
         weight_decay=fit.weight_decay,
     )
     workshop.model.to(session.device)
+    if fit.compile:
+        workshop.model.encoder.compile(dynamic=True)  # lengths differ from batch to batch
     optimizer = build_optimizer(groups)
     plan = Plan(train.encoded.lengths, fit, seed)
     schedule = build_schedule(optimizer, fit, plan.total_steps)

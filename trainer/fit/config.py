@@ -49,6 +49,9 @@ class FitConfig:
     """Decay per step of the exponential moving average of weights that is evaluated and kept; 0 = none."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the matrix products; weights are float32 always. auto = bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the encoder with torch.compile, which takes a minute or more at the start. For GPUs: on CPUs it made
+    DeBERTa slower."""
     evals_per_epoch: int = 1
     """Evaluations on dev in each epoch, evenly spaced, the last one at its end."""
     best_metric: Literal["macro_f1", "micro_f1", "macro_ap", "loss"] = "macro_f1"
