@@ -4,12 +4,13 @@
     ├── SettingsError   a parameter, preset or combination of them
     ├── DataError       a data set, split, row or label
     ├── ModelError      an encoder folder, hub id, checkpoint or saved model
-    └── TrackingError   the tracking server or a run on it
+    ├── TrackingError   the tracking server or a run on it
+    └── RegistryError   a registered model, version or alias, or what promoting one needs
 
 Wording: "<thing> must <rule>, but got {name=}. <what to do>".
 """
 
-__all__ = ["DataError", "EmotionsError", "ModelError", "SettingsError", "TrackingError"]
+__all__ = ["DataError", "EmotionsError", "ModelError", "RegistryError", "SettingsError", "TrackingError"]
 
 
 class EmotionsError(Exception):
@@ -30,3 +31,7 @@ class ModelError(EmotionsError):
 
 class TrackingError(EmotionsError):
     """The tracking server cannot be reached, or a run on it cannot be used."""
+
+
+class RegistryError(EmotionsError):
+    """A registered model, version or alias is missing, or a run cannot become one."""

@@ -26,21 +26,24 @@ NOT_GIVEN = ("", "preset")
 _BOOLEANS = {"true": True, "false": False}
 
 
-def parse(config_class: type[Config], argv: Sequence[str], preset_folder: Path) -> Config:
+def parse(config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None) -> Config:
     """Configuration of a command line of `--name value` pairs.
 
+    preset_folder: where the presets are, for a configuration that has the setting `preset`.
     Raises SettingsError for an unknown name (with the nearest one), a name given twice, a missing value, a value of
     the wrong type or out of range, or a preset that cannot be read; exits with status 0 after `--help`.
     """
     hints = {field.name: hint for hint, field in _leaves(config_class)}
     wants_help = any(word in ("-h", "--help") for word in argv)
     pairs = _read_pairs([word for word in argv if word not in ("-h", "--help")], set(hints))
-    preset = pairs.get("preset", _default_of(config_class, "preset"))
-    values = load_preset(preset, preset_folder) | {"preset": preset}
+    values, origin = {}, "the defaults"
+    if preset_folder is not None:
+        preset = pairs.get("preset", _default_of(config_class, "preset"))
+        values, origin = load_preset(preset, preset_folder) | {"preset": preset}, f"preset {preset}"
     if wants_help:
-        _show_help(config_class, from_flat(config_class, values, origin=f"preset {preset}"))
+        _show_help(config_class, from_flat(config_class, values, origin=origin))
     given = {name: _from_text(hints[name], value) for name, value in pairs.items()}
-    return from_flat(config_class, values | given, origin="the command line" if given else f"preset {preset}")
+    return from_flat(config_class, values | given, origin="the command line" if given else origin)
 
 
 def flatten(config: Any) -> dict[str, Scalar]:
