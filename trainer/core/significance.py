@@ -65,6 +65,8 @@ class PairedDifference:
     """Upper end of the percentile interval."""
     p_value: float
     """Two-sided: twice the share of resamples on the rarer side of zero, never exactly 0."""
+    per_label: tuple[tuple[float, float, float] | None, ...]
+    """Difference in F1 of each label in order, low and high; None for a label without an observed cell."""
 
 
 def bootstrap_intervals(
@@ -115,16 +117,20 @@ def paired_bootstrap(
     hits_a = _Hits.of(check_predictions(predictions_a, labels.shape, "predictions_a"), positives, mask)
     hits_b = _Hits.of(check_predictions(predictions_b, labels.shape, "predictions_b"), positives, mask)
 
-    def differences(row_counts: FloatArray) -> FloatArray:
-        gaps = hits_a.f1(row_counts) - hits_b.f1(row_counts)
-        means: FloatArray = gaps[:, scored].mean(axis=1)
-        return means
+    def gaps(row_counts: FloatArray) -> FloatArray:
+        return hits_a.f1(row_counts) - hits_b.f1(row_counts)
 
-    drawn = np.concatenate([differences(row_counts) for row_counts in _resamples(len(labels), resampling)])
+    found = gaps(np.ones((1, len(labels))))[0]
+    by_label = np.concatenate([gaps(row_counts) for row_counts in _resamples(len(labels), resampling)])
+    drawn = by_label[:, scored].mean(axis=1)
     low, high = _interval(drawn, resampling.level)
     fewer = min(int((drawn <= 0.0).sum()), int((drawn >= 0.0).sum()))
     p_value = min(1.0, 2.0 * (1 + fewer) / (1 + len(drawn)))
-    return PairedDifference(float(differences(np.ones((1, len(labels))))[0]), low, high, p_value)
+    per_label = tuple(
+        (float(found[j]), *_interval(by_label[:, j], resampling.level)) if scored[j] else None
+        for j in range(len(scored))
+    )
+    return PairedDifference(float(found[scored].mean()), low, high, p_value, per_label)
 
 
 @dataclass(frozen=True)
