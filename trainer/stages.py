@@ -14,8 +14,9 @@ import numpy as np
 from registry import bundle
 from trainer.config import TrainConfig
 from trainer.core import artifacts, console, environment, outcome, results, runs, summary
-from trainer.core.outcome import Evaluated, Outcome
+from trainer.core.outcome import Outcome
 from trainer.core.report import Picture, ReportData, write_report
+from trainer.core.results import Predictions
 from trainer.core.settings import flatten
 from trainer.core.tracking import NullTracker, Tracker, open_run
 from trainer.data import sources
@@ -58,6 +59,7 @@ class Training:
             bundle.check_label_names(dataset.label_names)
             if self.session.is_main:
                 runs.check_data(self.folder, dataset.digests)
+                runs.write_json(self.folder / artifacts.DATASET, dataset.facts())
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
@@ -131,7 +133,7 @@ class Training:
         with self.screen.progress(loop.plan.total_steps, loop.first_step) as progress:
             return loop.run(_Watcher(self.screen, progress, self.config.fit.epochs))
 
-    def predict(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> dict[str, Evaluated]:
+    def predict(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> dict[str, Predictions]:
         """Read test, once, all processes together, and put its logits beside those of dev."""
         logits = {"dev": fitted.dev_logits}
         logits["test"] = predict_logits(
@@ -142,13 +144,19 @@ class Training:
             exact=True,
         )
         return {
-            role: Evaluated(
-                values, getattr(dataset, role).labels, getattr(dataset, role).observed, getattr(dataset, role).row_ids
+            role: Predictions(
+                logits=values,
+                labels=split.labels,
+                observed=split.observed,
+                row_ids=split.row_ids,
+                texts=split.texts,
+                label_names=dataset.label_names,
             )
             for role, values in logits.items()
+            for split in [getattr(dataset, role)]
         }
 
-    def assess(self, dataset: Dataset, splits: Mapping[str, Evaluated]) -> Outcome:
+    def assess(self, dataset: Dataset, splits: Mapping[str, Predictions]) -> Outcome:
         """Draw the conclusions; everything that is chosen is chosen on dev."""
         evaluation = self.config.evaluation
         return outcome.assess(
@@ -167,12 +175,12 @@ class Training:
         workshop: Workshop,
         fitted: Fitted,
         conclusion: Outcome,
-        splits: Mapping[str, Evaluated],
+        splits: Mapping[str, Predictions],
     ) -> None:
         """Write every result to the run folder and record it with the tracker."""
         results.write_tables(self.folder, conclusion, splits["dev"])
         for role, split in splits.items():
-            results.write_predictions(self.folder, role, split, conclusion.label_names)
+            results.write_predictions(self.folder, role, split)
         positives = ((dataset.train.labels >= 0.5) & dataset.train.observed).sum(axis=0)
         pictures = results.write_figures(
             self.folder, conclusion, splits, fitted.history, (positives, len(dataset.train))

@@ -54,6 +54,11 @@ CASES = [
     (GOOD, {"dev__csv": "text,labels\n,joy\n"}, "dev.csv:2: empty text: ''"),
     (
         GOOD,
+        {"dev__csv": None, "dev__jsonl": '{"text": "a \\ud83d", "labels": "joy"}\n'},
+        "dev.jsonl:1: text holds half of a surrogate pair at 3",
+    ),
+    (
+        GOOD,
         {"dev__csv": b"text,labels\nhi \xff there,joy\n"},
         r"dev.csv:2: invalid UTF-8 at byte 4: b'hi \\xff there,joy'",
     ),

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,21 @@ def test_digests_of_a_dataset_go_by_role():
     data = dataset(dev=split(texts=("c", "d")))
     assert list(data.digests) == list(ROLES)
     assert data.digests["train"] == data.digests["test"] != data.digests["dev"]
+
+
+def test_facts_are_json_and_say_what_is_left_in_train():
+    facts = dataset(overlap=OverlapReport(dev_exact=1, dev_normalised=2, dropped=0, dev_left=2)).facts()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["left_in_train"] == {"dev": 2, "test": 0}
+    assert facts["overlap"] == {
+        "dev_exact": 1,
+        "dev_normalised": 2,
+        "test_exact": 0,
+        "test_normalised": 0,
+        "dropped": 0,
+    }
+    assert facts["rows"] == {"train": 2, "dev": 2, "test": 2}
+    assert set(facts) == {*("name", "source", "licence", "label_names", "digests"), "overlap", "left_in_train", "rows"}
 
 
 def test_take_keeps_rows_together():

@@ -145,7 +145,13 @@ def test_leaks_are_dropped_from_train_only(write):
 def test_leaks_are_kept_and_reported_on_request(write):
     data = read(write(**LEAKY), overlap="keep")
     assert len(data.train) == 4
-    assert data.overlap == OverlapReport(**COUNTS, dropped=0)
+    assert data.overlap == OverlapReport(**COUNTS, dropped=0, dev_left=1, test_left=1)
+
+
+def test_what_is_left_in_train_is_counted_after_the_sample(write):
+    data = read(write(**LEAKY), overlap="keep", max_train_rows=1)
+    (text,) = data.train.texts
+    assert (data.overlap.dev_left, data.overlap.test_left) == (int("anks" in text), int("see" in text))
 
 
 def test_a_sample_of_train_is_seeded_and_leaves_dev_and_test_alone():

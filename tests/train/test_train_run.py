@@ -23,7 +23,15 @@ def test_the_run_is_finished_in_the_default_experiment(finished):
 def test_artifacts_of_the_run_are_those_promised(finished):
     listed = {item.path: item for item in client(finished.uri).list_artifacts(finished.run.info.run_id)}
     assert set(listed) == {
-        *("config.json", "environment.json", "labels.json", "thresholds.json", "calibration.json", "per_label.json"),
+        *(
+            "config.json",
+            "environment.json",
+            "dataset.json",
+            "labels.json",
+            "thresholds.json",
+            "calibration.json",
+            "per_label.json",
+        ),
         *("threshold_sweep.json", "predictions", "figures", "report.html"),
     }
 
@@ -99,7 +107,7 @@ def test_table_per_label_loads_as_a_table(finished, monkeypatch):
 
 def test_scores_can_be_made_again_from_the_files(finished):
     table, test = predictions(finished.folder, "test")
-    assert table.schema.metadata[b"label_names"].decode().split("\n") == list(LABELS)
+    assert json.loads(table.schema.metadata[b"label_names"]) == list(LABELS)
     assert table["row_id"].to_pylist() == [f"test{number}" for number in range(ROWS["test"])]
     temperature = read_json(finished.folder / artifacts.CALIBRATION)["temperature"]
     probabilities = calibration.apply_temperature(test["logits"], temperature)

@@ -8,6 +8,7 @@ __all__ = [
     "CLASSIFIER",
     "CONFIG",
     "DATA",
+    "DATASET",
     "DEFAULT_EXPERIMENT",
     "ENVIRONMENT",
     "FIGURES",
@@ -43,6 +44,7 @@ __all__ = [
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
+DATASET = "dataset.json"
 LABELS = "labels.json"
 THRESHOLDS = "thresholds.json"
 CALIBRATION = "calibration.json"
@@ -54,6 +56,7 @@ REPORT = "report.html"
 UPLOADED = (
     CONFIG,
     ENVIRONMENT,
+    DATASET,
     LABELS,
     THRESHOLDS,
     CALIBRATION,

@@ -1,20 +1,33 @@
 """The files an outcome leaves in a run folder."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainer.core import artifacts, calibration, figures, thresholds
+from trainer.core.errors import DataError
 from trainer.core.figures import Scored
 from trainer.core.outcome import Evaluated, Outcome
 from trainer.core.runs import write_json
 
-__all__ = ["LOGGED_TABLES", "write_figures", "write_predictions", "write_tables"]
+__all__ = ["LOGGED_TABLES", "Predictions", "read_predictions", "write_figures", "write_predictions", "write_tables"]
 
 LOGGED_TABLES = [artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP]
 """Artifacts in the form of `mlflow.log_table`: `mlflow.load_table` reads them and the UI shows them as tables."""
+
+_ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions(Evaluated):
+    """A scored split with its texts (n,) and the names of its k labels: what a predictions file holds."""
+
+    texts: tuple[str, ...]
+    label_names: tuple[str, ...]
 
 
 def write_tables(folder: Path, outcome: Outcome, dev: Evaluated) -> None:
@@ -32,21 +45,58 @@ def write_tables(folder: Path, outcome: Outcome, dev: Evaluated) -> None:
     write_json(folder / artifacts.THRESHOLD_SWEEP, _table(sweep))
 
 
-def write_predictions(folder: Path, role: str, split: Evaluated, label_names: Sequence[str]) -> None:
-    """Write row_id, labels and logits of a split as Parquet: one list of k numbers per row, names in the metadata."""
+def write_predictions(folder: Path, role: str, split: Predictions) -> None:
+    """Write a split as Parquet: row_id, text, and one list of k values per row for labels, observed and logits.
+
+    The label names stand in the metadata, as JSON.
+    """
     import pyarrow
     import pyarrow.parquet
 
     path = folder / artifacts.predictions_file(role)
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, Any] = {
-        "row_id": list(split.row_ids),
-        "labels": list(np.asarray(split.labels, np.float32)),
-        "observed": list(np.asarray(split.observed, bool)),
-        "logits": list(np.asarray(split.logits, np.float32)),
-    }
-    table = pyarrow.table(columns, metadata={"label_names": "\n".join(label_names), "role": role})
+    columns: dict[str, Any] = {"row_id": list(split.row_ids), "text": list(split.texts)}
+    columns |= {name: list(np.asarray(getattr(split, name), kind)) for name, kind in _ARRAYS.items()}
+    table = pyarrow.table(columns, metadata={"label_names": json.dumps(split.label_names), "role": role})
     pyarrow.parquet.write_table(table, path)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Return what `write_predictions` wrote. Raises DataError when the file is missing, damaged or another kind."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["row_id", "text", *_ARRAYS])
+        label_names = tuple(map(str, json.loads(table.schema.metadata[b"label_names"])))
+        shape = (len(table), len(label_names))
+        arrays: dict[str, Any] = {
+            name: np.asarray(table[name].to_pylist(), kind).reshape(shape) for name, kind in _ARRAYS.items()
+        }
+        found = Predictions(
+            row_ids=tuple(table["row_id"].to_pylist()),
+            texts=tuple(table["text"].to_pylist()),
+            label_names=label_names,
+            **arrays,
+        )
+        _check_predictions(found)
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"predictions must be a file that a training of this version wrote, but got {str(path)!r} ({error}). "
+            "Fetch it again, or train again."
+        ) from error
+    return found
+
+
+def _check_predictions(found: Predictions) -> None:
+    if not all(isinstance(cell, str) for cells in (found.row_ids, found.texts) for cell in cells):
+        raise ValueError("a row without id or text")
+    if len(set(found.row_ids)) != len(found.row_ids):
+        raise ValueError("row ids that stand in it twice")
+    if not np.isfinite(found.logits).all():
+        raise ValueError("logits that are not finite")
+    if not ((found.labels >= 0) & (found.labels <= 1)).all():
+        raise ValueError("labels outside [0, 1]")
 
 
 def write_figures(

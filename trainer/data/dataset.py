@@ -83,6 +83,10 @@ class OverlapReport:
     """As dev_normalised, for test."""
     dropped: int = 0
     """Rows left out of train because of it."""
+    dev_left: int = 0
+    """Rows of dev whose text, levelled, still stands in train as it is trained on: 0 once they are dropped there."""
+    test_left: int = 0
+    """As dev_left, for test."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,6 +124,21 @@ class Dataset:
     def digests(self) -> dict[str, str]:
         """Digest of each split by role."""
         return {role: getattr(self, role).digest for role in ROLES}
+
+    def facts(self) -> dict[str, object]:
+        """What dataset.json says of it, all of it JSON values; `left_in_train` counts rows of dev and of test."""
+        overlap = vars(self.overlap).copy()
+        left = {role: overlap.pop(f"{role}_left") for role in ROLES[1:]}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "licence": self.licence,
+            "label_names": list(self.label_names),
+            "rows": {role: len(getattr(self, role)) for role in ROLES},
+            "digests": self.digests,
+            "overlap": overlap,
+            "left_in_train": left,
+        }
 
 
 def _check_every_label_is_trained(label_names: tuple[str, ...], train: Split) -> None:

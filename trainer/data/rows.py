@@ -132,6 +132,10 @@ def _text(cell: Any) -> str:
         raise ValueError(f"text must be a string: {shown(cell)}")  # noqa: TRY004  caught with the other faults of a row
     if not cell.strip():
         raise ValueError(f"empty text: {shown(cell)}")
+    try:
+        cell.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text holds half of a surrogate pair at {error.start + 1}: {shown(cell)}") from error
     return cell
 
 

@@ -38,6 +38,9 @@ def load(config: DataConfig, *, seed: int) -> Dataset:
     train, overlap = _without_leaks(splits["train"], splits["dev"], splits["test"], drop=config.overlap == "drop")
     if 0 < config.max_train_rows < len(train):
         train = train.take(sample_rows(train.labels, config.max_train_rows, seed=seed))
+    if config.overlap == "keep":
+        left, _ = find_overlap(train, splits["dev"], splits["test"])
+        overlap = dataclasses.replace(overlap, dev_left=left.dev_normalised, test_left=left.test_normalised)
     return Dataset(
         name=name,
         label_names=label_names,

@@ -29,7 +29,7 @@ def normalise(text: str) -> str:
 def find_overlap(train: Split, dev: Split, test: Split) -> tuple[OverlapReport, npt.NDArray[np.bool_]]:
     """Return the counts of dev and test rows whose text stands in train, and which train rows to blame (n,).
 
-    The report's `dropped` is 0: whether to drop them is the caller's choice.
+    The report says nothing of rows dropped or left: whether to drop any is the caller's choice.
     """
     keys = {id(split): [normalise(text) for text in split.texts] for split in (train, dev, test)}
     held_out = {*keys[id(dev)], *keys[id(test)]}
