@@ -24,7 +24,7 @@ def measure(repetitions):
             if data is None or path is None:
                 yield Table(title=f"training: {name} on GoEmotions", note=materials.MISSING)
                 continue
-            settings = {"preset": preset, "dataset": data, "model": path}
+            settings = {"preset": preset, "dataset": data, "model": path, "ema_decay": 0}
             for precision in ("bf16", "fp32") if has_bf16() else ("fp32",):
                 title = f"{name} on GoEmotions, {precision}"
                 yield _table(title, {**settings, "precision": precision}, rows, aims[precision], repetitions)
@@ -75,7 +75,7 @@ def _table(name, settings, num_rows, aims, repetitions):
     rows.append(Row(measure="GFLOP/s, reference: this machine's matrix products", **roofline, more_is_better=True))
     note = (
         f"one pass over {grouped or 'all'} train rows ({padded} for the padded reference, where all cost the same); "
-        "our loss and averaging are the preset's, the reference has BCE; memory is the whole process's, resident, or "
-        "the GPU's; the GFLOP are those of our own matrix products"
+        "our loss is the preset's, the reference has BCE, neither averages weights; memory is the whole process's, "
+        "resident, or the GPU's; the GFLOP are those of our own matrix products"
     )
     return Table(title=f"training: {name}, reference: stock transformers", rows=tuple(rows), note=note)

@@ -12,7 +12,7 @@ __all__ = ["UsedEmbedding", "restore_vocabulary", "trim_vocabulary", "used_piece
 
 
 class UsedEmbedding(nn.Embedding):
-    """An embedding of which only some rows are parameters; ids are those of the whole one, which is kept aside.
+    """An embedding of which only some rows are parameters; ids are those of the whole one. The others are kept aside.
 
     AdamW never moves a row without a gradient when it does not decay (see `parameter_groups`), so training this one and
     writing its rows back equals training the whole one. An id that is not among its rows is an IndexError.
@@ -25,7 +25,8 @@ class UsedEmbedding(nn.Embedding):
         padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
         super().__init__(len(pieces), whole.embedding_dim, padding, _weight=whole.weight.detach()[used].clone())
         # Not the optimizer's, not the checkpoint's, and not moved to the device.
-        self._aside = (whole,)
+        self._aside = (whole.weight.detach()[places == len(pieces)].clone(),)
+        self._whole_padding = whole.padding_idx
         self.pieces = used
         self.places: Tensor
         self.register_buffer("places", places, persistent=False)
@@ -37,9 +38,11 @@ class UsedEmbedding(nn.Embedding):
     @torch.no_grad()
     def restored(self) -> nn.Embedding:
         """The whole embedding with the rows of this one, on its device."""
-        (whole,) = self._aside
-        whole.weight[self.pieces.to(whole.weight.device)] = self.weight.detach().to(whole.weight.device)
-        return whole.to(self.weight.device)
+        (others,) = self._aside
+        rows = self.weight.new_empty(len(self.places), self.embedding_dim)
+        rows[self.places < len(self.pieces)] = self.weight.detach()
+        rows[self.places == len(self.pieces)] = others.to(rows.device)
+        return nn.Embedding(*rows.shape, self._whole_padding, _weight=rows)
 
 
 def trim_vocabulary(encoder: nn.Module, pieces: npt.NDArray[np.int64]) -> None:
