@@ -1,25 +1,27 @@
 """First contact with a tracking server, with a limit on the time it may take."""
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from trainer.core.environment import redact
-from trainer.core.errors import TrackingError
+from trainer.core.errors import EmotionsError, TrackingError
 from trainer.core.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect"]
+__all__ = ["connect", "describe", "readable_errors"]
 
 _T = TypeVar("_T")
 
 _START_SECONDS = 15
+_MAX_ERROR_CHARACTERS = 5000
 
 _MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -55,6 +57,25 @@ def connect(uri: str | None = None) -> "Store":
             f"server`), correct MLFLOW_TRACKING_URI, or unset that to keep runs in a local file."
         ) from None  # the cause repeats the address with its password
     return Store(client, uri)
+
+
+@contextlib.contextmanager
+def readable_errors(store: Store) -> Iterator[None]:
+    """Turn what fails on the server's side during the block into a TrackingError that says what to do."""
+    try:
+        yield
+    except EmotionsError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"tracking server must do what is asked of it, but got uri={redact(store.uri)!r}: {describe(error)}. "
+            f"Correct the cause and try again; nothing in the run folder is lost."
+        ) from None  # the cause may repeat the address with its password
+
+
+def describe(failure: BaseException) -> str:
+    """Kind and text of an error, without passwords, cut to a length that fits a tag."""
+    return redact(f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
 
 
 def _absolute(uri: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts, signals
-from trainer.core.connection import connect
+from trainer.core.connection import connect, describe, readable_errors
 from trainer.core.courier import Delivery
 from trainer.core.environment import git_state, redact
 from trainer.core.errors import EmotionsError, TrackingError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowTracker", "NullTracker", "Tracker", "main", "open_run", "sync"]
 
-_MAX_ERROR_CHARACTERS = 5000
 _SIGTERM_EXIT = 128 + signal.SIGTERM
 _SIGINT_EXIT = 128 + signal.SIGINT
 
@@ -59,7 +58,7 @@ def open_run(
     store = connect()
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
     with signals.handled(signals.raise_exit, signal.SIGTERM):
-        with _readable_errors(store):
+        with readable_errors(store):
             run = _new_run(store, experiment, project_run) if resume is None else _existing_run(store, resume)
             other = project_run if project_run != run.info.run_id else None
             if other is not None:
@@ -90,7 +89,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
         if has_ended and spool.delivered == spool.size:
             return 0
         store = connect(uri or os.environ.get("MLFLOW_TRACKING_URI") or str(opened[-1].content["uri"]))
-        with _readable_errors(store):
+        with readable_errors(store):
             count = _deliver(spool, store)
             if not has_ended:
                 _mark_ended(store, opened[-1].run_id, has_results=(folder / artifacts.OUTCOME).is_file())
@@ -172,7 +171,7 @@ def _start(store: Store, run: "Run", folder: Path, *, is_resumed: bool) -> Mlflo
         store.client.update_run(run_id, status="RUNNING")
     except BaseException as error:
         if not is_resumed:  # a run to be resumed keeps its status: another process may be alive on it
-            store.client.set_tag(run_id, artifacts.TAG_ERROR, _describe(error))
+            store.client.set_tag(run_id, artifacts.TAG_ERROR, describe(error))
             store.client.set_terminated(run_id, "FAILED")
         raise
     return MlflowTracker(run_id, spool, store)
@@ -200,10 +199,10 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
     status = _status(failure)
     try:
         if failure is not None and status != "FINISHED":
-            tracker.set_tags({artifacts.TAG_ERROR: _describe(failure)})
+            tracker.set_tags({artifacts.TAG_ERROR: describe(failure)})
         tracker.close(status, project_run)
     except TrackingError as error:
-        tracker.close_unspooled("FAILED", _describe(failure or error))
+        tracker.close_unspooled("FAILED", describe(failure or error))
         if failure is None:
             raise
 
@@ -215,10 +214,6 @@ def _status(failure: BaseException | None) -> str:
         stops = {None: "FINISHED", 0: "FINISHED", _SIGTERM_EXIT: "KILLED", _SIGINT_EXIT: "KILLED"}
         return stops.get(failure.code, "FAILED") if not isinstance(failure.code, str) else "FAILED"
     return "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
-
-
-def _describe(failure: BaseException) -> str:
-    return redact(f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
 
 
 def _git_tags(run: "Run") -> dict[str, object]:
@@ -259,20 +254,6 @@ def _spools_below(folder: Path) -> list[Path]:
     if not spools:
         raise TrackingError(f"folder must be a run folder or hold some, but got {str(folder)!r}, which has no spool.")
     return spools
-
-
-@contextlib.contextmanager
-def _readable_errors(store: Store) -> Iterator[None]:
-    """Turn what fails while a run is opened or delivered into a TrackingError."""
-    try:
-        yield
-    except EmotionsError:
-        raise
-    except Exception as error:
-        raise TrackingError(
-            f"tracking server must do what is asked of it, but got uri={redact(store.uri)!r}: {_describe(error)}. "
-            f"Correct the cause and try again; nothing in the run folder is lost."
-        ) from None  # the cause may repeat the address with its password
 
 
 if __name__ == "__main__":
