@@ -10,6 +10,7 @@ from importlib import metadata
 import pytest
 import yaml
 
+from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
 from trainer.config import TrainConfig
 from trainer.core import settings
 
@@ -22,7 +23,13 @@ _NOT_IMPORTED = {
     "ruff": "a command of `make check`",
     "mypy": "a command of `make check`",
 }
-_SETTINGS_OF = {"train": TrainConfig}
+_SETTINGS_OF = {
+    "train": TrainConfig,
+    "promote": PromoteConfig,
+    "rollback": RollbackConfig,
+    "history": HistoryConfig,
+}
+_PACKAGE_OF = {"train": "trainer"}  # the others stand in registry
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +130,12 @@ def test_entry_points_are_known(entry_points):
 
 @pytest.mark.parametrize("name", _SETTINGS_OF)
 def test_parameters_are_settings_of_the_command_line(entry_points, name):
-    parameters = entry_points[name]["parameters"]
+    parameters = dict(entry_points[name]["parameters"])
 
     assert set(parameters) <= set(settings.flatten(_SETTINGS_OF[name]()))
     assert {parameter["type"] for parameter in parameters.values()} == {"string"}  # MLflow checks no other type
-    assert parameters["preset"]["default"] == "starter"
-    assert {parameters[other]["default"] for other in parameters if other != "preset"} == {"preset"}
+    assert parameters.pop("preset", {"default": "starter"})["default"] == "starter"
+    assert {parameter["default"] for parameter in parameters.values()} == {"preset"}
 
 
 def test_train_offers_the_settings_that_others_build_on(entry_points):
@@ -142,7 +149,7 @@ def test_train_offers_the_settings_that_others_build_on(entry_points):
 def test_commands_are_one_line_of_unquoted_placeholders(entry_points, name):
     module, *flags = entry_points[name]["command"].removeprefix("python -m ").split(" --")
 
-    assert module == f"trainer.{name}"
+    assert module == f"{_PACKAGE_OF.get(name, 'registry')}.{name}"
     assert flags == [f"{parameter} {{{parameter}}}" for parameter in entry_points[name]["parameters"]]
 
 

@@ -9,9 +9,16 @@ from itertools import takewhile
 import pytest
 import yaml
 
+from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
 from trainer.config import PRESETS, TrainConfig
 from trainer.core import settings
 
+_SETTINGS_OF = {
+    "train": TrainConfig,
+    "promote": PromoteConfig,
+    "rollback": RollbackConfig,
+    "history": HistoryConfig,
+}
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "text", "yaml", "json", "toml", "mermaid")
 _FENCE = re.compile(r"^ *```(?P<language>\S*)[^\n]*\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -38,14 +45,14 @@ def check_mlflow_run(words, root):
     assert words[2] == "."
     assert name in entry_points
     for parameter in [words[place + 1] for place, word in enumerate(words) if word == "-P"]:
-        check_setting(*parameter.split("=", 1))
+        check_setting(name, *parameter.split("=", 1))
     for manager in [words[place + 1] for place, word in enumerate(words) if word == "--env-manager"]:
         assert manager in ("local", "conda", "virtualenv", "uv")
 
 
-def check_setting(name, value):
-    """A setting of training; a preset is a shipped one."""
-    assert name in settings.flatten(TrainConfig())
+def check_setting(entry_point, name, value):
+    """A setting of the entry point; a preset is a shipped one."""
+    assert name in settings.flatten(_SETTINGS_OF[entry_point]())
     if name == "preset":
         assert value in settings.preset_names(PRESETS)
 

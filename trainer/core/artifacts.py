@@ -18,9 +18,11 @@ __all__ = [
     "PARAMETER_PREFIX",
     "PER_LABEL",
     "PREDICTIONS",
+    "PROMOTION",
     "REGISTERED_MODEL",
     "REPORT",
     "TAG_ATTENTION",
+    "TAG_COMMAND",
     "TAG_DATA_DIGEST",
     "TAG_ERROR",
     "TAG_GIT_COMMIT",
@@ -53,6 +55,8 @@ THRESHOLD_SWEEP = "threshold_sweep.json"
 PREDICTIONS = "predictions"
 FIGURES = "figures"
 REPORT = "report.html"
+PROMOTION = "promotion.json"
+"""Of the run of a promotion or rollback."""
 UPLOADED = (
     CONFIG,
     ENVIRONMENT,
@@ -90,6 +94,8 @@ TAG_GIT_DIRTY = "git.dirty"
 TAG_ERROR = "error"
 TAG_PRESET = "preset"
 TAG_ATTENTION = "attention"
+TAG_COMMAND = "command"
+"""On runs that train nothing: promote or rollback."""
 TAG_DATA_DIGEST = "data.digest"
 TAG_MODEL_DIGEST = "model.digest"
 TAG_RESUMES = "resumes"

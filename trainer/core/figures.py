@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from trainer.core import _sheet
 from trainer.core._figures_scored import Scored, error_cooccurrence, precision_recall, reliability
 from trainer.core._sheet import AMBER, BLUE, GREEN, INK, PALE, SOFT, VERMILLION
+from trainer.core.metrics import MIN_SUPPORT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from trainer.core.significance import PairedDifference
+
 __all__ = [
     "Scored",
     "error_cooccurrence",
+    "f1_differences",
     "label_frequency",
     "loss_and_f1_curves",
     "per_label_f1",
@@ -78,6 +82,32 @@ def per_label_f1(path: Path, label_names: Sequence[str], f1: Array, intervals: A
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
         axes.set(xlim=(0, 1), xlabel="F1 (whisker: 95 % interval)")
         axes.text(1.02, -0.75, "positives", transform=axes.get_yaxis_transform(), color=SOFT, va="bottom")
+    return path
+
+
+def f1_differences(
+    path: Path, label_names: Sequence[str], difference: "PairedDifference", support: Array, *, least: int = MIN_SUPPORT
+) -> Path:
+    """Draw how much F1 of each label differs between two models, with 95 % intervals, the gain first; returns `path`.
+
+    support: positives on test (k,). The first row is macro-F1. Labels with fewer than `least` positives are pale: their
+    intervals say little. A label without an observed cell is left out.
+    """
+    found = [(label, *gap) for label, gap in enumerate(difference.per_label) if gap is not None]
+    found.sort(key=lambda row: -row[1])
+    names = [f"{label_names[label]} ({int(support[label]):,})" for label, *_ in found]
+    rows = [(difference.difference, difference.low, difference.high), *(row[1:] for row in found)]
+    looks = [VERMILLION, *(BLUE if support[label] >= least else SOFT for label, *_ in found)]
+    with _sheet.sheet(
+        path, (8.0, 0.245 * len(rows) + 1.6), "Difference in F1 on test, candidate minus champion"
+    ) as figure:
+        axes = figure.subplots()
+        _sheet.label_rows(axes, ["macro F1", *names])
+        axes.axvline(0.0, color=INK, linewidth=1.0)
+        for row, ((middle, low, high), colour) in enumerate(zip(rows, looks, strict=True)):
+            axes.plot([low, high], [row, row], color=colour, linewidth=2.2 if row == 0 else 1.4, solid_capstyle="butt")
+            axes.plot([middle], [row], marker="D" if row == 0 else "o", markersize=6, color=colour)
+        axes.set_xlabel("gain in F1 (95 % interval); in brackets: positives on test")
     return path
 
 

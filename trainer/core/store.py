@@ -69,12 +69,12 @@ class Store:
         return self.client.get_run(run_id)
 
     def model_version(self, run_id: str, name: str) -> int | None:
-        """Version of registered model `name` that holds the newest model of the run; None when there is none."""
+        """First version of registered model `name` that holds the newest model of the run; None when there is none."""
         models = self._models(self.run(run_id))
         if not models:
             return None
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-        return next((int(version.version) for version in found if version.source == _source(models[-1])), None)
+        return min((int(version.version) for version in found if version.source == _source(models[-1])), default=None)
 
     def _send_metrics(self, batch: Sequence[Entry]) -> None:
         from mlflow.entities import Metric
@@ -187,17 +187,31 @@ class Store:
             description.save(str(path))
             self.client.log_model_artifact(model.model_id, str(path))
 
-    def _send_register(self, _: Path, entry: Entry) -> None:
-        name = _text(entry, "name")
-        if self.model_version(entry.run_id, name) is not None:
-            return
-        models = self._models(self.run(entry.run_id))
+    def register(self, run_id: str, name: str, description: str | None = None) -> int:
+        """Version of registered model `name` that holds the newest model of the run, made when there is none yet.
+
+        description: of a new version. Raises UnusableEntryError when the run has no model.
+        """
+        found = self.model_version(run_id, name)
+        if found is not None:
+            return found
+        models = self._models(self.run(run_id))
         if not models:
-            raise UnusableEntryError(f"run {entry.run_id} must have a model to register, but has none")
+            raise UnusableEntryError(f"run {run_id} must have a model to register, but has none")
         self._create_registered_model(name)
-        self.client.create_model_version(
-            name, _source(models[-1]), run_id=entry.run_id, model_id=models[-1].model_id, await_creation_for=60
+        made = self.client.create_model_version(
+            name,
+            _source(models[-1]),
+            run_id=run_id,
+            model_id=models[-1].model_id,
+            description=description,
+            await_creation_for=60,
         )
+        # Two processes may register the same run at the same time: the first of their versions is the one.
+        return self.model_version(run_id, name) or int(made.version)
+
+    def _send_register(self, _: Path, entry: Entry) -> None:
+        self.register(entry.run_id, _text(entry, "name"))
 
     def _create_registered_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -1,0 +1,56 @@
+"""History: who was champion when and why, read from the tracking server alone.
+
+`mlflow run . -e history`, or `python -m registry.history`.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from registry.config import HistoryConfig, parse
+from trainer.core import console
+from trainer.core.errors import EmotionsError
+
+__all__ = ["history", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 when the ledger was read, 1 on an error that the user can mend."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        history(parse(HistoryConfig, words))
+    except EmotionsError as error:
+        console.make().show_error(error)
+        return 1
+    return 0
+
+
+def history(config: HistoryConfig) -> None:
+    """Print the ledger, after mending what aliases and tags say otherwise."""
+    from registry import aliases, ledger  # MLflow loads with the connection, and `--help` must not wait for it
+    from trainer.core.connection import connect, readable_errors
+
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    model, screen, store = config.registered_model, console.make(), connect()
+    with readable_errors(store):
+        book = ledger.Ledger(store.client, model)
+        for change in aliases.settle(store.client, model, book):
+            screen.show_warning(f"{change}: mended, as the ledger has it.")
+        entries, state = book.read()
+    for entry in entries:
+        at = datetime.fromtimestamp(entry.at / 1000).astimezone()
+        instead = f", in place of version {entry.replaced}" if entry.replaced and entry.kind != "refused" else ""
+        screen.show_note(
+            f"{entry.number:>3}  {at:%Y-%m-%d %H:%M}  version {entry.version} {entry.kind.replace('_', ' ')}{instead} "
+            f"by {entry.by}: {entry.why} (run {entry.run_id})"
+        )
+    if not entries:
+        screen.show_note(f"{model!r} has no champion yet, and nothing was decided: `mlflow run . -e promote`")
+    else:
+        before = f", before it version {state.previous}" if state.previous else ""
+        screen.show_note(f"champion: version {state.champion or '-'}{before}; challenger: {state.challenger or '-'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""The stages of promoting and rolling back, in the order in which `promote` and `rollback` call them."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from registry import aliases, gate, probe
+from registry.candidates import Candidate, best_candidate, check_same_test, read_candidate
+from registry.config import GateConfig, ProbeConfig, PromoteConfig, RollbackConfig
+from registry.gate import Rule, Verdict
+from registry.ledger import Entry, Kind, Ledger, State
+from registry.versions import Versions
+from trainer.core import artifacts, console, figures, significance
+from trainer.core.connection import connect, readable_errors
+from trainer.core.errors import RegistryError
+from trainer.core.runs import write_json
+from trainer.core.settings import flatten
+from trainer.core.tracking import Tracker, open_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["Decision", "Desk", "open_desk"]
+
+_FIGURE = "promotion.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What was decided about a version, and on what grounds."""
+
+    kind: Kind
+    candidate: Candidate
+    champion: Candidate | None
+    """The champion that it was compared with."""
+    state: State
+    """Of the ledger, when this was decided."""
+    rules: tuple[Rule, ...]
+    figures: dict[str, float]
+    difference: significance.PairedDifference | None
+    why: str
+    becomes_challenger: bool = False
+
+
+@dataclass
+class Desk:
+    """Where decisions about one registered model are made: its registry, this command's run, the screen."""
+
+    client: "MlflowClient"
+    versions: Versions
+    ledger: Ledger
+    tracker: Tracker
+    screen: console.Console
+    settings: dict[str, Any]
+    remarks: list[str] = field(default_factory=list)
+    """What a reader of the decision should know beside it."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this command's run."""
+        return self.tracker.folder
+
+    def choose(self, run_id: str, experiment: str) -> Candidate:
+        """The run that is named, or the best of the experiment; its artifacts are fetched."""
+        if not run_id:
+            _, state = self.ledger.read()
+            champion = self._champion(state)
+            named = self.client.get_experiment_by_name(experiment) if experiment else None
+            own = self.client.get_run(self.tracker.run_id).info.experiment_id
+            ranked = best_candidate(
+                self.client,
+                named.experiment_id if named else own,
+                test_digest=champion.test_digest if champion else None,
+                withdrawn=[self.versions.run_of(version) for version in state.withdrawn],
+            )
+            run_id = ranked.run_id
+            self.remarks += ranked.remarks
+        return self._fetch(run_id)
+
+    def is_champion(self, candidate: Candidate) -> bool:
+        """Whether the candidate's model is on the throne as the ledger stands now."""
+        _, state = self.ledger.read()
+        return state.champion is not None and self.versions.run_of(state.champion) == candidate.run_id
+
+    def compare(self, candidate: Candidate, tried: tuple[Rule, ...], config: GateConfig) -> Decision:
+        """The decision about a candidate as the ledger stands now. tried: the rules of `try_model`."""
+        entries, state = self.ledger.read()
+        champion = self._champion(state)
+        if champion is not None:
+            check_same_test(candidate, champion)
+        self._count_judged(entries, candidate)
+        verdict = self._verdict(candidate, champion, tried, config)
+        return Decision(
+            kind="promoted" if verdict.accepted else "refused",
+            candidate=candidate,
+            champion=champion,
+            state=state,
+            rules=verdict.rules,
+            figures=verdict.figures,
+            difference=verdict.difference,
+            why=verdict.why,
+            becomes_challenger=not verdict.accepted and all(rule.passed for rule in tried),
+        )
+
+    def restore(self, version: int, reason: str, config: ProbeConfig) -> Decision:
+        """The decision to make another version champion; 0 is the champion before the present one.
+
+        Raises RegistryError when there is none, or when it does not load, or not score as its run did.
+        """
+        _, state = self.ledger.read()
+        if state.champion is None:
+            raise RegistryError(
+                f"rollback must have a champion to replace, but got {self.versions.model!r} without one. Promote first."
+            )
+        target = version or self._before(state)
+        if target == state.champion:
+            raise RegistryError(f"rollback must go to another version, but got version={target}, which is champion.")
+        fetched = self._fetch(self.versions.run_of(target))
+        candidate = replace(fetched, model_uri=self.versions.uri(target))
+        tried = self.try_model(candidate, config)
+        broken = [f"{rule.name}: {rule.found}" for rule in tried if not rule.passed]
+        if broken:
+            raise RegistryError(
+                f"version must load and score as its run did, but got version={target}, where {'; '.join(broken)}. "
+                "Name another: version=."
+            )
+        return Decision(
+            kind="rolled_back",
+            candidate=candidate,
+            champion=None,
+            state=state,
+            rules=tried,
+            figures={},
+            difference=None,
+            why=reason or f"rolled back from version {state.champion}",
+        )
+
+    def record(self, decision: Decision, *, dry_run: bool) -> None:
+        """Write promotion.json and the figure into this command's run, with the figures as metrics."""
+        names, truth = decision.candidate.label_names, decision.candidate.scored
+        positives = ((truth.labels >= 0.5) & truth.observed).sum(axis=0)
+        difference = decision.difference
+        per_label = [
+            {"label": name, "positives": int(count)} | ({} if gap is None else dict(zip(_GAP, gap, strict=True)))
+            for name, count, gap in zip(
+                names, positives, difference.per_label if difference else [None] * len(names), strict=True
+            )
+        ]
+        content = {
+            "decision": decision.kind,
+            "why": decision.why,
+            "dry_run": dry_run,
+            "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "decided_by": _who(),
+            "registered_model": self.versions.model,
+            "after_ledger_entry": decision.state.head,
+            "candidate": _facts(decision.candidate),
+            "champion": _facts(decision.champion) | {"version": decision.state.champion} if decision.champion else None,
+            "remarks": self.remarks,
+            "rules": [asdict(rule) for rule in decision.rules],
+            "figures": decision.figures,
+            "per_label": per_label,
+            "settings": self.settings,
+        }
+        write_json(self.folder / artifacts.PROMOTION, content)
+        self.tracker.log_artifact(artifacts.PROMOTION)
+        self._draw(decision, positives)
+        self.tracker.log_metrics({f"promotion/{name}": value for name, value in decision.figures.items()}, 0)
+        self.tracker.set_tags({"promotion.decision": decision.kind, "promotion.why": decision.why})
+
+    def enter(self, decision: Decision) -> Entry | None:
+        """The decision's entry in the ledger, with aliases and tags after it; None when another came first."""
+        version = self.versions.register(decision.candidate)
+        entry = self.ledger.append(
+            Entry(
+                kind=decision.kind,
+                version=version,
+                after=decision.state.head,
+                replaced=decision.state.champion,
+                why=decision.why,
+                by=_who(),
+                run_id=self.tracker.run_id,
+                becomes_challenger=decision.becomes_challenger,
+                facts=decision.figures | {"test_digest": decision.candidate.test_digest},
+            )
+        )
+        if entry is not None:
+            aliases.settle(self.client, self.versions.model, self.ledger)
+            self.tracker.set_tags({"promotion.version": version, "promotion.entry": entry.number})
+        return entry
+
+    def show_unchanged(self, candidate: Candidate) -> None:
+        """Say that the candidate is champion already."""
+        for remark in self.remarks:
+            self.screen.show_note(remark)
+        self.screen.show_note(f"run {candidate.run_id} is champion already: nothing to decide")
+
+    def show(self, decision: Decision, entry: Entry | None) -> None:
+        """Say on the terminal what was decided and why."""
+        for remark in self.remarks:
+            self.screen.show_note(remark)
+        self.screen.show_rules([(rule.passed, rule.name, rule.found, rule.needed) for rule in decision.rules])
+        model, champion = self.versions.model, self.ledger.read()[1].champion
+        done = decision.kind.replace("_", " ")
+        subject = f"version {entry.version}" if entry else f"run {decision.candidate.run_id}"
+        words = (
+            f"{done}: {subject} ({decision.why})" if entry else f"dry run, would be {done}: {subject} ({decision.why})"
+        )
+        self.screen.show_note(words)
+        stands = f"models:/{model}@{aliases.CHAMPION} is version {champion}" if champion else "there is no champion yet"
+        self.screen.show_note(f"{stands}; details: {self.folder / artifacts.PROMOTION}")
+
+    def try_model(self, candidate: Candidate, config: ProbeConfig) -> tuple[Rule, ...]:
+        """The rules on what the saved model does, in a process of its own."""
+        path = candidate.folder / artifacts.predictions_file("test")
+        return probe.rules(probe.probe(candidate.model_uri, path, candidate.temperature, config), config)
+
+    def _verdict(
+        self, candidate: Candidate, champion: Candidate | None, tried: tuple[Rule, ...], config: GateConfig
+    ) -> Verdict:
+        if champion is None:
+            verdict = gate.open_gate(candidate.scored, config)
+        else:
+            verdict = gate.compare(candidate.scored, champion.scored, config)
+        leak = candidate.dataset["left_in_train"]
+        rows = sum(leak.values())
+        clean = Rule("no leak", rows == 0, f"{rows} rows of dev and test stand in train", "none")
+        return replace(verdict, rules=(*verdict.rules, clean, *tried))
+
+    def _champion(self, state: State) -> Candidate | None:
+        if state.champion is None:
+            return None
+        return self._fetch(self.versions.run_of(state.champion))
+
+    def _fetch(self, run_id: str) -> Candidate:
+        return read_candidate(self.client, run_id, self.folder / "compared" / run_id)
+
+    def _before(self, state: State) -> int:
+        if state.previous is None:
+            raise RegistryError(
+                f"rollback must have an earlier champion, but got {self.versions.model!r} whose ledger has none before "
+                f"version {state.champion}. Name a version: version=."
+            )
+        return state.previous
+
+    def _count_judged(self, entries: list[Entry], candidate: Candidate) -> None:
+        judged = {entry.version for entry in entries if entry.facts.get("test_digest") == candidate.test_digest}
+        others = len([version for version in judged if self.versions.run_of(version) != candidate.run_id])
+        text = f"other versions judged on these test rows before: {others}; the more, the less an interval says"
+        if others and text not in self.remarks:
+            self.remarks.append(text)
+
+    def _draw(self, decision: Decision, positives: Any) -> None:
+        path, names = self.folder / _FIGURE, decision.candidate.label_names
+        if decision.difference is not None:
+            figures.f1_differences(path, names, decision.difference, positives)
+        elif decision.kind != "rolled_back":
+            truth = decision.candidate.scored
+            found = significance.bootstrap_intervals(truth.predictions, truth.labels, truth.observed)
+            spans = [interval or (np.nan, np.nan) for interval in found.per_label]
+            figures.per_label_f1(path, names, truth.f1, np.array(spans), positives)
+        else:
+            return
+        self.tracker.log_artifact(_FIGURE)
+
+
+_GAP = ("difference", "low", "high")
+
+
+@contextmanager
+def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "") -> Iterator[Desk]:
+    """The desk of a registered model, with a run of its own. Aliases that are out of step are mended first, aloud."""
+    store = connect()
+    with readable_errors(store):
+        if experiment and store.client.get_experiment_by_name(experiment) is None:
+            raise RegistryError(
+                f"experiment must exist on the tracking server, but got {experiment=}. Train there first."
+            )
+    screen = console.make()
+    settings = flatten(config)
+    tags = {artifacts.TAG_COMMAND: type(config).__name__.removesuffix("Config").lower()}
+    with (
+        open_run(Path(config.server.output), experiment=experiment or None, parameters=settings, tags=tags) as tracker,
+        readable_errors(store),
+    ):
+        model = config.server.registered_model
+        versions, ledger = Versions(store, model), Ledger(store.client, model)
+        _adopt(store.client, versions, ledger, tracker.run_id, screen)
+        for change in aliases.settle(store.client, model, ledger):
+            screen.show_warning(
+                f"{change}: mended, as the ledger has it. A command was cut off, or somebody moved it by hand; "
+                "`rollback -P version=` moves the champion on the record."
+            )
+        yield Desk(store.client, versions, ledger, tracker, screen, settings)
+
+
+def _adopt(client: "MlflowClient", versions: Versions, ledger: Ledger, run_id: str, screen: console.Console) -> None:
+    """Begin the ledger with a champion that somebody made before there was one."""
+    entries, state = ledger.read()
+    version = None if entries else versions.champion_by_hand()
+    if version is None:
+        return
+    why = "it was champion before there was a ledger"
+    ledger.append(
+        Entry(kind="adopted", version=version, after=state.head, replaced=None, why=why, by=_who(), run_id=run_id)
+    )
+    screen.show_note(f"version {version} stands as champion without an entry in the ledger: entered as it is")
+
+
+def _facts(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "run_id": candidate.run_id,
+        "run_name": candidate.run_name,
+        "dev/macro_f1": candidate.dev_score,
+        "policy": candidate.policy,
+        "dataset": candidate.dataset["name"],
+        "test_digest": candidate.test_digest,
+    }
+
+
+def _who() -> str:
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()

@@ -1,0 +1,33 @@
+"""What the tests of the registry share."""
+
+import pytest
+from registry_parts import FINE, WARNINGS_OF_MLFLOW
+
+from registry import probe
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in WARNINGS_OF_MLFLOW:
+            item.add_marker(mark)
+
+
+class StandIn:
+    """Stands in for the process that tries a model; what it is set to is found. Lists the addresses tried."""
+
+    def __init__(self):
+        self.found, self.uris = FINE, []
+
+    def __call__(self, uri, predictions, temperature, config):
+        assert predictions.is_file()
+        self.uris.append(uri)
+        return self.found
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Stands in for the process that tries a model; what it is set to is found. Lists the addresses tried."""
+
+    stand_in = StandIn()
+    monkeypatch.setattr(probe, "probe", stand_in)
+    return stand_in

@@ -1,0 +1,196 @@
+"""Finished training runs made up for the tests of the registry, with a model that knows its answers by heart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from registry import history, promote, rollback
+from registry.gate import Scored
+from registry.ledger import Ledger
+from registry.probe import Probed
+from trainer.core import artifacts, calibration, results
+from trainer.core.results import Predictions
+from trainer.core.runs import write_json
+from trainer.core.tracking import open_run
+
+WARNINGS_OF_MLFLOW = [
+    # SQLAlchemy 2.1 warns of a loader that MLflow 3.17's own tables use.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+    # MLflow 3.17 warns of a type hint of its own when mlflow.pyfunc is imported, and of ours, which it does not use.
+    pytest.mark.filterwarnings("ignore:.*type hint.*:UserWarning"),
+]
+MODEL = "emotions"
+FINE = Probed(rows=300, score_difference=1e-8, latency_ms_p50=5.0, latency_ms_p95=9.0, size_mb=1.0, load_seconds=0.5)
+LABELS = ("anger", "grief", "joy")
+ROWS = 300
+TEMPERATURE = 1.5
+_MODEL_CODE = """
+import json, pathlib
+import mlflow
+import pandas as pd
+
+class ByHeart(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.known = json.loads(pathlib.Path(context.artifacts["known"]).read_text())
+
+    def predict(self, context, model_input: list[str], params=None):
+        rows = [self.known["answers"][text] for text in model_input]
+        return pd.DataFrame(rows, columns=self.known["labels"])
+
+mlflow.models.set_model(ByHeart())
+"""
+
+
+class Commands:
+    """The commands of the registry in this process, and what they leave on the server and on the terminal."""
+
+    def __init__(self, client, folder, capsys):
+        self.client, self.folder, self.text = client, folder, ""
+        self._capsys = capsys
+
+    def run(self, quality, **more):
+        return make_run(self.folder / "runs", quality, **more)
+
+    def promote(self, *words):
+        return self._do(promote.main, "--floor_macro_f1", "0.1", *words)
+
+    def rollback(self, *words):
+        return self._do(rollback.main, *words)
+
+    def history(self):
+        return self._do(history.main)
+
+    def _do(self, command, *words):
+        self._capsys.readouterr()
+        status = command(list(words))
+        captured = self._capsys.readouterr()
+        self.text = " ".join((captured.out + captured.err).split())
+        return status
+
+    def aliases(self):
+        found = self.client.get_registered_model(MODEL).aliases
+        return {alias: int(version) for alias, version in found.items()}
+
+    def run_of(self, alias):
+        return self.client.get_model_version_by_alias(MODEL, alias).run_id
+
+    def entries(self):
+        return Ledger(self.client, MODEL).read()[0]
+
+    def versions(self):
+        return len(self.client.search_model_versions(f"name = '{MODEL}'"))
+
+    @property
+    def last_run(self):
+        """The run of the newest promotion or rollback."""
+        return self.client.search_runs(["1"], f"tags.{artifacts.TAG_COMMAND} != ''", order_by=["start_time DESC"])[0]
+
+    def last(self):
+        """Content of its promotion.json, from the server."""
+        path = self.client.download_artifacts(self.last_run.info.run_id, artifacts.PROMOTION, str(self.folder))
+        return json.loads(Path(path).read_text())
+
+
+def make_truth(rows=ROWS, labels=LABELS, seed=0):
+    """Labels (n, k), each present in a third of the rows."""
+    return (np.random.default_rng(seed).random((rows, len(labels))) < 1 / 3).astype(np.float32)
+
+
+def make_logits(truth, quality, seed=1):
+    """Logits (n, k) of a model that is right more often the higher its quality is, and calibrated."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(truth.shape) > quality
+    says = np.where(wrong, 1 - truth, truth)
+    odds = np.log(quality / (1 - quality))
+    prior = np.log(1 / 2)  # of a label that is present in a third of the rows
+    return (TEMPERATURE * (np.where(says > 0.5, odds, -odds) + prior)).astype(np.float32)
+
+
+def make_scored(quality, truth=None, seed=1, names=LABELS):
+    """A model as the gate sees it."""
+    truth = make_truth() if truth is None else truth
+    logits = make_logits(truth, quality, seed)
+    return Scored(
+        label_names=names,
+        probabilities=calibration.apply_temperature(logits, TEMPERATURE),
+        labels=truth,
+        observed=np.ones(truth.shape, dtype=bool),
+        thresholds=np.full(truth.shape[1], 0.5),
+    )
+
+
+def make_run(
+    output: Path,
+    quality: float,
+    *,
+    dev_score: float | None = None,
+    truth=None,
+    names=LABELS,
+    seed=1,
+    left_in_train=0,
+    without=(),
+    model=True,
+    wrong_answers=0.0,
+    status="FINISHED",
+    experiment=None,
+):
+    """Run id of a training run on the tracking server, with what `trainer.train` leaves for the registry to read."""
+    truth = make_truth() if truth is None else truth
+    logits = make_logits(truth, quality, seed)
+    digests = {role: f"{role}-{abs(hash(truth.tobytes())):x}-{len(names)}" for role in ("train", "dev", "test")}
+    with open_run(output, experiment=experiment) as tracker:
+        folder = tracker.folder
+        split = Predictions(
+            logits=logits,
+            labels=truth,
+            observed=np.ones(truth.shape, dtype=bool),
+            row_ids=tuple(f"row{row}" for row in range(len(truth))),
+            texts=tuple(f"text {row}" for row in range(len(truth))),
+            label_names=names,
+        )
+        contents = {
+            artifacts.CONFIG: {"seed": seed},
+            artifacts.LABELS: list(names),
+            artifacts.PER_LABEL: {"columns": [], "data": []},
+            artifacts.CALIBRATION: {"temperature": TEMPERATURE},
+            artifacts.THRESHOLDS: {"default_policy": "fixed", "policies": {"fixed": dict.fromkeys(names, 0.5)}},
+            artifacts.DATASET: {
+                "name": "made up",
+                "digests": digests,
+                "left_in_train": {"dev": 0, "test": left_in_train},
+            },
+        }
+        for name, content in contents.items():
+            write_json(folder / name, content)
+        for name in (artifacts.REPORT, "model_card.md"):
+            (folder / name).write_text(f"run of quality {quality}")
+        for role in ("dev", "test"):
+            results.write_predictions(folder, role, split)
+        for name in without:
+            (folder / name).unlink()
+        tracker.set_tags({f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in digests.items()})
+        score = quality if dev_score is None else dev_score
+        tracker.log_metrics({artifacts.metric("dev", "macro_f1"): score}, 1)
+        tracker.log_artifacts()
+        if model:
+            tracker.log_model(_save_model(folder, split, wrong_answers), 1)
+    if status != "FINISHED":
+        tracker._store.client.set_terminated(tracker.run_id, status)
+    return tracker.run_id
+
+
+def _save_model(folder, split, wrong_answers):
+    import mlflow.pyfunc
+
+    probabilities = calibration.apply_temperature(split.logits, TEMPERATURE) + wrong_answers
+    code, known = folder / "by_heart.py", folder / "known.json"
+    code.write_text(_MODEL_CODE)
+    answers = dict(zip(split.texts, probabilities.tolist(), strict=True))
+    known.write_text(json.dumps({"labels": list(split.label_names), "answers": answers}))
+    target = folder / "model"
+    mlflow.pyfunc.save_model(
+        target, python_model=str(code), artifacts={"known": str(known)}, pip_requirements=["mlflow"]
+    )
+    return target
