@@ -146,8 +146,7 @@ class Ledger:
                 self._create()
                 self._client.create_model_version(
                     self.name,
-                    f"models:/{self._model}/{entry.version}",
-                    run_id=entry.run_id,
+                    f"models:/{self._model}/{entry.version}",  # a server refuses it together with another run's id
                     tags={_TAG: json.dumps(content, allow_nan=False)},
                     description=f"version {entry.version} {entry.kind.replace('_', ' ')} by {entry.by}: {entry.why}",
                     await_creation_for=0,

@@ -1,9 +1,10 @@
 """What the tests of the registry share."""
 
 import pytest
-from registry_parts import FINE, WARNINGS_OF_MLFLOW
+from registry_parts import FINE
 
 from registry import probe
+from tests.core.tracking_parts import WARNINGS_OF_MLFLOW
 
 
 def pytest_collection_modifyitems(items):

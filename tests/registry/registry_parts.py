@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from registry import history, promote, rollback
 from registry.gate import Scored
@@ -15,12 +14,6 @@ from trainer.core.results import Predictions
 from trainer.core.runs import write_json
 from trainer.core.tracking import open_run
 
-WARNINGS_OF_MLFLOW = [
-    # SQLAlchemy 2.1 warns of a loader that MLflow 3.17's own tables use.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-    # MLflow 3.17 warns of a type hint of its own when mlflow.pyfunc is imported, and of ours, which it does not use.
-    pytest.mark.filterwarnings("ignore:.*type hint.*:UserWarning"),
-]
 MODEL = "emotions"
 FINE = Probed(rows=300, score_difference=1e-8, latency_ms_p50=5.0, latency_ms_p95=9.0, size_mb=1.0, load_seconds=0.5)
 LABELS = ("anger", "grief", "joy")
@@ -82,13 +75,16 @@ class Commands:
     def versions(self):
         return len(self.client.search_model_versions(f"name = '{MODEL}'"))
 
+    def decisions(self):
+        """Runs of promotions and rollbacks, the newest first."""
+        return self.client.search_runs(["1"], f"tags.{artifacts.TAG_COMMAND} != ''", order_by=["start_time DESC"])
+
     @property
     def last_run(self):
-        """The run of the newest promotion or rollback."""
-        return self.client.search_runs(["1"], f"tags.{artifacts.TAG_COMMAND} != ''", order_by=["start_time DESC"])[0]
+        return self.decisions()[0]
 
     def last(self):
-        """Content of its promotion.json, from the server."""
+        """Content of the newest promotion.json, from the server."""
         path = self.client.download_artifacts(self.last_run.info.run_id, artifacts.PROMOTION, str(self.folder))
         return json.loads(Path(path).read_text())
 

@@ -1,0 +1,48 @@
+"""A command of the registry in a process of its own, which may be killed before one of its writes.
+
+    python racer.py KILL_BEFORE COMMAND [--setting value]...
+
+KILL_BEFORE counts writes to the registry from 1; 0 kills never. The process that tries a model is left out.
+"""
+
+import importlib
+import os
+import signal
+import sys
+
+from mlflow import MlflowClient
+from registry_parts import FINE
+
+from registry import probe
+
+WRITES = (
+    *("create_registered_model", "create_model_version", "set_model_version_tag"),
+    *("set_registered_model_alias", "delete_registered_model_alias"),
+)
+
+
+def main(kill_before, command, *words):
+    probe.probe = lambda *_: FINE
+    count_writes(MlflowClient, lambda number: number == kill_before and os.kill(os.getpid(), signal.SIGKILL))
+    return importlib.import_module(f"registry.{command}").main(words)
+
+
+def count_writes(client_class, before):
+    """Call `before` with the number of each write to the registry, ahead of it."""
+    number = 0
+
+    def counted(write):
+        def call(*parts, **more):
+            nonlocal number
+            number += 1
+            before(number)
+            return write(*parts, **more)
+
+        return call
+
+    for name in WRITES:
+        setattr(client_class, name, counted(getattr(client_class, name)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), *sys.argv[2:]))
