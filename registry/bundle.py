@@ -23,7 +23,7 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
 from trainer.core.errors import ModelError
-from trainer.model import saving
+from trainer.model import precision, saving
 
 with warnings.catch_warnings():
     # MLflow warns about type hints of its own when this is first imported.
@@ -37,7 +37,13 @@ SERVED_PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "p
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CODE = Path(__file__).with_name("served.py")
-_ENTRIES = ("trainer.core.calibration", "trainer.model.saving")
+_ENTRIES = (
+    "trainer.core.calibration",
+    "trainer.data.batches",
+    "trainer.data.tokens",
+    "trainer.model.precision",
+    "trainer.model.saving",
+)
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==\S+")
 _EXAMPLE = ("so proud of you!", "I can't believe they cancelled it.")
 
@@ -78,6 +84,7 @@ def save_bundle(
                 path=str(path),
                 python_model=str(_CODE),
                 artifacts={"classifier": str(classifier), "serving": str(description)},
+                model_config={"precision": precision.PRECISIONS[0]},
                 code_paths=[str(package)],
                 pip_requirements=served_requirements(_ROOT / "conda.yaml"),
                 signature=_signature(label_names, default_policy),
@@ -134,6 +141,7 @@ def _signature(label_names: Sequence[str], default_policy: str) -> ModelSignatur
         ParamSpec("policy", "string", default_policy),
         ParamSpec("threshold", "double", None),
         ParamSpec("top_k", "long", 0),
+        ParamSpec("return_probabilities", "boolean", True),
     ]
     return ModelSignature(outputs=Schema(outputs), params=ParamSchema(params))
 

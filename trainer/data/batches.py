@@ -79,10 +79,11 @@ def sequential_batches(lengths: npt.NDArray[np.integer], *, max_tokens: int) -> 
 def pad(encoded: Encoded, rows: Rows, pad_id: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return (ids, mask), both (b, t): the pieces of these rows, padded at the end; mask is 1 on pieces, 0 on padding.
 
-    t is the longest row: rounding it up, even to a multiple of 4, would make one piece in thirteen padding.
+    t is the longest row, or 1 where none has a piece: rounding it up, even to a multiple of 4, would make one piece in
+    thirteen padding.
     """
     lengths = encoded.lengths[rows]
-    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    mask = np.arange(lengths.max(initial=min(1, len(rows)))) < lengths[:, None]
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
     if len(rows):
         ids[mask] = np.concatenate([encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]] for i in rows])
