@@ -24,7 +24,7 @@ RANKING = artifacts.metric("dev", "macro_f1")
 """Candidates are ranked by this, and never by a score on test, which would choose what it then judges."""
 
 _READ = (
-    *(artifacts.DATASET, artifacts.THRESHOLDS, artifacts.CALIBRATION),
+    *(artifacts.DATASET, artifacts.THRESHOLDS, artifacts.CALIBRATION, artifacts.MODEL_CARD),
     artifacts.predictions_file("test"),
 )
 _NEEDED = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import bundle
+from registry import bundle, card
 from trainer.config import TrainConfig
 from trainer.core import artifacts, console, environment, outcome, results, runs, summary
 from trainer.core.outcome import Outcome
@@ -227,6 +227,7 @@ class Training:
             )
 
     def _write_report(self, dataset: Dataset, conclusion: Outcome, pictures: list[Path]) -> None:
+        """Write the report, and the card of the model with the same scores."""
         data = ReportData(
             run_name=f"{dataset.name}, {self.config.objective.loss}, seed {self.config.run.seed}",
             run_id=self.tracker.run_id,
@@ -248,6 +249,7 @@ class Training:
             pictures=[Picture(path=path, caption=path.stem.replace("_", " ")) for path in pictures],
         )
         write_report(self.folder / artifacts.REPORT, data)
+        card.write_card(self.folder, data)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import pytest
 # What each part may import of ours; the longest name that fits a module decides.
 _ARROWS = {
     "trainer": ("trainer",),
-    "trainer.stages": ("trainer", "registry.bundle"),
+    "trainer.stages": ("trainer", "registry.bundle", "registry.card"),
     "trainer.core": ("trainer.core",),
     "trainer.data": ("trainer.core", "trainer.data"),
     "trainer.model": ("trainer.core", "trainer.model"),
     "trainer.fit": ("trainer.core", "trainer.data", "trainer.model", "trainer.fit"),
     "registry": ("trainer.core", "registry"),
     "registry.bundle": ("trainer.core", "trainer.model", "registry"),
+    "registry.card": ("trainer.core",),
     "tuning": ("trainer.core", "tuning"),
 }
 _PACKAGES = ("trainer", "trainer.core", "trainer.data", "trainer.model", "trainer.fit", "registry")
@@ -96,7 +97,7 @@ def test_every_import_follows_the_arrows(modules):
 
 def test_training_loads_the_registry_only_when_needed(modules):
     assert "trainer.config" in loaded_by("trainer.train", modules)
-    assert not {"registry", "registry.bundle"} & loaded_by("trainer.train", modules)
+    assert not {"registry", "registry.bundle", "registry.card"} & loaded_by("trainer.train", modules)
 
 
 def test_nothing_imports_tests_or_relative_names(modules):
@@ -123,7 +124,9 @@ def test_settings_and_entry_points_load_nothing_slow(modules, root):
         ("trainer.model.losses", "from trainer.fit import loop", True),
         ("trainer.fit.loop", "import registry.bundle", True),
         ("trainer.stages", "def f():\n    from registry import bundle", False),
+        ("trainer.stages", "from registry import card", False),
         ("trainer.stages", "def f():\n    from registry import promote", True),
+        ("registry.card", "from registry import bundle", True),
         ("registry.gate", "from trainer.model import encoder", True),
         ("registry.bundle", "from trainer.model import encoder", False),
         ("tuning.study", "from registry import aliases", True),
@@ -131,7 +134,7 @@ def test_settings_and_entry_points_load_nothing_slow(modules, root):
     ],
 )
 def test_a_planted_import_is_judged(name, source, caught):
-    modules = {"registry.bundle", "registry.promote", "registry.aliases", "trainer.data.dataset"}
+    modules = {"registry.bundle", "registry.card", "registry.promote", "registry.aliases", "trainer.data.dataset"}
 
     assert bool(forbidden(name, read_imports(source, modules))) is caught
 

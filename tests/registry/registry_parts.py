@@ -160,7 +160,7 @@ def make_run(
         }
         for name, content in contents.items():
             write_json(folder / name, content)
-        for name in (artifacts.REPORT, "model_card.md"):
+        for name in (artifacts.REPORT, artifacts.MODEL_CARD):
             (folder / name).write_text(f"run of quality {quality}")
         for role in ("dev", "test"):
             results.write_predictions(folder, role, split)

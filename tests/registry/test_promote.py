@@ -290,7 +290,7 @@ def test_history_of_nothing(desk):
 def test_a_champion_from_before_the_ledger_is_taken_over(desk, client, tmp_path):
     from trainer.core.connection import connect
 
-    version = connect().register(desk.run(0.8), MODEL)
+    version = connect().register(desk.run(0.8), MODEL, tmp_path / "no-card")
     client.set_registered_model_alias(MODEL, "champion", str(version))
     better = desk.run(0.95, seed=2)
     desk.promote()

@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from small_runs import LABELS, ROWS, client, predictions, read_json, read_split, write_split
+from small_runs import LABELS, LEAKED, ROWS, client, predictions, read_json, read_split, write_split
 from transformers import AutoModel, DebertaConfig
 
 from trainer import stages
-from trainer.core import artifacts, calibration, metrics, thresholds
+from trainer.core import artifacts, calibration, metrics, results, thresholds
 
 STEPS = 15
 
@@ -23,16 +23,9 @@ def test_the_run_is_finished_in_the_default_experiment(finished):
 def test_artifacts_of_the_run_are_those_promised(finished):
     listed = {item.path: item for item in client(finished.uri).list_artifacts(finished.run.info.run_id)}
     assert set(listed) == {
-        *(
-            "config.json",
-            "environment.json",
-            "dataset.json",
-            "labels.json",
-            "thresholds.json",
-            "calibration.json",
-            "per_label.json",
-        ),
-        *("threshold_sweep.json", "predictions", "figures", "report.html"),
+        *("config.json", "environment.json", "dataset.json", "labels.json", "thresholds.json", "calibration.json"),
+        *("per_label.json", "threshold_sweep.json", "predictions", "figures", "report.html"),
+        *("model_card.md", "model_card.html"),
     }
 
     def inside(folder):
@@ -105,6 +98,36 @@ def test_table_per_label_loads_as_a_table(finished, monkeypatch):
         assert test.loc[label, "f1"] == pytest.approx(finished.run.data.metrics[f"test/f1/{label}"], abs=1e-12)
 
 
+def test_data_set_is_described(finished):
+    facts = read_json(finished.folder / artifacts.DATASET)
+    assert (facts["name"], facts["label_names"], facts["licence"]) == ("moods", list(LABELS), "not stated")
+    assert facts["rows"] == ROWS
+    assert facts["overlap"]["dropped"] == facts["overlap"]["dev_exact"] == LEAKED
+    assert facts["left_in_train"] == {"dev": 0, "test": 0}
+    assert facts["digests"] == {role: finished.run.data.tags[f"data.digest.{role}"] for role in ROWS}
+
+
+def test_predictions_hold_the_texts(finished, data_folder):
+    for role in ("dev", "test"):
+        found = results.read_predictions(finished.folder / artifacts.predictions_file(role))
+        assert list(found.texts) == [row["text"] for row in read_split(data_folder / f"{role}.csv")]
+        assert found.label_names == LABELS
+
+
+def test_card_says_what_the_run_found(finished):
+    card = (finished.folder / artifacts.MODEL_CARD).read_text(encoding="utf-8")
+    page = (finished.folder / artifacts.MODEL_CARD_PAGE).read_text(encoding="utf-8")
+    facts = read_json(finished.folder / artifacts.DATASET)
+    for text in (
+        finished.run.info.run_id,
+        f"{finished.run.data.metrics['test/macro_f1']:.3f}",
+        *facts["digests"].values(),
+    ):
+        assert text in card
+        assert text in page
+    assert "data:image/png;base64," in page
+
+
 def test_scores_can_be_made_again_from_the_files(finished):
     table, test = predictions(finished.folder, "test")
     assert json.loads(table.schema.metadata[b"label_names"]) == list(LABELS)
@@ -148,6 +171,9 @@ def test_served_model_gives_the_probabilities_of_the_evaluation(finished, data_f
 def test_register_makes_version_one(finished):
     (version,) = client(finished.uri).search_model_versions("name = 'emotions'")
     assert (int(version.version), version.run_id) == (1, finished.run.info.run_id)
+    card = (finished.folder / artifacts.MODEL_CARD).read_text(encoding="utf-8")
+    assert version.description.startswith(card[:1000])
+    assert len(version.description) <= 5000
 
 
 class TestTestDataIsReadOnce:

@@ -14,6 +14,8 @@ __all__ = [
     "FIGURES",
     "LABELS",
     "MODEL",
+    "MODEL_CARD",
+    "MODEL_CARD_PAGE",
     "OUTCOME",
     "PARAMETER_PREFIX",
     "PER_LABEL",
@@ -57,6 +59,8 @@ FIGURES = "figures"
 REPORT = "report.html"
 PROMOTION = "promotion.json"
 """Of the run of a promotion or rollback."""
+MODEL_CARD = "model_card.md"
+MODEL_CARD_PAGE = "model_card.html"
 UPLOADED = (
     CONFIG,
     ENVIRONMENT,
@@ -69,6 +73,8 @@ UPLOADED = (
     PREDICTIONS,
     FIGURES,
     REPORT,
+    MODEL_CARD,
+    MODEL_CARD_PAGE,
 )
 """Files and folders of a run folder that belong to the run's artifacts. The model has its own place in MLflow."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.core import artifacts
+from trainer.core.description import describe
 from trainer.core.spool import Entry
 
 if TYPE_CHECKING:
@@ -187,10 +188,11 @@ class Store:
             description.save(str(path))
             self.client.log_model_artifact(model.model_id, str(path))
 
-    def register(self, run_id: str, name: str, description: str | None = None) -> int:
+    def register(self, run_id: str, name: str, card: Path) -> int:
         """Version of registered model `name` that holds the newest model of the run, made when there is none yet.
 
-        description: of a new version. Raises UnusableEntryError when the run has no model.
+        card: the run's model card, which describes a new version; it may be missing. Raises UnusableEntryError when the
+        run has no model.
         """
         found = self.model_version(run_id, name)
         if found is not None:
@@ -203,15 +205,15 @@ class Store:
             name,
             _source(models[-1]),
             run_id=run_id,
+            description=describe(card.read_text(encoding="utf-8"), card.name) if card.is_file() else None,
             model_id=models[-1].model_id,
-            description=description,
             await_creation_for=60,
         )
         # Two processes may register the same run at the same time: the first of their versions is the one.
         return self.model_version(run_id, name) or int(made.version)
 
-    def _send_register(self, _: Path, entry: Entry) -> None:
-        self.register(entry.run_id, _text(entry, "name"))
+    def _send_register(self, folder: Path, entry: Entry) -> None:
+        self.register(entry.run_id, _text(entry, "name"), folder / artifacts.MODEL_CARD)
 
     def _create_registered_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
