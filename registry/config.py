@@ -11,6 +11,7 @@ from trainer.core.errors import SettingsError
 __all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig", "parse"]
 
 Config = TypeVar("Config")
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +102,14 @@ class TargetConfig:
     version: int = 0
     """Version that becomes champion; 0 = the champion before the present one."""
     reason: str = ""
-    """Why, in your own words, for the ledger."""
+    """Why, in your own words, for the ledger; at most 500 characters."""
 
     def __post_init__(self) -> None:
         _require("version", self.version, self.version >= 0, "be a version, or 0 for the champion before")
+        if len(self.reason) > _LONGEST_REASON:
+            raise SettingsError(
+                f"reason must have at most {_LONGEST_REASON} characters, but got {len(self.reason)=}. Shorten it."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from trainer.core.significance import PairedDifference, Resampling
 
 __all__ = ["Rule", "Scored", "Verdict", "compare", "open_gate"]
 
+_LABELS_SHOWN = 5  # the reason must fit into a tag
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -156,7 +158,10 @@ def _drop(candidate: Scored, difference: PairedDifference, config: GateConfig) -
     if not gaps:
         return Rule("labels that fall", True, "none is frequent enough to tell", needed)
     worst = min(gaps, key=lambda label: gaps[label])
-    falls = [f"{candidate.label_names[j]} {gap:+.3f}" for j, gap in gaps.items() if gap < -config.max_label_drop]
+    falling = sorted((j for j, gap in gaps.items() if gap < -config.max_label_drop), key=lambda j: gaps[j])
+    falls = [f"{candidate.label_names[j]} {gaps[j]:+.3f}" for j in falling[:_LABELS_SHOWN]]
+    if len(falling) > len(falls):
+        falls.append(f"and {len(falling) - len(falls)} more")
     found = ", ".join(falls) or f"the most is {candidate.label_names[worst]} {gaps[worst]:+.3f}"
     return Rule("labels that fall", not falls, found, needed)
 

@@ -42,7 +42,7 @@ class UsedEmbedding(nn.Embedding):
         rows = self.weight.new_empty(len(self.places), self.embedding_dim)
         rows[self.places < len(self.pieces)] = self.weight.detach()
         rows[self.places == len(self.pieces)] = others.to(rows.device)
-        return nn.Embedding(*rows.shape, self._whole_padding, _weight=rows)
+        return nn.Embedding(len(rows), self.embedding_dim, self._whole_padding, _weight=rows)
 
 
 def trim_vocabulary(encoder: nn.Module, pieces: npt.NDArray[np.int64]) -> None:
