@@ -1,6 +1,7 @@
 """What the tests of the registry share."""
 
 import pytest
+from batch_jobs import Job
 from registry_parts import FINE
 
 from registry import probe
@@ -32,3 +33,10 @@ def tried(monkeypatch):
     stand_in = StandIn()
     monkeypatch.setattr(probe, "probe", stand_in)
     return stand_in
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch, capsys):
+    """A folder with a fake model and the command that scores files there."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return Job(tmp_path, monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""Progress through training: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress through a long task: a live bar on a terminal, a line now and then elsewhere."""
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -17,9 +17,10 @@ class Progress:
     """A context to report steps in. This one says nothing: it is for every process but the first."""
 
     def update(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Say that `step` optimizer steps are done.
+        """Say that `step` units are done, optimizer steps in training.
 
-        Of the numbers, train/loss, train/learning_rate and train/samples_per_second are shown where they are given.
+        Of the numbers, train/loss, train/learning_rate, train/samples_per_second and rows_per_second are shown where
+        they are given.
         """
 
     def __enter__(self) -> Self:
@@ -34,8 +35,10 @@ class Progress:
 class LineProgress(Progress):
     """Writes a line at each tenth of the way, and when thirty seconds passed without one."""
 
-    def __init__(self, write: Callable[[str], None], total: int, start: int, clock: Callable[[], float]) -> None:
-        self._write, self._total, self._start, self._clock = write, total, start, clock
+    def __init__(
+        self, write: Callable[[str], None], total: int, start: int, clock: Callable[[], float], unit: str = "step"
+    ) -> None:
+        self._write, self._total, self._start, self._clock, self._unit = write, total, start, clock, unit
         self._began = self._last = clock()
         self._tenth = self._tenths(start)
 
@@ -45,7 +48,7 @@ class LineProgress(Progress):
         if tenth <= self._tenth and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._tenth, self._last = tenth, now
-        parts = [f"step {step:,}/{self._total:,} ({100 * step // max(self._total, 1)} %)", *_shown(numbers)]
+        parts = [f"{self._unit} {step:,}/{self._total:,} ({100 * step // max(self._total, 1)} %)", *_shown(numbers)]
         if self._start < step < self._total:
             seconds = (now - self._began) / (step - self._start) * (self._total - step)
             parts.append(f"ETA {_duration(seconds)}")
@@ -58,14 +61,15 @@ class LineProgress(Progress):
 class LiveProgress(Progress):
     """Draws a bar that fits 80 columns; what the same console prints meanwhile stands above it."""
 
-    def __init__(self, console: "rich.console.Console", total: int, start: int, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, console: "rich.console.Console", total: int, start: int, on_end: Callable[[], None], unit: str = "step"
+    ) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
+        counted = [MofNCompleteColumn(), *([] if unit == "step" else [TextColumn(unit)])]
         numbers = TextColumn("{task.fields[numbers]}", markup=False)
-        self._bar = Bar(
-            BarColumn(10), MofNCompleteColumn(), numbers, TextColumn("ETA"), TimeRemainingColumn(), console=console
-        )
+        self._bar = Bar(BarColumn(10), *counted, numbers, TextColumn("ETA"), TimeRemainingColumn(), console=console)
         self._task = self._bar.add_task("", total=total, completed=start, numbers="")
         self._on_end = on_end
 
@@ -89,6 +93,7 @@ def _shown(numbers: Mapping[str, float]) -> list[str]:
         "train/loss": "loss {:.3f}",
         "train/learning_rate": "lr {:.1e}",
         "train/samples_per_second": "{:,.0f} samples/s",
+        "rows_per_second": "{:,.0f} rows/s",
     }
     return [text.format(numbers[name]) for name, text in formats.items() if name in numbers]
 

@@ -51,14 +51,14 @@ class Console:
         if hint:
             self._paragraph("", hint, "yellow")
 
-    def progress(self, total: int, start: int = 0) -> Progress:
-        """A context whose `update` shows the way from step `start` (more than 0 after a resume) to `total`."""
+    def progress(self, total: int, start: int = 0, unit: str = "step") -> Progress:
+        """A context whose `update` shows the way from `start` (more than 0 after a resume) to `total`, in a unit."""
         if self._quiet:
             return Progress()
         if self._out.rich is None:
-            return LineProgress(lambda line: self._out.write((line, "")), total, start, self._clock)
+            return LineProgress(lambda line: self._out.write((line, "")), total, start, self._clock, unit)
         self._live = True
-        return LiveProgress(self._out.rich, total, start, self._end_live)
+        return LiveProgress(self._out.rich, total, start, self._end_live, unit)
 
     def show_epoch(self, row: Mapping[str, Any]) -> None:
         """One line. Known keys: epoch, epochs, train/loss, dev/loss, dev/macro_f1, dev/micro_f1, best (bool)."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-__all__ = ["UPLOADS", "Store", "UnusableEntryError", "is_refusal"]
+__all__ = ["UPLOADS", "Store", "UnusableEntryError", "folder_digest", "is_refusal"]
 
 
 UPLOADS = frozenset({"artifact", "model"})
@@ -133,7 +133,7 @@ class Store:
         if not (folder / "MLmodel").is_file():
             raise UnusableEntryError(f"{folder} must be a saved MLflow model, but got a folder without MLmodel")
         run = self.run(entry.run_id)
-        model = self._find_or_create_model(run, _folder_digest(folder))
+        model = self._find_or_create_model(run, folder_digest(folder))
         linked = run.outputs.model_outputs if run.outputs else []
         if all(output.model_id != model.model_id for output in linked):
             output = LoggedModelOutput(model.model_id, step=_integer(entry, "step"))
@@ -232,7 +232,7 @@ def _source(model: "LoggedModel") -> str:
     return f"models:/{model.model_id}"
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """sha256 of the names and bytes of a saved model, without MLmodel, which holds the time of saving."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):

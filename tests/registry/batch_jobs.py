@@ -1,0 +1,76 @@
+"""Small jobs for the tests of batch scoring: a model that counts what it is asked, files, and one command."""
+
+import json
+import zlib
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+from registry import predict, scorer
+
+NAMES = ("joy", "grief")
+
+
+class FakeModel:
+    """Answers by the text alone; `asked` has every text it was asked for."""
+
+    def __init__(self, names=NAMES, fails_at=None):
+        outputs = SimpleNamespace(input_names=lambda: [*names, "labels"])
+        self.metadata = SimpleNamespace(signature=SimpleNamespace(outputs=outputs))
+        self.names, self.fails_at, self.asked = names, fails_at, []
+
+    def predict(self, texts, params=None):
+        if self.fails_at is not None and len(self.asked) + len(texts) > self.fails_at:
+            raise KeyboardInterrupt
+        self.asked += texts
+        table = pd.DataFrame(probabilities(texts, len(self.names)), columns=list(self.names))
+        threshold = (params or {}).get("threshold", 0.5)
+        above = [[name for name in self.names if row[name] >= threshold] for _, row in table.iterrows()]
+        table["labels"] = pd.Series(above, dtype=object)
+        return table
+
+
+def probabilities(texts, num_labels=len(NAMES)):
+    """(n, k) of these texts, as FakeModel gives them."""
+    codes = [[zlib.crc32(f"{label} {text}".encode()) / 2**32 for label in range(num_labels)] for text in texts]
+    return np.array(codes).reshape(len(texts), num_labels)
+
+
+class Job:
+    """A folder, a fake model, and the command on them."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.folder, self.model, self.source, self._capsys = folder, FakeModel(), "models:/emotions/1", capsys
+        monkeypatch.setattr(scorer, "open_scorer", self._open)
+
+    @contextmanager
+    def _open(self, _address, params):
+        yield scorer.Scorer(self.model, self.source, "digest", params)
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def run(self, source, target="out.jsonl", **settings):
+        """Exit status of the command, and what it printed as one line."""
+        words = [f"--{name}={value}" for name, value in settings.items()]
+        status = predict.main([f"--input={self.folder / source}", f"--output={self.folder / target}", *words])
+        printed = self._capsys.readouterr()
+        return status, " ".join((printed.out + printed.err).split())
+
+    def rows(self, name="out.jsonl"):
+        return read_json_lines(self.folder / name)
+
+    def rejects(self, name="out.jsonl"):
+        path = self.folder / f"{name}.rejects.jsonl"
+        return read_json_lines(path) if path.exists() else []
+
+    def files(self):
+        return sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("mlflow"))
+
+
+def read_json_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
