@@ -40,8 +40,8 @@ class Reject:
     def facts(self) -> dict[str, Any]:
         """The entry of the rejects file: without `line` where the format has none, and with the content cut short."""
         line = {} if self.line is None else {"line": self.line}
-        # Bytes that are not UTF-8, and halves of characters, are shown by their codes.
-        content = self.source[:_SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
+        # Bytes that are not UTF-8 are shown by their codes.
+        content = self.source[:_SHOWN].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         content += "..." * (len(self.source) > _SHOWN)
         return {"row": self.row, **line, "reason": self.reason, "content": content}
 

@@ -197,37 +197,41 @@ class _ParquetSource:
             raise DataError(f"input must be readable as Parquet, but got {str(self.path)!r} ({error}).") from error
 
     def _chunk(self, table: pyarrow.Table, before: int) -> Chunk:
-        broken = _broken_rows(table)
-        usable = table.filter(pyarrow.array([row not in broken for row in range(len(table))], pyarrow.bool_()))
-        texts = usable[self.text_column].to_pylist()
-        reasons = [why_unfit(text) for text in texts]
-        places = [row for row in range(len(table)) if row not in broken]
-        rejects = [Reject(before + row + 1, None, "row is not UTF-8", "") for row in broken]
-        rejects += [
-            Reject(before + row + 1, None, reason, repr(text))
-            for row, text, reason in zip(places, texts, reasons, strict=True)
-            if reason
-        ]
+        reasons = _reasons(table, self.text_column)
+        kept = _kept(table, reasons)
+        unfit = [row for row, reason in enumerate(reasons) if reason]
         return Chunk(
-            table=usable.filter(pyarrow.array([not reason for reason in reasons], pyarrow.bool_())),
-            texts=[text for text, reason in zip(texts, reasons, strict=True) if not reason],
-            rejects=sorted(rejects, key=lambda one: one.row),
+            table=kept,
+            texts=kept[self.text_column].to_pylist(),
+            rejects=[Reject(before + row + 1, None, reasons[row], _shown(table, row)) for row in unfit],
             position=before + len(table),
         )
 
 
-def _broken_rows(table: pyarrow.Table) -> list[int]:
-    """Rows with a string that is not UTF-8, which Parquet does not rule out."""
+def _reasons(table: pyarrow.Table, text_column: str) -> list[str]:
+    """Why each row cannot be scored; empty where it can. Parquet does not rule out strings that are not UTF-8."""
     try:
         table.validate(full=True)
     except pyarrow.ArrowInvalid:
-        return [row for row in range(len(table)) if not _is_valid(table.slice(row, 1))]
-    return []
+        if len(table) == 1:
+            return ["row is not UTF-8"]
+        return [_reasons(table.slice(row, 1), text_column)[0] for row in range(len(table))]
+    return [why_unfit(text) for text in table[text_column].to_pylist()]
 
 
-def _is_valid(table: pyarrow.Table) -> bool:
+def _kept(table: pyarrow.Table, reasons: Sequence[str]) -> pyarrow.Table:
+    """The rows without a reason. `Table.filter` would do, but not for every type."""
+    slices, first = [table.slice(0, 0)], 0
+    for row in [row for row, reason in enumerate([*reasons, "end"]) if reason]:
+        slices.append(table.slice(first, row - first))
+        first = row + 1
+    return pyarrow.concat_tables(slices)
+
+
+def _shown(table: pyarrow.Table, row: int) -> str:
     try:
-        table.validate(full=True)
-    except pyarrow.ArrowInvalid:
-        return False
-    return True
+        return ", ".join(
+            f"{name}: {column[row].as_py()!r}" for name, column in zip(table.column_names, table.columns, strict=True)
+        )
+    except UnicodeDecodeError:
+        return ""
