@@ -114,7 +114,7 @@ def split(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]
 def read_header(records: Iterator[tuple[int, list[str] | str, str]], file: str) -> tuple[str, ...]:
     """Column names: the first of `records`. Raises DataError when there is none or it cannot be one."""
     _, columns, source = next(records, (1, [], ""))
-    if isinstance(columns, str) or not _is_unicode(source):
+    if isinstance(columns, str) or not columns or not _is_unicode(source):
         raise DataError(f"file must begin with its column names in UTF-8, but got {file=} with {source[:80]!r}.")
     return tuple(columns)
 

@@ -25,7 +25,6 @@ __all__ = ["Answer", "Scorer", "open_scorer", "resolve"]
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))")
 _LABELS = "labels"
 _TEXTS_PER_CALL = 1000
-_MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +78,20 @@ def open_scorer(address: str, params: Mapping[str, Any]) -> Iterator[Scorer]:
     os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; scoring is no part of a run
     with tempfile.TemporaryDirectory(prefix="emotions-model-") as scratch:
         if ":/" in address:
-            source = resolve(connect().client, address)
+            source = _concrete(address)
             folder = _download(source, scratch)
         else:
             source, folder = str(Path(address).resolve()), Path(address)
         yield Scorer(_load(folder, address), source, folder_digest(folder), params)
+
+
+def _concrete(address: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return resolve(connect().client, address)
+    except MlflowException as error:
+        raise RegistryError(f"registry must say what it has, but got model={address!r} ({error.message}).") from error
 
 
 def resolve(client: "MlflowClient", address: str) -> str:
@@ -128,7 +136,7 @@ def _download(source: str, scratch: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
     except (MlflowException, OSError) as error:
-        raise ModelError(f"model must be on the tracking server, but got model={source!r} ({error}).") from error
+        raise ModelError(f"model must be one that can be downloaded, but got model={source!r} ({error}).") from error
 
 
 def _load(folder: Path, address: str) -> Any:

@@ -1,0 +1,159 @@
+"""What stops a job: each error says what must be, what was found and what to do, and leaves no file."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from batch_jobs import FakeModel
+
+from registry import predict
+from registry.predict_config import PredictConfig
+from trainer.core import settings
+
+ONE_ROW = "text\ngood\n"
+
+
+def assert_refused(job, source, *rules, target="out.jsonl", **settings):
+    before = job.files()
+    status, said = job.run(source, target, **settings)
+    assert status == 1
+    for rule in rules:
+        assert rule in said
+    assert job.files() == before
+    assert job.model.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("in.csv", "", "input must have rows, but got input="),
+        ("in.csv", "\n\n", "must begin with its column names"),
+        ("in.csv", "text\n", "which has none"),
+        ("in.jsonl", "\n\n", "which has none"),
+        ("in.csv", "id,Text\n1,a\n", "text_column='text'"),
+        ("in.csv", "id,Text\n1,a\n", "columns=['id', 'Text']. Did you mean `Text`?"),
+        ("in.jsonl", '{"comment": "a"}\n', "columns=['comment']"),
+        ("in.csv", "text,id,id\na,1,2\n", "column names must be distinct, but got twice=['id']"),
+        ("in.csv", b"t\xe9xt\na\n", "must begin with its column names in UTF-8"),
+        ("in.csv", '"text\na\n', "must begin with its column names in UTF-8"),
+        ("in.csv", ONE_ROW.encode("utf-16"), "in UTF-16. Convert it: iconv"),
+        ("in.parquet", b"PAR1 not really PAR1", "input must be readable as Parquet"),
+        ("in.csv", "text,predicted_labels\na,b\n", "taken=['predicted_labels']"),
+        ("in.jsonl", '{"text": "a", "probability_grief": 1}\n', "taken=['probability_grief']"),
+        ("in.xlsx", "text\na\n", "input must be a file named .parquet, .csv, .tsv, .jsonl, .ndjson, .txt"),
+    ],
+)
+def test_input(job, name, content, rule):
+    job.write(name, content)
+    assert_refused(job, name, rule)
+
+
+def test_no_input_or_a_folder(job):
+    (job.folder / "in.csv").mkdir()
+    assert_refused(job, "in.csv", "input must be a readable file", "Is a directory")
+    assert_refused(job, "none.csv", "input must be a readable file", "No such file")
+
+
+def test_a_parquet_file_that_is_damaged_in_the_middle(job):
+    pq.write_table(
+        pa.table({"text": [f"text {i}" for i in range(5000)]}), job.folder / "in.parquet", compression="none"
+    )
+    content = bytearray((job.folder / "in.parquet").read_bytes())
+    content[4:60] = b"\xff" * 56
+    job.write("in.parquet", bytes(content))
+    status, said = job.run("in.parquet")
+    assert status == 1
+    assert "input must be readable as Parquet" in said
+
+
+def test_output(job):
+    job.write("in.csv", ONE_ROW)
+    assert_refused(job, "in.csv", "output must be a file named", target="out.txt")
+    assert_refused(job, "in.csv", "output must be in a folder that exists", target="none/out.csv")
+    assert_refused(job, "in.csv", "output must be another file than input", target="in.csv")
+    job.write("out.csv", "mine")
+    assert_refused(job, "in.csv", "which exists", "overwrite=true", target="out.csv")
+    (job.folder / "folder.csv").mkdir()
+    assert_refused(job, "in.csv", "output must be a new file", target="folder.csv", overwrite="true")
+    assert job.run("in.csv", "out.csv", overwrite="true")[0] == 0
+    assert "good" in (job.folder / "out.csv").read_text()
+
+
+def test_the_rejects_of_a_job_are_not_its_input(job):
+    job.write("out.jsonl.rejects.jsonl", '{"text": "a"}')
+    assert_refused(job, "out.jsonl.rejects.jsonl", "output must be another file than input")
+
+
+def test_a_folder_that_cannot_be_written(job, capsys):
+    job.write("in.csv", ONE_ROW)
+    assert predict.main([f"--input={job.folder / 'in.csv'}", "--output=/proc/out.csv"]) == 1
+    assert "output must be in a folder that can be written" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_what_is_finished(job, monkeypatch):
+    job.write("in.txt", "one\ntwo\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("registry.tables_out._append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        status, said = job.run("in.txt", chunk_rows=1)
+    assert (status, job.files()) == (1, [".out.jsonl.parts", "in.txt"])
+    assert "No space left" in said
+    assert job.run("in.txt", chunk_rows=1)[0] == 0
+    assert job.model.asked == ["one", "two"]
+
+
+def test_all_rows_rejected(job):
+    job.write("in.csv", "id,text\n1,\n2, \n")
+    status, said = job.run("in.csv")
+    assert status == 1
+    assert "all 2 of input=" in said
+    assert [row["row"] for row in job.rejects()] == [1, 2]
+    assert job.files() == ["in.csv", "out.jsonl.rejects.jsonl"]
+
+
+def test_a_model_of_another_kind(job):
+    job.write("in.csv", ONE_ROW)
+    job.model.metadata.signature = None
+    assert_refused(job, "in.csv", "model must answer with probabilities and `labels`")
+
+
+def test_parameters_that_the_model_refuses(job, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    def refuse(_self, _texts, params):
+        raise MlflowException(f"policy must be one of fixed, but got policy={params['policy']!r}.")
+
+    job.write("in.csv", ONE_ROW)
+    monkeypatch.setattr(FakeModel, "predict", refuse)
+    assert_refused(job, "in.csv", "policy must be one of fixed, but got policy='best'", policy="best")
+
+
+@pytest.mark.parametrize(
+    ("flags", "rule"),
+    [
+        ([], "input must name a file, but got input=''"),
+        (["--input=a.csv"], "output must name a file, but got output=''"),
+        (["--threshold=2"], "threshold must be in [0, 1], or -1 for none"),
+        (["--threshold=nan"], "threshold must be in [0, 1], or -1 for none"),
+        (["--top_k=-1"], "top_k must be 0 (all) or more"),
+        (["--chunk_rows=0"], "chunk_rows must be at least 1"),
+        (["--text_column= "], "text_column must not be empty"),
+        (["--inptu=a.csv"], "Did you mean `input`"),
+        (["--output=a.jsnol"], "Did you mean `.jsonl`"),
+    ],
+)
+def test_settings(flags, rule, capsys):
+    assert predict.main(flags) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert rule in " ".join(said.split())
+
+
+def test_settings_not_given_are_left_to_the_model():
+    empty = [f"--{name}=" for name in ("model", "text_column", "policy", "threshold", "top_k", "chunk_rows")]
+    config = settings.parse(PredictConfig, empty)
+    assert config == PredictConfig()
+    assert config.params == {}
+    assert PredictConfig(policy="fixed", threshold=0.0, top_k=2).params == {
+        "policy": "fixed",
+        "threshold": 0.0,
+        "top_k": 2,
+    }

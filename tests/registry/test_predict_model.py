@@ -1,0 +1,174 @@
+"""Batch scoring with a real model, from a folder and from a registry: versions, aliases and equal numbers."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from registry import bundle, predict, scorer
+from trainer.core.errors import RegistryError
+from trainer.model import saving
+from trainer.model.classifier import EmotionClassifier
+from trainer.model.config import ModelConfig
+from trainer.model.encoder import load_encoder
+
+NAMES = ("joy", "grief", "surprise (good)")
+TEXTS = ["so proud of you", "I miss her", "it rains", "what " * 300, "thanks a lot, friend!", "no way", "fine"]
+
+
+def save(folder, temperature):
+    encoder, tokenizer = load_encoder(ModelConfig())
+    torch.manual_seed(0)
+    model = EmotionClassifier(encoder, len(NAMES), pooling="mean", dropout=0.1)
+    torch.nn.init.normal_(model.head.weight, std=0.2)
+    saving.save(model, tokenizer, folder / "classifier", NAMES, {})
+    bundle.save_bundle(
+        folder / "model",
+        folder / "classifier",
+        temperature=temperature,
+        thresholds={"fixed": np.full(3, 0.5), "per_label": np.array([0.2, 0.9, 0.5])},
+        default_policy="per_label",
+        max_length=32,
+    )
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two saved models that answer differently."""
+    return [save(tmp_path_factory.mktemp(f"version{i}"), temperature) for i, temperature in enumerate((1.7, 3.0))]
+
+
+@pytest.fixture
+def registry(tracking_uri, folders):
+    """Both as versions 1 and 2 of `emotions`, the first one the champion."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    client.create_registered_model("emotions")
+    for folder in folders:
+        client.create_model_version("emotions", str(folder))
+    client.set_registered_model_alias("emotions", "champion", "1")
+    return client
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text("\n".join(TEXTS))
+    return path
+
+
+def expected(folder):
+    import mlflow.pyfunc
+
+    return mlflow.pyfunc.load_model(str(folder)).predict(TEXTS)
+
+
+def score(texts, model, **settings):
+    """Probabilities and labels that the command writes."""
+    words = [f"--{name}={value}" for name, value in {"model": model, **settings}.items()]
+    target = texts.with_name("out.parquet")
+    assert predict.main([f"--input={texts}", f"--output={target}", "--overwrite=true", *words]) == 0
+    columns = pq.read_table(target).to_pydict()
+    return np.array([columns[f"probability_{name}"] for name in NAMES]).T, columns["predicted_labels"]
+
+
+def test_numbers_are_those_of_the_model_on_all_rows_at_once(folders, texts, capsys):
+    probabilities, labels = score(texts, folders[0], chunk_rows=2)
+    table = expected(folders[0])
+    np.testing.assert_allclose(probabilities, table[list(NAMES)].to_numpy(), atol=1e-6)
+    assert labels == table["labels"].tolist()
+    _, labels = score(texts, folders[0], threshold=0, top_k=2)
+    assert all(len(row) == 2 for row in labels)
+
+
+def test_an_alias_is_its_version(registry, folders, texts, capsys):
+    for model, folder in [("@champion", folders[0]), ("/2", folders[1]), ("/latest", folders[1])]:
+        probabilities, _ = score(texts, f"models:/emotions{model}")
+        np.testing.assert_allclose(probabilities, expected(folder)[list(NAMES)].to_numpy(), atol=1e-6)
+    assert "Model: models:/emotions/1, 3 labels" in capsys.readouterr().out
+
+
+def test_an_alias_that_moves_meanwhile_does_not_change_the_job(registry, folders, texts, monkeypatch, capsys):
+    plain = scorer.Scorer.score
+
+    def score_and_move(*args):
+        registry.set_registered_model_alias("emotions", "champion", "2")
+        return plain(*args)
+
+    monkeypatch.setattr(scorer.Scorer, "score", score_and_move)
+    probabilities, _ = score(texts, "models:/emotions@champion", chunk_rows=2)
+    np.testing.assert_allclose(probabilities, expected(folders[0])[list(NAMES)].to_numpy(), atol=1e-6)
+
+
+def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    run = client.create_run("0")
+    client.log_artifacts(run.info.run_id, str(folders[1]), "model")
+    probabilities, _ = score(texts, f"runs:/{run.info.run_id}/model")
+    np.testing.assert_allclose(probabilities, expected(folders[1])[list(NAMES)].to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "rules"),
+    [
+        ("models:/emotion@champion", ["name='emotion'. Did you mean `emotions`?", "Registered there: emotions"]),
+        ("models:/emotions@best", ["model='models:/emotions@best'", "Versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotions/7", ["Versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotions/Production", ["Versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotions", ["model must be one that can be downloaded", "models:/emotions"]),
+        ("runs:/0123/model", ["model must be one that can be downloaded", "runs:/0123/model"]),
+        ("nowhere", ["a folder with a saved model, but got model='nowhere'"]),
+    ],
+)
+def test_a_model_that_is_not_there(registry, texts, model, rules, capsys):
+    target = texts.with_name("out.csv")
+    assert predict.main([f"--input={texts}", f"--output={target}", f"--model={model}"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("error: ")
+    assert [rule for rule in rules if rule not in said] == []
+    assert not target.exists()
+
+
+def test_nothing_is_registered_yet(tracking_uri):
+    import mlflow
+
+    with pytest.raises(RegistryError, match="Registered there: none"):
+        scorer.resolve(mlflow.MlflowClient(tracking_uri), "models:/emotions@champion")
+
+
+def test_a_server_that_is_away(texts, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert predict.main([f"--input={texts}", f"--output={texts.with_name('out.csv')}"]) == 1
+    assert "tracking server must answer" in capsys.readouterr().err
+
+
+def test_parameters_that_the_model_refuses(folders, texts, capsys):
+    words = [f"--input={texts}", f"--output={texts.with_name('out.csv')}", f"--model={folders[0]}", "--policy=best"]
+    assert predict.main(words) == 1
+    assert "policy must be one of fixed, per_label" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_command_with_a_folder_needs_no_server_and_leaves_only_its_output(folders, texts, tmp_path, root):
+    command = [
+        sys.executable,
+        "-m",
+        "registry.predict",
+        f"--input={texts}",
+        "--output=out.csv",
+        f"--model={folders[0]}",
+    ]
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PYTHONPATH": str(root), "MLFLOW_RUN_ID": "0123"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **away}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Scored 7 of 7 rows: out.csv" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.csv"]

@@ -1,0 +1,206 @@
+"""A job that was stopped goes on after its finished chunks, and its output is that of a job that was not."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from batch_jobs import FakeModel
+
+from registry import predict
+from trainer.core import console
+
+LINES = [f"text {i}" if i % 7 else "" for i in range(20)]
+TEXTS = [line for line in LINES if line]
+
+_SLOW_JOB = """
+import sys, time
+sys.path[:0] = [{tests!r}, {root!r}]
+import pytest
+from pathlib import Path
+from batch_jobs import FakeModel, Job
+
+class Slow(FakeModel):
+    def predict(self, texts, params=None):
+        time.sleep(0.2 if texts else 0)
+        return super().predict(texts, params)
+
+class Silent:
+    def readouterr(self):
+        raise SystemExit
+with pytest.MonkeyPatch.context() as patch:
+    job = Job(Path({folder!r}), patch, Silent())
+    job.model = Slow()
+    print("ready", flush=True)
+    job.run("in.txt", chunk_rows=3)
+"""
+
+
+@pytest.fixture
+def stopped(job):
+    """A job that was stopped after two of its chunks."""
+    job.write("in.txt", "\n".join(LINES))
+    job.model = FakeModel(most_calls=2)
+    assert job.run("in.txt", chunk_rows=3)[0] == 130
+    assert ".out.jsonl.parts" in job.files()
+    assert "out.jsonl" not in job.files()
+    job.model = FakeModel()
+    return job
+
+
+def output(job, target="out.jsonl"):
+    return (job.folder / target).read_bytes(), (job.folder / f"{target}.rejects.jsonl").read_bytes()
+
+
+@pytest.fixture
+def whole(job):
+    """Output and rejects of the same job in one go."""
+    job.write("in.txt", "\n".join(LINES))
+    job.run("in.txt", "whole.jsonl", chunk_rows=3)
+    return output(job, "whole.jsonl")
+
+
+def test_finished_chunks_are_not_scored_again(whole, stopped):
+    status, said = stopped.run("in.txt", chunk_rows=3)
+    assert status == 3
+    assert "Going on after the 6 rows that an earlier command finished" in said
+    assert stopped.model.asked == TEXTS[5:]
+    assert output(stopped) == whole
+    assert ".out.jsonl.parts" not in stopped.files()
+
+
+@pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
+def test_every_form_is_the_same_as_in_one_go(job, target):
+    job.write("in.txt", "\n".join(LINES))
+    job.model = FakeModel(most_calls=3)
+    assert job.run("in.txt", target, chunk_rows=3)[0] == 130
+    job.model = FakeModel()
+    assert job.run("in.txt", target, chunk_rows=3)[0] == 3
+    resumed = output(job, target)
+    assert job.run("in.txt", target, chunk_rows=3, overwrite="true")[0] == 3
+    assert output(job, target) == resumed
+
+
+def grow(job):
+    job.write("in.txt", "\n".join([*LINES, "one more"]))
+
+
+def touch(job):
+    job.write("in.txt", "\n".join(["Text 1", *LINES[1:]]))
+
+
+def move_alias(job):
+    job.source = "models:/emotions/2"
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "named"),
+    [
+        (grow, {}, "content of the input, size of the input"),
+        (touch, {}, "content of the input"),
+        (move_alias, {}, "differ now: model."),
+        (None, {"threshold": 0.3}, "differ now: threshold."),
+        (None, {"chunk_rows": 4}, "differ now: chunk_rows."),
+    ],
+)
+def test_a_job_with_other_facts_starts_over(stopped, change, settings, named):
+    if change:
+        change(stopped)
+    status, said = stopped.run("in.txt", **{"chunk_rows": 3, **settings})
+    assert status == 3
+    assert "Starting over: an unfinished job is there" in said
+    assert named in said
+    assert len(stopped.model.asked) == len(stopped.rows())
+    assert len(stopped.rows()) + len(stopped.rejects()) >= len(LINES)
+
+
+def test_a_chunk_without_its_counts_is_not_finished(whole, stopped):
+    (stopped.folder / ".out.jsonl.parts" / "000001.json").unlink()
+    assert stopped.run("in.txt", chunk_rows=3)[0] == 3
+    assert stopped.model.asked == TEXTS[2:]
+    assert output(stopped) == whole
+
+
+def test_an_input_that_changes_meanwhile_is_noticed(job, monkeypatch):
+    job.write("in.txt", "one\ntwo")
+    monkeypatch.setattr(FakeModel, "predict", _changing(job, FakeModel.predict))
+    status, said = job.run("in.txt")
+    assert status == 1
+    assert "input must not change while it is scored" in said
+    assert "out.jsonl" not in job.files()
+
+
+def _changing(job, predict):
+    def changed(self, texts, params=None):
+        if texts:
+            job.write("in.txt", "three\nfour\nfive")
+        return predict(self, texts, params)
+
+    return changed
+
+
+def start(job):
+    tests, root = str(Path(__file__).parent), str(Path(__file__).parents[2])
+    code = _SLOW_JOB.format(tests=tests, root=root, folder=str(job.folder))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finished = job.folder / ".out.jsonl.parts" / "000001.json"
+    deadline = time.monotonic() + 60
+    while not finished.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_process_leaves_no_half_output_and_goes_on(job, whole, number):
+    process = start(job)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert job.files() == [".out.jsonl.parts", "in.txt", "whole.jsonl", "whole.jsonl.rejects.jsonl"]
+    job.model = FakeModel()
+    status, said = job.run("in.txt", chunk_rows=3)
+    assert status == 3
+    assert "Going on after the" in said
+    assert 0 < len(job.model.asked) < len(TEXTS) - 4
+    assert output(job) == whole
+
+
+def test_two_jobs_do_not_write_one_output(job):
+    job.write("in.txt", "\n".join(LINES))
+    process = start(job)
+    status, said = job.run("in.txt", chunk_rows=3)
+    process.kill()
+    process.communicate(timeout=60)
+    assert status == 1
+    assert "output must be written by one job at a time" in said
+    assert job.model.asked == []
+
+
+def test_sigterm_is_the_exit_status_of_a_terminated_process(job, monkeypatch):
+    job.write("in.txt", "one")
+    monkeypatch.setattr(FakeModel, "predict", lambda *_args, **_kwargs: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        job.run("in.txt")
+    assert stopped.value.code == 128 + signal.SIGTERM
+
+
+def test_progress_goes_to_the_end(job):
+    seen = []
+
+    class Bar(console.Progress):
+        def update(self, step, numbers):
+            seen.append(step)
+
+    class Screen(console.Console):
+        def progress(self, total, start=0, unit="step"):
+            seen.append((total, start, unit))
+            return Bar()
+
+    job.write("in.txt", "\n".join(f"{i} {'word ' * 500}" for i in range(10)))
+    made = console.make()
+    config = predict.PredictConfig(input=str(job.folder / "in.txt"), output=str(job.folder / "o.csv"), chunk_rows=4)
+    assert predict.predict(config, Screen(made._out, made._err)) == 0
+    assert seen[0] == (25, 0, "KiB")
+    assert seen[1:] == sorted(seen[1:])
+    assert seen[-1] == 25
