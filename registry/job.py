@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.predict_config import PredictConfig
-from trainer.core.errors import SettingsError
+from trainer.core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from registry.scorer import Scorer
@@ -38,20 +38,28 @@ def check_files(config: PredictConfig) -> None:
 
 
 def describe(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
-    """What the output depends on: a job goes on only where all of it is as before."""
-    path = Path(config.input)
-    facts = path.stat()
+    """What the output depends on: a job goes on only where all of it is as before. DataError when the input is gone."""
     return {
-        "input": str(path.resolve()),
-        "size of the input": facts.st_size,
-        "time of the input": facts.st_mtime_ns,
-        "content of the input": _digest_of_ends(path, facts.st_size),
+        **_describe_input(Path(config.input)),
         "model": model.source,
         "content of the model": model.digest,
         "text_column": config.text_column,
         "chunk_rows": config.chunk_rows,
         **{name: config.params.get(name) for name in ("policy", "threshold", "top_k")},
     }
+
+
+def _describe_input(path: Path) -> dict[str, Any]:
+    try:
+        facts = path.stat()
+        return {
+            "input": ascii(str(path.resolve())),  # JSON has no form for a name that is not UTF-8
+            "size of the input": facts.st_size,
+            "time of the input": facts.st_mtime_ns,
+            "content of the input": _digest_of_ends(path, facts.st_size),
+        }
+    except OSError as error:
+        raise DataError(f"input must stay where it is, but got input={str(path)!r} ({error.strerror}).") from error
 
 
 def _digest_of_ends(path: Path, size: int) -> str:

@@ -52,8 +52,8 @@ class Parts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not (self.folder / _JOB).exists():  # published, or stopped before it began
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.is_dir() and not (self.folder / _JOB).exists():  # stopped before it began
+            shutil.rmtree(self.folder)
         self._lock.close()
 
     def begin(self, job: Mapping[str, Any]) -> list[str]:

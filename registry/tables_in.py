@@ -28,6 +28,7 @@ from trainer.core.settings import nearest
 __all__ = ["open_source"]
 
 _KIB = 1024
+_MIB = 1024 * _KIB
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -47,6 +48,10 @@ def open_source(path: Path, text_column: str) -> Source:
 
 
 def _check_file(path: Path) -> None:
+    if path.exists() and not path.is_file():  # a pipe cannot be read twice
+        raise DataError(
+            f"input must be a regular file, but got input={str(path)!r}. Give a file, not a folder or pipe."
+        )
     try:
         with path.open("rb") as file:
             start = file.read(2)
@@ -189,7 +194,8 @@ class _ParquetSource:
     def chunks(self, rows: int) -> Iterator[Chunk]:
         position = 0
         try:
-            with pyarrow.parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            # Without a buffer, whole columns of a row group are read at once.
+            with pyarrow.parquet.ParquetFile(self.path, buffer_size=_MIB) as file:
                 for batch in file.iter_batches(min(rows, self.fitting)):
                     yield self._chunk(pyarrow.Table.from_batches([batch]), position)
                     position += batch.num_rows

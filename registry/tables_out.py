@@ -105,7 +105,8 @@ class _Parquet:
         schema = pyarrow.parquet.read_schema(parts[0])
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:
             for part in parts:
-                writer.write_table(pyarrow.parquet.read_table(part, schema=schema))
+                with pyarrow.parquet.ParquetFile(part) as file:
+                    writer.write_table(file.read())
 
 
 def _append(path: Path, parts: Sequence[Path]) -> None:

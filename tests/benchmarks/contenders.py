@@ -6,7 +6,6 @@ Clocks start at the first step, after a forward and backward over the longest ro
 """
 
 import json
-import resource
 import sys
 import time
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from transformers import (
     pipeline,
 )
 
+from tests.benchmarks.measure import peak_resident_mib
 from trainer.config import parse
 from trainer.core import artifacts
 from trainer.core.settings import flatten
@@ -245,17 +245,10 @@ def _now():
 
 
 def _peak_mib():
-    """Most memory so far, of the GPU, or resident.
-
-    Linux lets a process inherit the peak of getrusage from the one that started it.
-    """
+    """Most memory so far, of the GPU, or resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    return peak_resident_mib()
 
 
 if __name__ == "__main__":

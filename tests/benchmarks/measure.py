@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from textwrap import wrap
 
-__all__ = ["COLUMNS", "ROOT", "Row", "Table", "alternate", "contend", "run_python"]
+__all__ = ["COLUMNS", "ROOT", "Row", "Table", "alternate", "contend", "peak_resident_mib", "run_python"]
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ("measure", "reference", "ours", "ratio", "min-max", "aim")
@@ -108,6 +109,18 @@ def run_python(words, folder):
     if done.returncode:
         raise RuntimeError(f"{words} must end well, but got {done.returncode=}: {done.stderr[-3000:]}")
     return time.perf_counter() - started
+
+
+def peak_resident_mib():
+    """Most resident memory of this process so far.
+
+    Linux lets a process inherit the peak of getrusage from the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _number(value):

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import torch
 
-from tests.benchmarks import growth, scoring, starter, thresholds, tracking, training
+from tests.benchmarks import growth, predicting, scoring, starter, thresholds, tracking, training
 from tests.benchmarks.measure import ROOT
 from trainer.core import environment
 from trainer.fit.distributed import has_bf16
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "training": training.measure,
     "growth": growth.measure,
     "scoring": scoring.measure,
+    "predicting": predicting.measure,
     "tracking": tracking.measure,
     "thresholds": thresholds.measure,
     "starter": starter.measure,

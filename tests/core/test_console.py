@@ -1,6 +1,7 @@
 """What is printed, where, and that no terminal or pipe breaks on it."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -233,6 +234,17 @@ def test_progress_after_a_resume_counts_only_new_steps():
     bar.update(59, {})
     bar.update(60, NUMBERS)
     assert lines == ["step 60/100 (60 %)  loss 2.134  lr 1.0e-04  212 samples/s  ETA 0:40"]
+
+
+def test_progress_names_another_unit():
+    out = io.StringIO()
+    with console.make(out=out, err=out).progress(200, unit="KiB") as bar:
+        bar.update(100, {"rows_per_second": 1234.5})
+    assert out.getvalue().startswith("KiB 100/200 (50 %)  1,234 rows/s")
+    live = Terminal()
+    with console.make(out=live, err=live).progress(200, unit="KiB") as bar:
+        bar.update(200, {"rows_per_second": 1234.5})
+    assert "200/200 KiB 1,234 rows/s" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", live.getvalue())
 
 
 def test_plain_mode_never_loads_rich():

@@ -1,5 +1,7 @@
 """What stops a job: each error says what must be, what was found and what to do, and leaves no file."""
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,9 +49,11 @@ def test_input(job, name, content, rule):
     assert_refused(job, name, rule)
 
 
-def test_no_input_or_a_folder(job):
+def test_no_input_or_no_file(job):
     (job.folder / "in.csv").mkdir()
-    assert_refused(job, "in.csv", "input must be a readable file", "Is a directory")
+    os.mkfifo(job.folder / "pipe.csv")
+    assert_refused(job, "in.csv", "input must be a regular file")
+    assert_refused(job, "pipe.csv", "input must be a regular file")
     assert_refused(job, "none.csv", "input must be a readable file", "No such file")
 
 

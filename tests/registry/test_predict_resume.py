@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from batch_jobs import FakeModel
 
-from registry import predict
+from registry import predict, scorer
 from trainer.core import console
 
 LINES = [f"text {i}" if i % 7 else "" for i in range(20)]
@@ -130,6 +130,15 @@ def test_an_input_that_changes_meanwhile_is_noticed(job, monkeypatch):
     assert status == 1
     assert "input must not change while it is scored" in said
     assert "out.jsonl" not in job.files()
+
+
+def test_an_input_that_goes_away_is_noticed(job, monkeypatch):
+    path = job.write("in.txt", "one\ntwo")
+    plain = scorer.Scorer.score
+    monkeypatch.setattr(scorer.Scorer, "score", lambda *given: (path.unlink(), plain(*given))[1])
+    status, said = job.run("in.txt")
+    assert status == 1
+    assert "input must stay where it is" in said
 
 
 def _changing(job, predict):
