@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.core.connection import connect
+from trainer.core.environment import redact
 from trainer.core.errors import ModelError, RegistryError, SettingsError
 from trainer.core.settings import nearest
 from trainer.core.store import folder_digest
@@ -91,7 +92,9 @@ def _concrete(address: str) -> str:
     try:
         return resolve(connect().client, address)
     except MlflowException as error:
-        raise RegistryError(f"registry must say what it has, but got model={address!r} ({error.message}).") from error
+        raise RegistryError(
+            f"registry must say what it has, but got model={address!r} ({redact(error.message)})."
+        ) from error
 
 
 def resolve(client: "MlflowClient", address: str) -> str:
@@ -136,7 +139,9 @@ def _download(source: str, scratch: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
     except (MlflowException, OSError) as error:
-        raise ModelError(f"model must be one that can be downloaded, but got model={source!r} ({error}).") from error
+        raise ModelError(
+            f"model must be one that can be downloaded, but got model={source!r} ({redact(str(error))})."
+        ) from error
 
 
 def _load(folder: Path, address: str) -> Any:
