@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["check_files", "describe", "rejects_file"]
 
 _END = 2**20
+_PARTS = 1
+"""Raise it when parts are written in another way."""
 
 
 def rejects_file(output: Path) -> Path:
@@ -40,6 +42,7 @@ def check_files(config: PredictConfig) -> None:
 def describe(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
     """What the output depends on: a job goes on only where all of it is as before. DataError when the input is gone."""
     return {
+        "version of the parts": _PARTS,
         **_describe_input(Path(config.input)),
         "model": model.source,
         "content of the model": model.digest,

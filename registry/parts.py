@@ -67,6 +67,7 @@ class Parts:
             self._count()
             return []
         with self._writing():
+            path.unlink(missing_ok=True)  # first: without it, what is left of the others counts for nothing
             for file in self.folder.iterdir():
                 if file.name != _LOCK:
                     file.unlink()

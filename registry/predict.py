@@ -120,7 +120,7 @@ def _finish(config: PredictConfig, parts: "Parts", join: "Join", say: console.Co
     say.show_note(f"Scored {parts.rows - parts.rejected:,} of {parts.rows:,} rows: {config.output}")
     if not parts.rejected:
         return 0
-    say.show_warning(f"{parts.rejected:,} rows were rejected; the reasons are in {rejects} (exit status 3).")
+    say.show_warning(f"Rejected rows: {parts.rejected:,}. Their reasons are in {rejects} (exit status 3).")
     return SOME_REJECTED
 
 

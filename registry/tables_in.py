@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pyarrow
-import pyarrow.parquet
 
 from registry.chunks import LARGEST, Chunk, Source
 from registry.json_columns import find_columns, to_array
+from registry.parquet_in import open_parquet
 from registry.rows_in import (
     Record,
     Reject,
@@ -28,22 +28,28 @@ from trainer.core.settings import nearest
 __all__ = ["open_source"]
 
 _KIB = 1024
-_MIB = 1024 * _KIB
+_SHOWN = 20
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def open_source(path: Path, text_column: str) -> Source:
     """The file at `path`, read as its suffix says. Raises DataError when it cannot be read or has no text column."""
-    suffix = path.suffix.lower()
     _check_file(path)
+    source = _source(path, text_column)
+    if source.columns:  # a JSONL file of which no line can be read has none: its rejects say more
+        _check_columns(path, source.columns, text_column)
+    return source
+
+
+def _source(path: Path, text_column: str) -> Source:
+    suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _parquet(path, text_column)
+        return open_parquet(path, text_column)
     if suffix in _DELIMITERS:
         return _delimited(path, text_column, _DELIMITERS[suffix])
     if suffix == ".txt":
-        schema = pyarrow.schema([(text_column, pyarrow.string())])
         parse = partial(plain_records, column=text_column)
-        return _TextSource(path=path, text_column=text_column, schema=schema, parse=parse)
+        return _TextSource(path=path, text_column=text_column, schema=_texts([text_column]), parse=parse)
     return _json_lines(path, text_column)
 
 
@@ -73,7 +79,7 @@ def _check_columns(path: Path, columns: Sequence[str], text_column: str) -> None
     if text_column not in columns:
         raise DataError(
             f"input must have the text column, but got {text_column=} and input={str(path)!r} with "
-            f"columns={list(columns)}.{nearest(text_column, columns)} Name the column with text_column."
+            f"columns={list(columns[:_SHOWN])}.{nearest(text_column, columns)} Name the column with text_column."
         )
 
 
@@ -135,18 +141,20 @@ def _open(path: Path, newline: str) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
+def _texts(columns: Iterable[str]) -> pyarrow.Schema:
+    return pyarrow.schema([(name, pyarrow.string()) for name in columns])
+
+
 def _delimited(path: Path, text_column: str, delimiter: str) -> Source:
     with _open(path, "") as lines:
         columns = read_header(split(lines, delimiter), path.name)
-    _check_columns(path, columns, text_column)
 
     def parse(lines: TextIO) -> Iterator[Record | Reject]:
         records = split(lines, delimiter)
         read_header(records, path.name)
         return table_records(records, columns)
 
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
-    return _TextSource(path=path, text_column=text_column, schema=schema, parse=parse, newline="")
+    return _TextSource(path=path, text_column=text_column, schema=_texts(columns), parse=parse, newline="")
 
 
 def _json_lines(path: Path, text_column: str) -> Source:
@@ -161,83 +169,5 @@ def _json_lines(path: Path, text_column: str) -> Source:
                     yield one.cells
 
     with _open(path, "\n") as lines:
-        schema = find_columns(usable_rows(lines))
-    if names:
-        _check_columns(path, list(names), text_column)
+        schema = find_columns(usable_rows(lines)) or _texts(names)
     return _TextSource(path=path, text_column=text_column, schema=schema, parse=json_records, keep_objects=True)
-
-
-def _parquet(path: Path, text_column: str) -> Source:
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns, total = tuple(file.schema_arrow.names), file.metadata.num_rows
-            size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"input must be readable as Parquet, but got input={str(path)!r} ({error}).") from error
-    _check_columns(path, columns, text_column)
-    fitting = LARGEST * total // max(size, 1)
-    return _ParquetSource(path=path, text_column=text_column, columns=columns, total=total, fitting=max(fitting, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ParquetSource:
-    """Positions are in rows."""
-
-    path: Path
-    text_column: str
-    columns: tuple[str, ...]
-    total: int
-    fitting: int
-    """How many rows of the mean size make the largest chunk."""
-    unit: str = "row"
-
-    def chunks(self, rows: int) -> Iterator[Chunk]:
-        position = 0
-        try:
-            # Without a buffer, whole columns of a row group are read at once.
-            with pyarrow.parquet.ParquetFile(self.path, buffer_size=_MIB) as file:
-                for batch in file.iter_batches(min(rows, self.fitting)):
-                    yield self._chunk(pyarrow.Table.from_batches([batch]), position)
-                    position += batch.num_rows
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"input must be readable as Parquet, but got {str(self.path)!r} ({error}).") from error
-
-    def _chunk(self, table: pyarrow.Table, before: int) -> Chunk:
-        reasons = _reasons(table, self.text_column)
-        kept = _kept(table, reasons)
-        unfit = [row for row, reason in enumerate(reasons) if reason]
-        return Chunk(
-            table=kept,
-            texts=kept[self.text_column].to_pylist(),
-            rejects=[Reject(before + row + 1, None, reasons[row], _shown(table, row)) for row in unfit],
-            position=before + len(table),
-        )
-
-
-def _reasons(table: pyarrow.Table, text_column: str) -> list[str]:
-    """Why each row cannot be scored; empty where it can. Parquet does not rule out strings that are not UTF-8."""
-    try:
-        table.validate(full=True)
-    except pyarrow.ArrowInvalid:
-        if len(table) == 1:
-            return ["row is not UTF-8"]
-        return [_reasons(table.slice(row, 1), text_column)[0] for row in range(len(table))]
-    return [why_unfit(text) for text in table[text_column].to_pylist()]
-
-
-def _kept(table: pyarrow.Table, reasons: Sequence[str]) -> pyarrow.Table:
-    """The rows without a reason. `Table.filter` would do, but not for every type."""
-    slices, first = [table.slice(0, 0)], 0
-    for row in [row for row, reason in enumerate([*reasons, "end"]) if reason]:
-        slices.append(table.slice(first, row - first))
-        first = row + 1
-    return pyarrow.concat_tables(slices)
-
-
-def _shown(table: pyarrow.Table, row: int) -> str:
-    try:
-        return ", ".join(
-            f"{name}: {column[row].as_py()!r}" for name, column in zip(table.column_names, table.columns, strict=True)
-        )
-    except UnicodeDecodeError:
-        return ""

@@ -61,7 +61,7 @@ def test_csv(job):
         (14, "11,caf\\xe9\n"),
     ]
     assert "Scored 5 of 12 rows" in said
-    assert "7 rows were rejected" in said
+    assert "Rejected rows: 7. Their reasons are in" in said
     assert "out.jsonl.rejects.jsonl (exit status 3)" in said
 
 

@@ -104,13 +104,22 @@ def test_a_full_disk_keeps_what_is_finished(job, monkeypatch):
     assert job.model.asked == ["one", "two"]
 
 
-def test_all_rows_rejected(job):
-    job.write("in.csv", "id,text\n1,\n2, \n")
-    status, said = job.run("in.csv")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.csv", "id,text\n1,\n2, \n"),
+        ("in.jsonl", '{"text": null}\n{"id": 2}'),
+        ("in.jsonl", "not\nJSON"),
+        ("in.txt", " \n\n"),
+    ],
+)
+def test_all_rows_rejected(job, name, content):
+    job.write(name, content)
+    status, said = job.run(name)
     assert status == 1
     assert "all 2 of input=" in said
     assert [row["row"] for row in job.rejects()] == [1, 2]
-    assert job.files() == ["in.csv", "out.jsonl.rejects.jsonl"]
+    assert job.files() == [name, "out.jsonl.rejects.jsonl"]
 
 
 def test_a_model_of_another_kind(job):
