@@ -13,7 +13,7 @@ from trainer.core.errors import RegistryError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "champion_on_server", "settle"]
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "aliases_of", "champion_on_server", "settle"]
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 _TAG_PREFIX = "promotion."
@@ -41,7 +41,7 @@ def settle(client: "MlflowClient", model: str, ledger: Ledger) -> list[str]:
 
 def champion_on_server(client: "MlflowClient", model: str) -> int | None:
     """Version that the alias `champion` points to."""
-    version = _aliases(client, model).get(CHAMPION)
+    version = aliases_of(client, model).get(CHAMPION)
     return None if version is None else int(version)
 
 
@@ -57,7 +57,7 @@ def _settle_once(client: "MlflowClient", model: str, entries: Sequence[Entry], s
         for alias, version in ((CHAMPION, state.champion), (PREVIOUS, state.previous), (CHALLENGER, state.challenger))
         if version in tags
     }
-    found = _aliases(client, model)
+    found = aliases_of(client, model)
     changes = []
     for alias in (CHAMPION, PREVIOUS, CHALLENGER):
         if found.get(alias) == wanted.get(alias):
@@ -77,7 +77,8 @@ def _settle_once(client: "MlflowClient", model: str, entries: Sequence[Entry], s
     return changes
 
 
-def _aliases(client: "MlflowClient", model: str) -> Mapping[str, str]:
+def aliases_of(client: "MlflowClient", model: str) -> Mapping[str, str]:
+    """Version by alias."""
     # Searches give versions without their aliases (mlflow issue 16734).
     found: Mapping[str, str] = client.get_registered_model(model).aliases
     return {alias: str(version) for alias, version in found.items()}

@@ -151,9 +151,8 @@ def open_gate(candidate: Scored, config: GateConfig) -> Verdict:
 def _drop(candidate: Scored, difference: PairedDifference, config: GateConfig) -> Rule:
     positives = ((candidate.labels >= 0.5) & candidate.observed).sum(axis=0)
     frequent = [j for j, count in enumerate(positives) if count >= MIN_SUPPORT]
-    needed = (
-        f"no fall of more than {config.max_label_drop:g} among the {len(frequent)} labels with {MIN_SUPPORT} positives"
-    )
+    labels = f"{len(frequent)} labels with at least {MIN_SUPPORT} positives"
+    needed = f"no fall of more than {config.max_label_drop:g} for any of {labels}"
     gaps = _gaps(difference, frequent)
     if not gaps:
         return Rule("labels that fall", True, "none is frequent enough to tell", needed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from registry.aliases import aliases_of
 from trainer.core.connection import connect
 from trainer.core.environment import redact
 from trainer.core.errors import ModelError, RegistryError, SettingsError
@@ -105,11 +106,11 @@ def resolve(client: "MlflowClient", address: str) -> str:
     name, alias, version = match["name"], match["alias"], match["version"]
     versions = _versions(client, name)
     if alias:
-        version = _aliases(client, name).get(alias)
+        version = aliases_of(client, name).get(alias)
     elif version == "latest":
         version = max(versions, key=int, default=None)
     if version not in versions:
-        aliases = [f"@{known} (version {number})" for known, number in _aliases(client, name).items()]
+        aliases = [f"@{known} (version {number})" for known, number in aliases_of(client, name).items()]
         raise RegistryError(
             f"registered model {name!r} must have the version or alias that is asked for, but got model={address!r}. "
             f"Versions: {', '.join(versions) or 'none'}; aliases: {', '.join(aliases) or 'none'}."
@@ -126,10 +127,6 @@ def _versions(client: "MlflowClient", name: str) -> list[str]:
             f"Registered there: {', '.join(names) or 'none'}."
         )
     return sorted((str(version.version) for version in found), key=int)
-
-
-def _aliases(client: "MlflowClient", name: str) -> dict[str, str]:
-    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
 
 def _download(source: str, scratch: str) -> Path:

@@ -38,19 +38,36 @@ def mlflow_run(root, tmp_path, tracking_uri):
         budget = {} if whole else {"epochs": 1, "batch_size": 32, "max_train_rows": 64, "bootstrap_resamples": 100}
         values = budget | {"output": tmp_path / "runs"} | dict(parameters)
         flags = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
-        mlflow = Path(sys.executable).with_name("mlflow")
-        done = subprocess.run(
-            [mlflow, "run", ".", "-e", "train", *words, *flags],
-            cwd=root,
-            env=clean_environment() | {"MLFLOW_TRACKING_URI": tracking_uri} | (environment or {}),
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
+        done = start(root, tracking_uri, "train", *words, *flags, environment=environment)
         return done, only_run(tracking_uri)
 
     return call
+
+
+@pytest.fixture
+def entry_point(root, tmp_path, tracking_uri):
+    """Run an entry point in the present environment; returns what it said, without line breaks. It must end well."""
+
+    def call(name, **parameters):
+        outputs = {} if name in ("predict", "history") else {"output": tmp_path / "runs"}
+        flags = [word for key, value in (outputs | parameters).items() for word in ("-P", f"{key}={value}")]
+        done = start(root, tracking_uri, name, "--env-manager", "local", *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+    return call
+
+
+def start(root, tracking_uri, name, *words, environment=None):
+    return subprocess.run(
+        [Path(sys.executable).with_name("mlflow"), "run", ".", "-e", name, *words],
+        cwd=root,
+        env=clean_environment() | {"MLFLOW_TRACKING_URI": tracking_uri} | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
 
 
 def clean_environment():

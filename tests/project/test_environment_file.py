@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
+from registry.predict_config import PredictConfig
 from trainer.config import TrainConfig
 from trainer.core import settings
 
@@ -28,6 +29,7 @@ _SETTINGS_OF = {
     "promote": PromoteConfig,
     "rollback": RollbackConfig,
     "history": HistoryConfig,
+    "predict": PredictConfig,
 }
 _PACKAGE_OF = {"train": "trainer"}  # the others stand in registry
 

@@ -1,6 +1,8 @@
 """The commands of MLproject, through the real `mlflow run`."""
 
 import mlflow
+import numpy as np
+import pandas
 import pytest
 
 pytestmark = [pytest.mark.project, pytest.mark.slow]
@@ -22,7 +24,7 @@ _PLAIN_WORDS = {
 
 # MLflow 3.17 warns of a type hint of its own when mlflow.pyfunc is imported.
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
-def test_the_first_command_ends_with_a_model_whose_answers_make_sense(mlflow_run, tracking_uri):
+def test_from_the_first_command_to_a_champion_and_back(mlflow_run, entry_point, tracking_uri, tmp_path):
     done, run = mlflow_run("--env-manager", "local", parameters={"loss": "combined"}, whole=True)
 
     assert done.returncode == 0, done.stderr
@@ -33,6 +35,28 @@ def test_the_first_command_ends_with_a_model_whose_answers_make_sense(mlflow_run
     found = answers.select_dtypes("number").idxmax(axis=1)
     wrong = {text: best for (text, label), best in zip(_PLAIN_WORDS.items(), found, strict=True) if best != label}
     assert len(wrong) <= 2, wrong
+
+    assert "promoted: version 1" in entry_point("promote")
+    champion = mlflow.pyfunc.load_model("models:/emotions@champion").predict(list(_PLAIN_WORDS))
+    pandas.testing.assert_frame_equal(champion, answers)
+
+    entry_point("train", max_train_rows=200, epochs=1, bootstrap_resamples=100)
+    client = mlflow.MlflowClient(tracking_uri)
+    weak = client.search_runs(["0"], "params.max_train_rows = '200'")[0].info.run_id
+    assert "refused: version 2" in entry_point("promote", run_id=weak)
+    assert client.get_model_version_by_alias("emotions", "challenger").run_id == weak
+
+    comments, scored = tmp_path / "comments.csv", tmp_path / "scored.parquet"
+    pandas.DataFrame({"id": range(len(_PLAIN_WORDS)), "text": list(_PLAIN_WORDS)}).to_csv(comments, index=False)
+    entry_point("predict", input=comments, output=scored)
+    probabilities = pandas.read_parquet(scored)[[f"probability_{label}" for label in champion.columns[:-1]]]
+    np.testing.assert_allclose(probabilities.to_numpy(), champion[champion.columns[:-1]].to_numpy(), atol=1e-6)
+
+    assert "rolled back: version 2" in entry_point("rollback", version=2, reason="to see it")
+    assert "rolled back: version 1" in entry_point("rollback", version=1)
+    history = entry_point("history")
+    for words in ("version 1 promoted", "version 2 refused", "to see it", "champion: version 1, before it version 2"):
+        assert words in history
 
 
 def test_plain_command_uses_the_stand_in_for_conda(mlflow_run, stand_in):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
+from registry.predict_config import PredictConfig
 from trainer.config import PRESETS, TrainConfig
 from trainer.core import settings
 
@@ -18,6 +19,7 @@ _SETTINGS_OF = {
     "promote": PromoteConfig,
     "rollback": RollbackConfig,
     "history": HistoryConfig,
+    "predict": PredictConfig,
 }
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "text", "yaml", "json", "toml", "mermaid")
