@@ -131,14 +131,15 @@ class Desk:
                 f"version must load and score as its run did, but got version={target}, where {'; '.join(broken)}. "
                 "Name another: version=."
             )
+        champion, verdict = self._measured(candidate, state)
         return Decision(
             kind="rolled_back",
             candidate=candidate,
-            champion=None,
+            champion=champion,
             state=state,
             rules=tried,
-            figures={},
-            difference=None,
+            figures=verdict.figures if verdict else {},
+            difference=verdict.difference if verdict else None,
             why=reason or f"rolled back from version {state.champion}",
         )
 
@@ -233,6 +234,18 @@ class Desk:
         rows = sum(leak.values())
         clean = Rule("no leak", rows == 0, f"{rows} rows of dev and test stand in train", "none")
         return replace(verdict, rules=(*verdict.rules, clean, *tried))
+
+    def _measured(self, candidate: Candidate, state: State) -> tuple[Candidate | None, Verdict | None]:
+        """The champion to be replaced and how the candidate compares with it, for the record of a rollback."""
+        try:
+            champion = self._champion(state)
+            if champion is None:
+                return None, None
+            check_same_test(candidate, champion)
+        except RegistryError as error:  # a champion that is gone or incomplete is a reason to roll back, not against it
+            self.remarks.append(f"not compared with the champion: {error}")
+            return None, None
+        return champion, gate.compare(candidate.scored, champion.scored, GateConfig())
 
     def _champion(self, state: State) -> Candidate | None:
         if state.champion is None:

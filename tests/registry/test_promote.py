@@ -199,6 +199,21 @@ class TestRefusals:
     def test_of_unknown_settings(self, desk, champion):
         self.assert_refused(desk, desk.promote("--min_gian", "1"), "Did you mean `min_gain`?")
 
+    def test_of_users_who_may_not(self, desk, champion, monkeypatch):
+        """As a server with authentication answers them."""
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+        run_id = desk.run(0.95, seed=2)
+
+        def deny(*_, **__):
+            raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+
+        monkeypatch.setattr(MlflowClient, "create_model_version", deny)
+        self.assert_refused(desk, desk.promote("--run_id", run_id), "Permission denied")
+        assert desk.last_run.info.status == "FAILED"
+
     def test_of_versions_that_do_not_exist(self, desk, champion):
         self.assert_refused(desk, desk.rollback("--version", "9"), "version must exist", "which has 1")
 
@@ -242,6 +257,8 @@ class TestRollback:
         assert tried.uris == ["models:/emotions/2"]
         assert desk.last()["decision"] == "rolled_back"
         assert desk.last()["why"] == "sad texts came out as joy"
+        assert desk.last()["figures"]["delta_macro_f1"] < 0
+        assert "promotion.png" in {file.path for file in desk.client.list_artifacts(desk.last_run.info.run_id)}
 
     def test_twice_goes_two_back(self, desk, reigns):
         desk.rollback()
@@ -262,6 +279,13 @@ class TestRollback:
 
         assert "version must load and score as its run did" in desk.text
         assert desk.aliases() == {"champion": 3, "previous": 2}
+
+    def test_replaces_a_champion_that_was_deleted(self, desk, reigns):
+        desk.client.delete_model_version(MODEL, "3")
+        assert desk.rollback() == 0
+
+        assert "not compared with the champion: version must exist" in desk.text
+        assert desk.aliases() == {"champion": 2, "previous": 1}
 
     def test_keeps_what_was_rolled_back_from_coming_back_by_itself(self, desk, reigns):
         desk.rollback()
