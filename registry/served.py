@@ -33,7 +33,7 @@ __all__ = ["ServedClassifier"]
 
 _TEXT = "text"
 _LABELS = "labels"
-_BATCH_PIECES = 4096  # with padding; the evaluation's
+_BATCH_PIECES = {"cpu": 1024, "cuda": 4096}  # with padding; more would not fit the caches of a CPU
 _SLICE_TEXTS = 8192  # encoded at a time, so that memory does not grow with the number of texts
 _BAD_SHOWN = 10
 _VALUE_SHOWN = 60
@@ -105,7 +105,7 @@ class ServedClassifier(PythonModel):
         for start in range(0, len(texts), _SLICE_TEXTS):
             part = slice(start, start + _SLICE_TEXTS)
             pieces = self._tokens.encode(texts[part], self.tokenizer, max_length=self.serving["max_length"])
-            for rows in self._batches.sequential_batches(pieces.lengths, max_tokens=_BATCH_PIECES):
+            for rows in self._batches.sequential_batches(pieces.lengths, max_tokens=_BATCH_PIECES[self.device.type]):
                 arrays = self._batches.pad(pieces, rows, self.tokenizer.pad_token_id)
                 logits[part][rows] = self._forward(*(torch.from_numpy(array).to(self.device) for array in arrays))
         return logits

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from tests.benchmarks.measure import peak_resident_mib
+from tests.benchmarks.served import ask_server, load_served, time_calls
 from trainer.config import parse
 from trainer.core import artifacts
 from trainer.core.settings import flatten
@@ -140,14 +141,37 @@ def score_ours(config):
     return _texts_per_second(score, len(dataset.test))
 
 
+def score_served(config, *, precision):
+    """The served model over the same texts: thresholds and a table of answers included."""
+    model, texts = load_served(config, precision)
+    return _texts_per_second(lambda: model.predict(texts), len(texts))
+
+
 def score_stock(config):
     """The text-classification pipeline of transformers over the same texts, in batches of 32."""
+    classify, texts = _stock_pipeline(config)
+    return _texts_per_second(lambda: classify(texts, batch_size=32), len(texts))
+
+
+def answer_one(config, *, precision):
+    """The served model, one text at a time."""
+    model, texts = load_served(config, precision)
+    return time_calls(lambda text: model.predict([text]), texts)
+
+
+def answer_one_stock(config):
+    """The same pipeline, one text at a time."""
+    classify, texts = _stock_pipeline(config)
+    return time_calls(classify, texts)
+
+
+def _stock_pipeline(config):
     dataset = sources.load(config.data, seed=config.run.seed)
     options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
-    model, tokenizer = _stock_model(config.encoder.model, options)
+    source = str(STARTER_FOLDER) if config.encoder.model == STARTER else config.encoder.model
+    model, tokenizer = _stock_model(source, options)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
-    texts, limits = list(dataset.test.texts), {"truncation": True, "max_length": config.data.max_length}
-    return _texts_per_second(lambda: classify(texts, batch_size=32, **limits), len(texts))
+    return partial(classify, truncation=True, max_length=config.data.max_length), list(dataset.test.texts)
 
 
 def _texts_per_second(score, count):
@@ -213,7 +237,14 @@ CONTENDERS = {
     "stock_grouped": partial(train_stock, grouped=True),
     "stock_padded": partial(train_stock, grouped=False),
     "ours_scores": score_ours,
+    "served_scores": partial(score_served, precision="fp32"),
+    "served_scores_int8": partial(score_served, precision="int8"),
     "stock_scores": score_stock,
+    "served_one": partial(answer_one, precision="fp32"),
+    "served_one_int8": partial(answer_one, precision="int8"),
+    "stock_one": answer_one_stock,
+    "server": partial(ask_server, precision="fp32"),
+    "server_int8": partial(ask_server, precision="int8"),
 }
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import torch
 
-from tests.benchmarks import growth, predicting, scoring, starter, thresholds, tracking, training
+from tests.benchmarks import growth, predicting, scoring, serving, starter, thresholds, tracking, training
 from tests.benchmarks.measure import ROOT
 from trainer.core import environment
 from trainer.fit.distributed import has_bf16
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "growth": growth.measure,
     "scoring": scoring.measure,
     "predicting": predicting.measure,
+    "serving": serving.measure,
     "tracking": tracking.measure,
     "thresholds": thresholds.measure,
     "starter": starter.measure,
