@@ -10,7 +10,7 @@ def test_every_benchmark_is_run_by_make_bench(root):
     files = {path.stem for path in (root / "tests" / "benchmarks").glob("*.py")} - _NOT_BENCHMARKS
 
     assert files == set(run.BENCHMARKS)
-    assert len(files) == 7
+    assert len(files) == 8
 
 
 def test_thresholds_on_few_rows_have_a_table_with_the_named_columns():
