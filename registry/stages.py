@@ -4,49 +4,27 @@ import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from registry import aliases, gate, probe
 from registry.candidates import Candidate, best_candidate, check_same_test, read_candidate
 from registry.config import GateConfig, ProbeConfig, PromoteConfig, RollbackConfig
+from registry.decision import Decision, write_decision
 from registry.gate import Rule, Verdict
-from registry.ledger import Entry, Kind, Ledger, State
+from registry.ledger import Entry, Ledger, State
 from registry.versions import Versions
-from trainer.core import artifacts, console, figures, significance
+from trainer.core import artifacts, console
 from trainer.core.connection import connect, readable_errors
 from trainer.core.errors import RegistryError
-from trainer.core.runs import write_json
 from trainer.core.settings import flatten
 from trainer.core.tracking import Tracker, open_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Decision", "Desk", "open_desk"]
-
-_FIGURE = "promotion.png"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What was decided about a version, and on what grounds."""
-
-    kind: Kind
-    candidate: Candidate
-    champion: Candidate | None
-    """The champion that it was compared with."""
-    state: State
-    """Of the ledger, when this was decided."""
-    rules: tuple[Rule, ...]
-    figures: dict[str, float]
-    difference: significance.PairedDifference | None
-    why: str
-    becomes_challenger: bool = False
+__all__ = ["Desk", "open_desk"]
 
 
 @dataclass
@@ -145,34 +123,15 @@ class Desk:
 
     def record(self, decision: Decision, *, dry_run: bool) -> None:
         """Write promotion.json and the figure into this command's run, with the figures as metrics."""
-        names, truth = decision.candidate.label_names, decision.candidate.scored
-        positives = ((truth.labels >= 0.5) & truth.observed).sum(axis=0)
-        difference = decision.difference
-        per_label = [
-            {"label": name, "positives": int(count)} | ({} if gap is None else dict(zip(_GAP, gap, strict=True)))
-            for name, count, gap in zip(
-                names, positives, difference.per_label if difference else [None] * len(names), strict=True
-            )
-        ]
-        content = {
-            "decision": decision.kind,
-            "why": decision.why,
+        circumstances = {
             "dry_run": dry_run,
-            "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "decided_by": _who(),
             "registered_model": self.versions.model,
-            "after_ledger_entry": decision.state.head,
-            "candidate": _facts(decision.candidate),
-            "champion": _facts(decision.champion) | {"version": decision.state.champion} if decision.champion else None,
             "remarks": self.remarks,
-            "rules": [asdict(rule) for rule in decision.rules],
-            "figures": decision.figures,
-            "per_label": per_label,
             "settings": self.settings,
         }
-        write_json(self.folder / artifacts.PROMOTION, content)
-        self.tracker.log_artifact(artifacts.PROMOTION)
-        self._draw(decision, positives)
+        for name in write_decision(self.folder, decision, circumstances):
+            self.tracker.log_artifact(name)
         self.tracker.log_metrics({f"promotion/{name}": value for name, value in decision.figures.items()}, 0)
         self.tracker.set_tags({"promotion.decision": decision.kind, "promotion.why": decision.why})
 
@@ -270,22 +229,6 @@ class Desk:
         if others and text not in self.remarks:
             self.remarks.append(text)
 
-    def _draw(self, decision: Decision, positives: Any) -> None:
-        path, names = self.folder / _FIGURE, decision.candidate.label_names
-        if decision.difference is not None:
-            figures.f1_differences(path, names, decision.difference, positives)
-        elif decision.kind != "rolled_back":
-            truth = decision.candidate.scored
-            found = significance.bootstrap_intervals(truth.predictions, truth.labels, truth.observed)
-            spans = [interval or (np.nan, np.nan) for interval in found.per_label]
-            figures.per_label_f1(path, names, truth.f1, np.array(spans), positives)
-        else:
-            return
-        self.tracker.log_artifact(_FIGURE)
-
-
-_GAP = ("difference", "low", "high")
-
 
 @contextmanager
 def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "") -> Iterator[Desk]:
@@ -325,17 +268,6 @@ def _adopt(client: "MlflowClient", versions: Versions, ledger: Ledger, run_id: s
         Entry(kind="adopted", version=version, after=state.head, replaced=None, why=why, by=_who(), run_id=run_id)
     )
     screen.show_note(f"version {version} stands as champion without an entry in the ledger: entered as it is")
-
-
-def _facts(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "run_id": candidate.run_id,
-        "run_name": candidate.run_name,
-        "dev/macro_f1": candidate.dev_score,
-        "policy": candidate.policy,
-        "dataset": candidate.dataset["name"],
-        "test_digest": candidate.test_digest,
-    }
 
 
 def _who() -> str:
