@@ -122,9 +122,19 @@ class Ledger:
         self._client, self._model = client, model
 
     def read(self) -> tuple[list[Entry], State]:
-        """The entries that count, oldest first, and what they amount to."""
-        state, counted = State(), []
+        """The entries that count, oldest first, and what they amount to.
+
+        Raises RegistryError when an entry is missing that a later one follows, or one is not of this project's making.
+        """
+        state = State()
+        counted: list[Entry] = []
         for entry in self._stored():
+            if entry.after not in (0, *(other.number for other in counted)):
+                raise RegistryError(
+                    f"ledger must be whole, but got {self.name!r} without entry {entry.after}, which entry "
+                    f"{entry.number} follows. It was deleted: restore the database, or delete the whole ledger to begin "
+                    "a new one from the alias champion."
+                )
             following = state.then(entry)
             if following is not state:
                 counted.append(entry)

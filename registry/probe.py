@@ -67,7 +67,7 @@ def probe(model_uri: str, predictions: Path, temperature: float, config: ProbeCo
                 command, env=environment, capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS
             )
         except subprocess.TimeoutExpired:
-            return f"it had not answered after {_LIMIT_SECONDS // 60} minutes"
+            return f"it had not answered after {_LIMIT_SECONDS} seconds"
         if done.returncode:
             last = done.stderr.strip()[-_SHOWN_CHARACTERS:]
             return f"its process ended with status {done.returncode}: {last}"
@@ -100,19 +100,20 @@ def rules(found: Probed | str, config: ProbeConfig) -> tuple[Rule, ...]:
 def main(argv: Sequence[str]) -> int:
     """The process that tries the model; it writes what it found as JSON."""
     model_uri, predictions, temperature, rows, result = argv
-    found = _try(model_uri, Path(predictions), float(temperature), int(rows))
+    with tempfile.TemporaryDirectory() as scratch:
+        found = _try(model_uri, Path(predictions), float(temperature), int(rows), Path(scratch))
     Path(result).write_text(json.dumps(asdict(found)), encoding="utf-8")
     return 0
 
 
-def _try(model_uri: str, path: Path, temperature: float, count: int) -> Probed:
+def _try(model_uri: str, path: Path, temperature: float, count: int, scratch: Path) -> Probed:
     import mlflow.artifacts
     import mlflow.pyfunc
 
     saved = read_predictions(path)
     total = len(saved.texts)
     rows = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int))
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri))
+    folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch)))
     started = time.perf_counter()
     model = mlflow.pyfunc.load_model(str(folder))
     loaded = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ class Desk:
     tracker: Tracker
     screen: console.Console
     settings: dict[str, Any]
+    scratch: Path
+    """Folder for what is fetched, gone afterwards."""
     remarks: list[str] = field(default_factory=list)
     """What a reader of the decision should know beside it."""
 
@@ -212,7 +215,7 @@ class Desk:
         return self._fetch(self.versions.run_of(state.champion))
 
     def _fetch(self, run_id: str) -> Candidate:
-        return read_candidate(self.client, run_id, self.folder / "compared" / run_id)
+        return read_candidate(self.client, run_id, self.scratch / run_id)
 
     def _before(self, state: State) -> int:
         if state.previous is None:
@@ -245,6 +248,7 @@ def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "") -> I
     with (
         open_run(Path(config.server.output), experiment=experiment or None, parameters=settings, tags=tags) as tracker,
         readable_errors(store),
+        tempfile.TemporaryDirectory() as scratch,
     ):
         model = config.server.registered_model
         versions, ledger = Versions(store, model), Ledger(store.client, model)
@@ -254,7 +258,7 @@ def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "") -> I
                 f"{change}: mended, as the ledger has it. A command was cut off, or somebody moved it by hand; "
                 "`rollback -P version=` moves the champion on the record."
             )
-        yield Desk(store.client, versions, ledger, tracker, screen, settings)
+        yield Desk(store.client, versions, ledger, tracker, screen, settings, Path(scratch))
 
 
 def _adopt(client: "MlflowClient", versions: Versions, ledger: Ledger, run_id: str, screen: console.Console) -> None:

@@ -166,6 +166,17 @@ def test_a_version_of_another_hand_is_named(ledger, client, run_id):
         ledger.read()
 
 
+def test_a_deleted_entry_is_missed(ledger, client, run_id):
+    """Else the entries after it would count for nothing, and an old champion would come back."""
+    first = add(ledger, "promoted", 1, 0, run_id)
+    second = add(ledger, "promoted", 2, first.number, run_id)
+    add(ledger, "promoted", 3, second.number, run_id)
+    client.delete_model_version(ledger.name, str(second.number))
+
+    with pytest.raises(RegistryError, match="without entry 2, which entry 3 follows"):
+        ledger.read()
+
+
 class TestAliases:
     def aliases(self, client):
         return {alias: int(version) for alias, version in client.get_registered_model(MODEL).aliases.items()}
