@@ -132,8 +132,8 @@ class Ledger:
             if entry.after not in (0, *(other.number for other in counted)):
                 raise RegistryError(
                     f"ledger must be whole, but got {self.name!r} without entry {entry.after}, which entry "
-                    f"{entry.number} follows. It was deleted: restore the database, or delete the whole ledger to begin "
-                    "a new one from the alias champion."
+                    f"{entry.number} follows. It was deleted. Restore the database, or delete the whole ledger to "
+                    "begin a new one from the alias champion."
                 )
             following = state.then(entry)
             if following is not state:
