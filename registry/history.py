@@ -10,7 +10,7 @@ from datetime import datetime
 
 from registry.config import HistoryConfig, parse
 from trainer.core import console
-from trainer.core.errors import EmotionsError
+from trainer.core.errors import EmotionsError, RegistryError
 
 __all__ = ["history", "main"]
 
@@ -38,6 +38,12 @@ def history(config: HistoryConfig) -> None:
         for change in aliases.settle(store.client, model, book):
             screen.show_warning(f"{change}: mended, as the ledger has it.")
         entries, state = book.read()
+        if not entries:
+            names = sorted(found.name for found in store.client.search_registered_models())
+            raise RegistryError(
+                f"registered model must have a ledger, but got registered_model={model!r} without one. "
+                f"Registered there: {', '.join(names) or 'none'}. The first `mlflow run . -e promote` begins it."
+            )
     for entry in entries:
         at = datetime.fromtimestamp(entry.at / 1000).astimezone()
         instead = f", in place of version {entry.replaced}" if entry.replaced and entry.kind != "refused" else ""
@@ -45,11 +51,8 @@ def history(config: HistoryConfig) -> None:
             f"{entry.number:>3}  {at:%Y-%m-%d %H:%M}  version {entry.version} {entry.kind.replace('_', ' ')}{instead} "
             f"by {entry.by}: {entry.why} (run {entry.run_id})"
         )
-    if not entries:
-        screen.show_note(f"{model!r} has no champion yet, and nothing was decided: `mlflow run . -e promote`")
-    else:
-        before = f", before it version {state.previous}" if state.previous else ""
-        screen.show_note(f"champion: version {state.champion or '-'}{before}; challenger: {state.challenger or '-'}")
+    before = f", before it version {state.previous}" if state.previous else ""
+    screen.show_note(f"champion: version {state.champion or '-'}{before}; challenger: {state.challenger or '-'}")
 
 
 if __name__ == "__main__":

@@ -306,9 +306,10 @@ class TestRollback:
         assert "champion: version 2, before it version 1" in desk.text
 
 
-def test_history_of_nothing(desk):
-    assert desk.history() == 0
-    assert "no champion yet" in desk.text
+def test_history_of_nothing_is_an_error(desk):
+    assert desk.history() == 1
+    assert "must have a ledger" in desk.text
+    assert "Registered there: none" in desk.text
 
 
 def test_a_champion_from_before_the_ledger_is_taken_over(desk, client, tmp_path):
