@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Desk", "open_desk"]
 
+# Facts of an entry of the ledger, beside the figures of the gate.
+_TEST_DIGEST, _MODEL_RUN = "test_digest", "model_run"
+
 
 @dataclass
 class Desk:
@@ -51,7 +54,7 @@ class Desk:
     def choose(self, run_id: str, experiment: str) -> Candidate:
         """The run that is named, or the best of the experiment; its artifacts are fetched."""
         if not run_id:
-            _, state = self.ledger.read()
+            entries, state = self.ledger.read()
             champion = self._champion(state)
             named = self.client.get_experiment_by_name(experiment) if experiment else None
             own = self.client.get_run(self.tracker.run_id).info.experiment_id
@@ -59,7 +62,7 @@ class Desk:
                 self.client,
                 named.experiment_id if named else own,
                 test_digest=champion.test_digest if champion else None,
-                withdrawn=[self.versions.run_of(version) for version in state.withdrawn],
+                withdrawn=[str(entry.facts[_MODEL_RUN]) for entry in entries if entry.version in state.withdrawn],
             )
             run_id = ranked.run_id
             self.remarks += ranked.remarks
@@ -151,7 +154,11 @@ class Desk:
                 by=_who(),
                 run_id=self.tracker.run_id,
                 becomes_challenger=decision.becomes_challenger,
-                facts=decision.figures | {"test_digest": decision.candidate.test_digest},
+                facts={
+                    **decision.figures,
+                    _TEST_DIGEST: decision.candidate.test_digest,
+                    _MODEL_RUN: decision.candidate.run_id,
+                },
             )
         )
         if entry is not None:
@@ -226,9 +233,9 @@ class Desk:
         return state.previous
 
     def _count_judged(self, entries: list[Entry], candidate: Candidate) -> None:
-        judged = {entry.version for entry in entries if entry.facts.get("test_digest") == candidate.test_digest}
-        others = len([version for version in judged if self.versions.run_of(version) != candidate.run_id])
-        text = f"other versions judged on these test rows before: {others}; the more, the less an interval says"
+        same_test = [entry for entry in entries if entry.facts.get(_TEST_DIGEST) == candidate.test_digest]
+        others = len({entry.facts[_MODEL_RUN] for entry in same_test} - {candidate.run_id})
+        text = f"other models judged on these test rows before: {others}; the more, the less an interval says"
         if others and text not in self.remarks:
             self.remarks.append(text)
 
@@ -267,9 +274,17 @@ def _adopt(client: "MlflowClient", versions: Versions, ledger: Ledger, run_id: s
     version = None if entries else versions.champion_by_hand()
     if version is None:
         return
-    why = "it was champion before there was a ledger"
     ledger.append(
-        Entry(kind="adopted", version=version, after=state.head, replaced=None, why=why, by=_who(), run_id=run_id)
+        Entry(
+            kind="adopted",
+            version=version,
+            after=state.head,
+            replaced=None,
+            why="it was champion before there was a ledger",
+            by=_who(),
+            run_id=run_id,
+            facts={_MODEL_RUN: versions.run_of(version)},
+        )
     )
     screen.show_note(f"version {version} stands as champion without an entry in the ledger: entered as it is")
 

@@ -60,7 +60,8 @@ class Versions:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             found = self._store.client.search_model_versions(f"name = '{self.model}'", max_results=1000)
+            numbers = ", ".join(map(str, sorted(int(one.version) for one in found))) or "none"
             raise RegistryError(
-                f"version must exist, but got {version=} of {self.model!r}, which has "
-                f"{', '.join(map(str, sorted(int(one.version) for one in found))) or 'none'}. It may have been deleted."
+                f"version must exist, but got {version=} of {self.model!r}, which has {numbers}. It may have been "
+                "deleted; if it was champion, roll back."
             ) from error

@@ -280,6 +280,17 @@ class TestRollback:
         assert "version must load and score as its run did" in desk.text
         assert desk.aliases() == {"champion": 3, "previous": 2}
 
+    def test_versions_that_were_deleted_since_are_in_nobodys_way(self, desk, reigns):
+        desk.rollback()
+        desk.client.delete_model_version(MODEL, "1")
+        desk.client.delete_model_version(MODEL, "3")
+        newest = desk.run(0.99, seed=5)
+        assert desk.promote() == 0
+
+        assert desk.run_of("champion") == newest
+        assert desk.aliases() == {"champion": 4, "previous": 2}
+        assert "other models judged on these test rows before: 3" in desk.text
+
     def test_replaces_a_champion_that_was_deleted(self, desk, reigns):
         desk.client.delete_model_version(MODEL, "3")
         assert desk.rollback() == 0
