@@ -5,8 +5,10 @@ command first makes aliases and tags what the ledger says, and a command that wa
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from registry.contention import patiently
 from registry.ledger import Entry, Ledger, State
 from trainer.core.errors import RegistryError
 
@@ -64,16 +66,16 @@ def _settle_once(client: "MlflowClient", model: str, entries: Sequence[Entry], s
             continue
         changes.append(f"alias {alias}: {_shown(found.get(alias))} -> {_shown(wanted.get(alias))}")
         if alias in wanted:
-            client.set_registered_model_alias(model, alias, wanted[alias])
+            patiently(partial(client.set_registered_model_alias, model, alias, wanted[alias]))
         else:
-            client.delete_registered_model_alias(model, alias)
+            patiently(partial(client.delete_registered_model_alias, model, alias))
     latest = {entry.version: entry for entry in entries}
     for version, entry in latest.items():
         texts = _tags(entry)
         if version in tags and any(tags[version].get(name) != text for name, text in texts.items()):
             changes.append(f"tags of version {version}")
             for name, text in texts.items():
-                client.set_model_version_tag(model, str(version), name, text)
+                patiently(partial(client.set_model_version_tag, model, str(version), name, text))
     return changes
 
 

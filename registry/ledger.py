@@ -8,14 +8,13 @@ that is killed either has its entry on the server or has changed nothing. Aliase
 """
 
 import json
-import random
-import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
+from registry.contention import patiently
 from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ __all__ = ["Entry", "Kind", "Ledger", "State", "replay"]
 Kind = Literal["adopted", "promoted", "refused", "rolled_back"]
 
 _TAG = "entry"
-_ATTEMPTS = 8
-_PAUSE_SECONDS = 0.05
 _PAGE = 1000
 
 
@@ -148,26 +145,17 @@ class Ledger:
         return next((other for other in counted if other.key == entry.key), None)
 
     def _send(self, entry: Entry) -> None:
-        from mlflow.exceptions import MlflowException
-
         content = {name: value for name, value in asdict(entry).items() if name not in ("number", "at")}
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                self._create()
-                self._client.create_model_version(
-                    self.name,
-                    f"models:/{self._model}/{entry.version}",  # a server refuses it together with another run's id
-                    tags={_TAG: json.dumps(content, allow_nan=False)},
-                    description=f"version {entry.version} {entry.kind.replace('_', ' ')} by {entry.by}: {entry.why}",
-                    await_creation_for=0,
-                )
-            except MlflowException as error:
-                # Writers that ask at the same moment get in each other's way in the database.
-                if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "INTERNAL_ERROR") or attempt == _ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))  # noqa: S311  # no secret
-            else:
-                return
+        self._create()
+        patiently(
+            lambda: self._client.create_model_version(
+                self.name,
+                f"models:/{self._model}/{entry.version}",  # a server refuses it together with another run's id
+                tags={_TAG: json.dumps(content, allow_nan=False)},
+                description=f"version {entry.version} {entry.kind.replace('_', ' ')} by {entry.by}: {entry.why}",
+                await_creation_for=0,
+            )
+        )
 
     def _create(self) -> None:
         from mlflow.exceptions import MlflowException

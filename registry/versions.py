@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from registry.aliases import champion_on_server
 from registry.candidates import Candidate
+from registry.contention import patiently
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 
@@ -24,7 +25,8 @@ class Versions:
 
     def register(self, candidate: Candidate) -> int:
         """Version that holds the candidate's model; a new one, with its card, when there is none yet."""
-        return self._store.register(candidate.run_id, self.model, candidate.folder / artifacts.MODEL_CARD)
+        card = candidate.folder / artifacts.MODEL_CARD
+        return patiently(lambda: self._store.register(candidate.run_id, self.model, card))
 
     def run_of(self, version: int) -> str:
         """Run that a version came from. Raises RegistryError when there is no such version, or it has no run."""

@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from trainer.core import _figures_scored, figures
 from trainer.core._sheet import DPI, plain
 from trainer.core.figures import Scored
+from trainer.core.significance import PairedDifference
 
 HISTORY = [
     {"step": 10, "train/loss": 2.5, "train/learning_rate": 1e-4},
@@ -30,6 +31,12 @@ def example(k: int, n: int = 120, without: int | None = None) -> Scored:
     return Scored(label_names=[f"label {i}" for i in range(k)], labels=labels, probabilities=probabilities)
 
 
+def make_difference(k: int) -> PairedDifference:
+    """One label was never observed."""
+    per_label = (None, *((0.1 * j, 0.1 * j - 0.2, 0.1 * j + 0.2) for j in range(k - 1)))
+    return PairedDifference(0.05, -0.01, 0.1, 0.2, per_label)
+
+
 def draw(name: str, path: Path, scored: Scored) -> Path:
     k, names = len(scored.label_names), scored.label_names
     half, support = np.full(k, 0.5), np.asarray(scored.labels).sum(0)
@@ -39,6 +46,7 @@ def draw(name: str, path: Path, scored: Scored) -> Path:
         "precision_recall": (scored, half),
         "reliability": (scored, np.asarray(scored.probabilities) ** 1.3, (0.03, 0.01)),
         "error_cooccurrence": (scored, half),
+        "f1_differences": (names, make_difference(k), support),
         "per_label_f1": (names, half, np.tile([0.4, 0.6], (k, 1)), support),
         "thresholds_per_label": (names, {"fixed": half, "per_label": half / 2}),
         "label_frequency": (names, counts, {"train": 960, "test": 120}),
@@ -54,7 +62,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_every_public_figure_is_drawn_here():
-    assert len(FIGURES) == 7
+    assert len(FIGURES) == 8
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -16,7 +16,8 @@ LINES = [f"text {i}" if i % 7 else "" for i in range(20)]
 TEXTS = [line for line in LINES if line]
 
 _SLOW_JOB = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 sys.path[:0] = [{tests!r}, {root!r}]
 import pytest
 from pathlib import Path

@@ -54,6 +54,10 @@ def start(folder, kill_before, *words):
         return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
 
 
+def said(folder):
+    return "\n".join(path.read_text() for path in sorted(folder.glob("racer-*.log")))
+
+
 def check_consistent(desk):
     """Each champion replaced the one before it, and the aliases are what the ledger says."""
     entries = desk.entries()
@@ -73,8 +77,7 @@ def test_of_many_promoters_the_best_wins(request, place, tmp_path):
     racers = [start(tmp_path, 0, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1") for run_id in runs]
     statuses = [process.wait(120) for process in racers]
 
-    said = [path.read_text() for path in sorted(tmp_path.glob("racer-*.log"))]
-    assert statuses == [0] * len(racers), said
+    assert statuses == [0] * len(racers), said(tmp_path)
     check_consistent(desk)
     assert desk.run_of("champion") == runs[-1]
     assert {entry.run_id for entry in desk.entries()} <= {run.info.run_id for run in desk.decisions()}
@@ -92,7 +95,7 @@ def test_killed_promoters_leave_nothing_stuck(served, tmp_path):
     ]
     statuses = [process.wait(120) for process in racers]
 
-    assert all(status == (-9 if kill else 0) for status, kill in zip(statuses, kills, strict=True)), statuses
+    assert statuses == [-9 if kill else 0 for kill in kills], said(tmp_path)
     assert served.history() == 0
     check_consistent(served)
     assert served.run_of("champion") == runs[-1]
