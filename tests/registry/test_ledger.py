@@ -216,6 +216,26 @@ class TestAliases:
         assert tags["promotion.by"] == "ann"
         assert tags["promotion.at"] == str(made.at)
 
+    def test_many_may_settle_at_once(self, client, ledger, run_id):
+        """MLflow refuses all but one of those who set an alias for the first time at the same moment."""
+        add(ledger, "promoted", 2, add(ledger, "promoted", 1, 0, run_id).number, run_id)
+        failures = []
+
+        def settle():
+            try:
+                aliases.settle(client, MODEL, ledger)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=settle) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert failures == []
+        assert self.aliases(client) == {"champion": 2, "previous": 1}
+
     def test_a_deleted_version_has_no_alias(self, client, ledger, run_id):
         first = add(ledger, "promoted", 1, 0, run_id)
         add(ledger, "promoted", 2, first.number, run_id)
