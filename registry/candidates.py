@@ -144,6 +144,17 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
             f"candidate must have all artifacts of a training run, but got {run_id=} without {', '.join(missing)}. "
             "Deliver them (`python -m trainer.core.tracking sync`), or train again with this version."
         )
+    try:
+        return _read_artifacts(client, run, models[-1].model_id, folder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RegistryError(
+            f"artifacts must be as a training run leaves them, but got {run_id=} with a damaged one "
+            f"({type(error).__name__}: {error}). Upload it again from the run's folder, or choose another run."
+        ) from error
+
+
+def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: Path) -> Candidate:
+    run_id = run.info.run_id
     for name in _READ:
         target = (folder / name).parent  # MLflow puts a file right below the folder that it is given
         target.mkdir(parents=True, exist_ok=True)
@@ -155,7 +166,7 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
         run_id=run_id,
         run_name=run.info.run_name,
         dev_score=run.data.metrics[RANKING],
-        model_uri=f"models:/{models[-1].model_id}",
+        model_uri=f"models:/{model_id}",
         temperature=stages["temperature"],
         policy=thresholds["default_policy"],
         thresholds=tuple(cuts[name] for name in predictions.label_names),
@@ -236,4 +247,7 @@ def _has_artifact(client: "MlflowClient", run_id: str, name: str) -> bool:
 
 
 def _read(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_text(encoding="utf-8"))
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

@@ -1,5 +1,6 @@
 """Settings of the registry's commands."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -8,10 +9,12 @@ from trainer.core import settings
 from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.errors import SettingsError
 
-__all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig", "parse"]
+__all__ = ["LEDGER_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig", "parse"]
 
 Config = TypeVar("Config")
+LEDGER_SUFFIX = "-ledger"
 _LONGEST_REASON = 500
+_NAME = re.compile(r"[\w. -]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,9 @@ class ServerConfig:
     """Registered model whose champion is meant."""
     output: str = "runs"
     """Folder for the folder of this command's own run, relative to the current folder."""
+
+    def __post_init__(self) -> None:
+        _check_name(self.registered_model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +47,7 @@ class ChoiceConfig:
 class ProbeConfig:
     """What a model must be able to do before it is compared."""
 
-    check_rows: int = 1000
+    check_rows: int = 0
     """Rows of test, evenly spaced, that the saved model scores again; 0 = all."""
     max_score_difference: float = 1e-4
     """Largest difference from the probabilities that the run has saved."""
@@ -128,10 +134,21 @@ class HistoryConfig:
     registered_model: str = REGISTERED_MODEL
     """Registered model whose champions are listed."""
 
+    def __post_init__(self) -> None:
+        _check_name(self.registered_model)
+
 
 def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
     """Settings of a command line; see `trainer.core.settings.parse` for errors."""
     return settings.parse(config_class, argv)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name.endswith(LEDGER_SUFFIX):
+        raise SettingsError(
+            f"registered_model must be letters, digits, '_', '-', '.' and spaces, and not the name of a ledger "
+            f"(...{LEDGER_SUFFIX}), but got registered_model={name!r}."
+        )
 
 
 def _require(name: str, value: float, holds: bool, rule: str) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.candidates import Candidate
-from registry.gate import Rule
+from registry.gate import Rule, Scored
 from registry.ledger import Kind, State
 from trainer.core import artifacts, figures
 from trainer.core.runs import write_json
 from trainer.core.significance import PairedDifference, bootstrap_intervals
 
-__all__ = ["Decision", "write_decision"]
+__all__ = ["Decision", "draw_decision", "write_decision"]
 
 _FIGURE = "promotion.png"
 _GAP = ("difference", "low", "high")
@@ -39,13 +39,10 @@ class Decision:
     becomes_challenger: bool = False
 
 
-def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str, Any]) -> list[str]:
-    """Write promotion.json and, where there are scores to show, the figure; returns their names in `folder`.
-
-    circumstances: what else promotion.json holds, such as who decided.
-    """
+def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str, Any]) -> None:
+    """Write promotion.json to `folder`. circumstances: what else it holds, such as who decided."""
     truth, difference = decision.candidate.scored, decision.difference
-    positives = ((truth.labels >= 0.5) & truth.observed).sum(axis=0)
+    positives = _positives(truth)
     gaps = difference.per_label if difference else (None,) * len(positives)
     content = {
         "decision": decision.kind,
@@ -63,20 +60,26 @@ def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str,
         **circumstances,
     }
     write_json(folder / artifacts.PROMOTION, content)
-    return [artifacts.PROMOTION, *_draw(folder / _FIGURE, decision, positives)]
 
 
-def _draw(path: Path, decision: Decision, positives: NDArray[np.int64]) -> list[str]:
-    truth = decision.candidate.scored
+def draw_decision(folder: Path, decision: Decision) -> str | None:
+    """Draw the figure of a decision; returns its name in `folder`, None where there are no scores to show."""
+    path, truth = folder / _FIGURE, decision.candidate.scored
+    positives = _positives(truth)
     if decision.difference is not None:
         figures.f1_differences(path, truth.label_names, decision.difference, positives)
-    elif decision.kind != "rolled_back":
+    elif decision.kind != "restored":
         found = bootstrap_intervals(truth.predictions, truth.labels, truth.observed)
         spans = np.array([interval or (np.nan, np.nan) for interval in found.per_label])
         figures.per_label_f1(path, truth.label_names, truth.f1, spans, positives)
     else:
-        return []
-    return [path.name]
+        return None
+    return path.name
+
+
+def _positives(truth: Scored) -> NDArray[np.int64]:
+    count: NDArray[np.int64] = ((truth.labels >= 0.5) & truth.observed).sum(axis=0)
+    return count
 
 
 def _facts(candidate: Candidate) -> dict[str, Any]:

@@ -5,11 +5,12 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from registry.config import HistoryConfig, parse
 from trainer.core import console
+from trainer.core.connection import connect, describe, readable_errors
 from trainer.core.errors import EmotionsError, RegistryError
 
 __all__ = ["history", "main"]
@@ -29,14 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def history(config: HistoryConfig) -> None:
     """Print the ledger, after mending what aliases and tags say otherwise."""
     from registry import aliases, ledger  # MLflow loads with the connection, and `--help` must not wait for it
-    from trainer.core.connection import connect, readable_errors
 
     os.environ.pop("MLFLOW_RUN_ID", None)
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
         book = ledger.Ledger(store.client, model)
-        for change in aliases.settle(store.client, model, book):
-            screen.show_warning(f"{change}: mended, as the ledger has it.")
         entries, state = book.read()
         if not entries:
             names = sorted(found.name for found in store.client.search_registered_models())
@@ -48,11 +46,25 @@ def history(config: HistoryConfig) -> None:
         at = datetime.fromtimestamp(entry.at / 1000).astimezone()
         instead = f", in place of version {entry.replaced}" if entry.replaced and entry.kind != "refused" else ""
         screen.show_note(
-            f"{entry.number:>3}  {at:%Y-%m-%d %H:%M}  version {entry.version} {entry.kind.replace('_', ' ')}{instead} "
-            f"by {entry.by}: {entry.why} (run {entry.run_id})"
+            f"{entry.number:>3}  {at:%Y-%m-%d %H:%M}  version {entry.version} {entry.kind}{instead} by {entry.by}: "
+            f"{entry.why} (run {entry.run_id})"
         )
     before = f", before it version {state.previous}" if state.previous else ""
     screen.show_note(f"champion: version {state.champion or '-'}{before}; challenger: {state.challenger or '-'}")
+    _mend(lambda: aliases.settle(store.client, model, book), screen)
+
+
+def _mend(settle: Callable[[], list[str]], screen: console.Console) -> None:
+    """Mend aliases and tags; who may read but not write is told no more than that."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        for change in settle():
+            screen.show_warning(f"{change}: mended, as the ledger has it.")
+    except MlflowException as error:
+        screen.show_warning(
+            f"aliases or tags are not as the ledger has them, and could not be mended: {describe(error)}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
+from registry.config import LEDGER_SUFFIX
 from registry.contention import patiently
+from registry.search import versions_of
 from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Kind", "Ledger", "State", "replay"]
 
-Kind = Literal["adopted", "promoted", "refused", "rolled_back"]
+Kind = Literal["adopted", "promoted", "refused", "restored"]
 
 _TAG = "entry"
-_PAGE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Entry:
     """One decision."""
 
     kind: Kind
-    """adopted: the champion that stood before there was a ledger."""
+    """adopted: the champion that stood before there was a ledger. restored: by a rollback."""
     version: int
     """Version of the model that was decided about."""
     after: int
@@ -87,7 +88,7 @@ class State:
         if entry.kind == "refused":
             challenger = entry.version if entry.becomes_challenger else self.challenger
             return replace(self, head=entry.number, challenger=challenger)
-        if entry.kind == "rolled_back" and entry.version not in self.withdrawn:
+        if entry.kind == "restored" and entry.version not in self.withdrawn:
             return self._rolled_back(entry)
         return replace(  # a promotion, or a rollback that takes an earlier rollback back
             self,
@@ -103,7 +104,13 @@ class State:
         places = [place for place, version in enumerate(before) if version == entry.version]
         kept = before[: places[-1]] if places else before
         gone = frozenset(self.champions[len(kept) :]) - {entry.version}
-        return replace(self, head=entry.number, champions=(*kept, entry.version), withdrawn=self.withdrawn | gone)
+        return replace(
+            self,
+            head=entry.number,
+            champions=(*kept, entry.version),
+            challenger=None if self.challenger == entry.version else self.challenger,
+            withdrawn=self.withdrawn | gone,
+        )
 
 
 def replay(entries: Iterable[Entry]) -> State:
@@ -115,8 +122,13 @@ class Ledger:
     """The ledger of one registered model on one server."""
 
     def __init__(self, client: "MlflowClient", model: str) -> None:
-        self.name = f"{model}-ledger"
+        self.name = f"{model}{LEDGER_SUFFIX}"
         self._client, self._model = client, model
+        self._assumed: list[Entry] = []
+
+    def assume(self, first: Entry) -> None:
+        """Read an empty ledger as one with this entry, which is not written."""
+        self._assumed = [replace(first, number=1)]
 
     def read(self) -> tuple[list[Entry], State]:
         """The entries that count, oldest first, and what they amount to.
@@ -171,14 +183,8 @@ class Ledger:
                 raise
 
     def _stored(self) -> list[Entry]:
-        versions: list[ModelVersion] = []
-        token = None
-        while True:
-            page = self._client.search_model_versions(f"name = '{self.name}'", max_results=_PAGE, page_token=token)
-            versions += page
-            token = page.token
-            if not token:
-                return [self._entry(version) for version in sorted(versions, key=lambda one: int(one.version))]
+        found = [self._entry(version) for version in versions_of(self._client, self.name)]
+        return found or self._assumed
 
     def _entry(self, version: "ModelVersion") -> Entry:
         try:

@@ -20,6 +20,7 @@ import numpy as np
 from registry.config import ProbeConfig
 from registry.gate import Rule
 from trainer.core import calibration
+from trainer.core.environment import redact
 from trainer.core.results import read_predictions
 
 __all__ = ["Probed", "main", "probe", "rules"]
@@ -69,7 +70,7 @@ def probe(model_uri: str, predictions: Path, temperature: float, config: ProbeCo
         except subprocess.TimeoutExpired:
             return f"it had not answered after {_LIMIT_SECONDS} seconds"
         if done.returncode:
-            last = done.stderr.strip()[-_SHOWN_CHARACTERS:]
+            last = redact(done.stderr.strip())[-_SHOWN_CHARACTERS:]
             return f"its process ended with status {done.returncode}: {last}"
         return Probed(**json.loads(result.read_text(encoding="utf-8")))
 

@@ -31,7 +31,7 @@ def promote(config: PromoteConfig) -> None:
     from registry import stages  # loads MLflow and pandas, and `--help` must not wait for them
 
     choice = config.choice
-    with stages.open_desk(config, choice.experiment) as desk:
+    with stages.open_desk(config, choice.experiment, dry_run=choice.dry_run) as desk:
         candidate = desk.choose(choice.run_id, choice.experiment)
         tried = None
         while True:
@@ -40,7 +40,7 @@ def promote(config: PromoteConfig) -> None:
                 return
             tried = tried or desk.try_model(candidate, config.probe)
             decision = desk.compare(candidate, tried, config.gate)
-            desk.record(decision, dry_run=choice.dry_run)
+            desk.record(decision)
             entry = None if choice.dry_run else desk.enter(decision)
             if entry or choice.dry_run:
                 break

@@ -32,7 +32,7 @@ def rollback(config: RollbackConfig) -> None:
 
     with stages.open_desk(config) as desk:
         decision = desk.restore(config.target.version, config.target.reason, config.probe)
-        desk.record(decision, dry_run=False)
+        desk.record(decision)
         entry = desk.enter(decision)
         if entry is None:
             raise RegistryError(

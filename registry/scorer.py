@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from registry.aliases import aliases_of
+from registry.search import versions_of
 from trainer.core.connection import connect
 from trainer.core.environment import redact
 from trainer.core.errors import ModelError, RegistryError, SettingsError
@@ -119,14 +120,14 @@ def resolve(client: "MlflowClient", address: str) -> str:
 
 
 def _versions(client: "MlflowClient", name: str) -> list[str]:
-    found = client.search_model_versions(f"name = '{name}'")
+    found = versions_of(client, name)
     if not found:
         names = [model.name for model in client.search_registered_models()]
         raise RegistryError(
             f"model must be registered on the tracking server, but got {name=}.{nearest(name, names)} "
             f"Registered there: {', '.join(names) or 'none'}."
         )
-    return sorted((str(version.version) for version in found), key=int)
+    return [str(version.version) for version in found]
 
 
 def _download(source: str, scratch: str) -> Path:

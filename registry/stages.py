@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from registry import aliases, gate, probe
 from registry.candidates import Candidate, best_candidate, check_same_test, read_candidate
 from registry.config import GateConfig, ProbeConfig, PromoteConfig, RollbackConfig
-from registry.decision import Decision, write_decision
+from registry.decision import Decision, draw_decision, write_decision
 from registry.gate import Rule, Verdict
 from registry.ledger import Entry, Ledger, State
 from registry.versions import Versions
 from trainer.core import artifacts, console
-from trainer.core.connection import connect, readable_errors
+from trainer.core.connection import connect, describe, readable_errors
 from trainer.core.errors import RegistryError
 from trainer.core.settings import flatten
 from trainer.core.tracking import Tracker, open_run
@@ -43,6 +43,8 @@ class Desk:
     settings: dict[str, Any]
     scratch: Path
     """Folder for what is fetched, gone afterwards."""
+    dry_run: bool = False
+    """Whether nothing may be changed in the registry."""
     remarks: list[str] = field(default_factory=list)
     """What a reader of the decision should know beside it."""
 
@@ -117,29 +119,25 @@ class Desk:
             )
         champion, verdict = self._measured(candidate, state)
         return Decision(
-            kind="rolled_back",
+            kind="restored",
             candidate=candidate,
             champion=champion,
             state=state,
             rules=tried,
             figures=verdict.figures if verdict else {},
             difference=verdict.difference if verdict else None,
-            why=reason or f"rolled back from version {state.champion}",
+            why=reason or f"version {state.champion} was rolled back",
         )
 
-    def record(self, decision: Decision, *, dry_run: bool) -> None:
+    def record(self, decision: Decision) -> None:
         """Write promotion.json and the figure into this command's run, with the figures as metrics."""
-        circumstances = {
-            "dry_run": dry_run,
-            "decided_by": _who(),
-            "registered_model": self.versions.model,
-            "remarks": self.remarks,
-            "settings": self.settings,
-        }
-        for name in write_decision(self.folder, decision, circumstances):
-            self.tracker.log_artifact(name)
+        self._write(decision, None)
+        figure = draw_decision(self.folder, decision)
+        if figure:
+            self.tracker.log_artifact(figure)
         self.tracker.log_metrics({f"promotion/{name}": value for name, value in decision.figures.items()}, 0)
-        self.tracker.set_tags({"promotion.decision": decision.kind, "promotion.why": decision.why})
+        if self.dry_run:
+            self.tracker.set_tags({"promotion.dry_run": True, "promotion.would_be": decision.kind})
 
     def enter(self, decision: Decision) -> Entry | None:
         """The decision's entry in the ledger, with aliases and tags after it; None when another came first."""
@@ -163,7 +161,9 @@ class Desk:
         )
         if entry is not None:
             aliases.settle(self.client, self.versions.model, self.ledger)
-            self.tracker.set_tags({"promotion.version": version, "promotion.entry": entry.number})
+            self._write(decision, entry)
+            told = {"decision": entry.kind, "why": entry.why, "version": version, "entry": entry.number}
+            self.tracker.set_tags({f"promotion.{name}": value for name, value in told.items()})
         return entry
 
     def show_unchanged(self, candidate: Candidate) -> None:
@@ -178,14 +178,29 @@ class Desk:
             self.screen.show_note(remark)
         self.screen.show_rules([(rule.passed, rule.name, rule.found, rule.needed) for rule in decision.rules])
         model, champion = self.versions.model, self.ledger.read()[1].champion
-        done = decision.kind.replace("_", " ")
         subject = f"version {entry.version}" if entry else f"run {decision.candidate.run_id}"
         words = (
-            f"{done}: {subject} ({decision.why})" if entry else f"dry run, would be {done}: {subject} ({decision.why})"
+            f"{decision.kind}: {subject} ({decision.why})"
+            if entry
+            else f"dry run, would be {decision.kind}: {subject} ({decision.why})"
         )
         self.screen.show_note(words)
         stands = f"models:/{model}@{aliases.CHAMPION} is version {champion}" if champion else "there is no champion yet"
         self.screen.show_note(f"{stands}; details: {self.folder / artifacts.PROMOTION}")
+
+    def _write(self, decision: Decision, entry: Entry | None) -> None:
+        """Write promotion.json: a decision that has no entry in the ledger has not come into force."""
+        circumstances = {
+            "version": entry.version if entry else None,
+            "ledger_entry": entry.number if entry else None,
+            "dry_run": self.dry_run,
+            "decided_by": _who(),
+            "registered_model": self.versions.model,
+            "remarks": self.remarks,
+            "settings": self.settings,
+        }
+        write_decision(self.folder, decision, circumstances)
+        self.tracker.log_artifact(artifacts.PROMOTION)
 
     def try_model(self, candidate: Candidate, config: ProbeConfig) -> tuple[Rule, ...]:
         """The rules on what the saved model does, in a process of its own."""
@@ -211,8 +226,8 @@ class Desk:
             if champion is None:
                 return None, None
             check_same_test(candidate, champion)
-        except RegistryError as error:  # a champion that is gone or incomplete is a reason to roll back, not against it
-            self.remarks.append(f"not compared with the champion: {error}")
+        except Exception as error:  # a champion that is gone or damaged is a reason to roll back, not against it
+            self.remarks.append(f"not compared with the champion: {describe(error)}")
             return None, None
         return champion, gate.compare(candidate.scored, champion.scored, GateConfig())
 
@@ -241,7 +256,7 @@ class Desk:
 
 
 @contextmanager
-def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "") -> Iterator[Desk]:
+def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "", *, dry_run: bool = False) -> Iterator[Desk]:
     """The desk of a registered model, with a run of its own. Aliases that are out of step are mended first, aloud."""
     store = connect()
     with readable_errors(store):
@@ -259,34 +274,36 @@ def open_desk(config: PromoteConfig | RollbackConfig, experiment: str = "") -> I
     ):
         model = config.server.registered_model
         versions, ledger = Versions(store, model), Ledger(store.client, model)
-        _adopt(store.client, versions, ledger, tracker.run_id, screen)
-        for change in aliases.settle(store.client, model, ledger):
+        _adopt(versions, ledger, tracker.run_id, screen, dry_run=dry_run)
+        for change in [] if dry_run else aliases.settle(store.client, model, ledger):
             screen.show_warning(
                 f"{change}: mended, as the ledger has it. A command was cut off, or somebody moved it by hand; "
                 "`rollback -P version=` moves the champion on the record."
             )
-        yield Desk(store.client, versions, ledger, tracker, screen, settings, Path(scratch))
+        yield Desk(store.client, versions, ledger, tracker, screen, settings, Path(scratch), dry_run)
 
 
-def _adopt(client: "MlflowClient", versions: Versions, ledger: Ledger, run_id: str, screen: console.Console) -> None:
+def _adopt(versions: Versions, ledger: Ledger, run_id: str, screen: console.Console, *, dry_run: bool) -> None:
     """Begin the ledger with a champion that somebody made before there was one."""
     entries, state = ledger.read()
     version = None if entries else versions.champion_by_hand()
     if version is None:
         return
-    ledger.append(
-        Entry(
-            kind="adopted",
-            version=version,
-            after=state.head,
-            replaced=None,
-            why="it was champion before there was a ledger",
-            by=_who(),
-            run_id=run_id,
-            facts={_MODEL_RUN: versions.run_of(version)},
-        )
+    entry = Entry(
+        kind="adopted",
+        version=version,
+        after=state.head,
+        replaced=None,
+        why="it was champion before there was a ledger",
+        by=_who(),
+        run_id=run_id,
+        facts={_MODEL_RUN: versions.run_of(version)},
     )
-    screen.show_note(f"version {version} stands as champion without an entry in the ledger: entered as it is")
+    if dry_run:
+        ledger.assume(entry)
+    else:
+        ledger.append(entry)
+    screen.show_note(f"version {version} stands as champion without an entry in the ledger: taken as it is")
 
 
 def _who() -> str:

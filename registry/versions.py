@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from registry.aliases import champion_on_server
 from registry.candidates import Candidate
 from registry.contention import patiently
+from registry.search import versions_of
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 
@@ -61,8 +62,8 @@ class Versions:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            found = self._store.client.search_model_versions(f"name = '{self.model}'", max_results=1000)
-            numbers = ", ".join(map(str, sorted(int(one.version) for one in found))) or "none"
+            found = versions_of(self._store.client, self.model)
+            numbers = ", ".join(str(one.version) for one in found) or "none"
             raise RegistryError(
                 f"version must exist, but got {version=} of {self.model!r}, which has {numbers}. It may have been "
                 "deleted; if it was champion, roll back."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import aliases
+from registry import aliases, search
 from registry.ledger import Entry, Ledger, State, replay
 from trainer.core.errors import RegistryError
 
@@ -30,17 +30,17 @@ def told(*decisions):
     [
         ([("promoted", 1)], (1,), set()),
         ([("promoted", 1), ("refused", 2), ("promoted", 3)], (1, 3), set()),
-        ([("promoted", 1), ("promoted", 2), ("rolled_back", 1)], (1,), {2}),
+        ([("promoted", 1), ("promoted", 2), ("restored", 1)], (1,), {2}),
         # twice back goes two back, and never to and fro
-        ([("promoted", 1), ("promoted", 2), ("promoted", 3), ("rolled_back", 2), ("rolled_back", 1)], (1,), {2, 3}),
+        ([("promoted", 1), ("promoted", 2), ("promoted", 3), ("restored", 2), ("restored", 1)], (1,), {2, 3}),
         # back to one further down
-        ([("promoted", 1), ("promoted", 2), ("promoted", 3), ("rolled_back", 1)], (1,), {2, 3}),
+        ([("promoted", 1), ("promoted", 2), ("promoted", 3), ("restored", 1)], (1,), {2, 3}),
         # a rollback that is itself taken back
-        ([("promoted", 1), ("promoted", 2), ("rolled_back", 1), ("rolled_back", 2)], (1, 2), set()),
+        ([("promoted", 1), ("promoted", 2), ("restored", 1), ("restored", 2)], (1, 2), set()),
         # to a version that never was champion: it takes the place of the bad one
-        ([("promoted", 1), ("promoted", 2), ("rolled_back", 5)], (1, 5), {2}),
-        ([("promoted", 1), ("promoted", 2), ("rolled_back", 1), ("promoted", 2)], (1, 2), set()),
-        ([("adopted", 4), ("promoted", 5), ("rolled_back", 4)], (4,), {5}),
+        ([("promoted", 1), ("promoted", 2), ("restored", 5)], (1, 5), {2}),
+        ([("promoted", 1), ("promoted", 2), ("restored", 1), ("promoted", 2)], (1, 2), set()),
+        ([("adopted", 4), ("promoted", 5), ("restored", 4)], (4,), {5}),
     ],
 )
 def test_decisions_add_up_to_champions(decisions, champions, withdrawn):
@@ -62,7 +62,7 @@ def test_a_refused_version_is_challenger_until_it_is_promoted():
     assert state.then(entry("promoted", 4, 2, 3)).challenger == 2
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["promoted", "refused", "rolled_back"])), max_size=12))
+@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["promoted", "refused", "restored"])), max_size=12))
 def test_of_entries_that_knew_the_same_only_the_first_counts(drawn):
     """However writers interleave, each entry that counts follows the one before it that counted."""
     state, last = State(), 0
@@ -74,6 +74,7 @@ def test_of_entries_that_knew_the_same_only_the_first_counts(drawn):
             last = number
         state = following
     assert state.champion not in state.withdrawn
+    assert state.challenger is None or state.challenger != state.champion
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ class TestAliases:
         assert self.aliases(client) == {"champion": 3, "previous": 1, "challenger": 2}
         assert aliases.settle(client, MODEL, ledger) == []
 
-        add(ledger, "rolled_back", 1, third.number, run_id)
+        add(ledger, "restored", 1, third.number, run_id)
         aliases.settle(client, MODEL, ledger)
         assert self.aliases(client) == {"champion": 1, "challenger": 2}
 
@@ -214,7 +215,37 @@ class TestAliases:
         assert tags["promotion.decision"] == "refused"
         assert tags["promotion.delta_macro_f1"] == "-0.125"
         assert tags["promotion.by"] == "ann"
-        assert tags["promotion.at"] == str(made.at)
+        assert tags["promotion.at"].startswith("20")
+        assert made.number == int(tags["promotion.entry"])
+
+    def test_tags_of_an_earlier_decision_do_not_stay(self, client, ledger, run_id):
+        first = add(ledger, "refused", 2, 0, run_id, facts={"macro_f1_low": 0.1})
+        aliases.settle(client, MODEL, ledger)
+        add(ledger, "promoted", 2, first.number, run_id, facts={"delta_macro_f1": 0.25})
+        aliases.settle(client, MODEL, ledger)
+
+        tags = client.get_model_version(MODEL, "2").tags
+        assert "promotion.macro_f1_low" not in tags
+        assert tags["promotion.delta_macro_f1"] == "0.25"
+
+    def test_a_deleted_last_entry_is_missed(self, client, ledger, run_id):
+        """Else an old champion would come back, and its number be given again."""
+        first = add(ledger, "promoted", 1, 0, run_id)
+        add(ledger, "promoted", 2, first.number, run_id)
+        aliases.settle(client, MODEL, ledger)
+        client.delete_model_version(ledger.name, "2")
+
+        with pytest.raises(RegistryError, match="without entry 2, of which a version's tag tells"):
+            aliases.settle(client, MODEL, ledger)
+        assert self.aliases(client) == {"champion": 2, "previous": 1}
+
+    def test_there_may_be_more_versions_than_a_page_has(self, client, ledger, run_id, monkeypatch):
+        monkeypatch.setattr(search, "_PAGE", 2)
+        add(ledger, "promoted", 2, add(ledger, "promoted", 1, 0, run_id).number, run_id)
+        aliases.settle(client, MODEL, ledger)
+
+        assert self.aliases(client) == {"champion": 2, "previous": 1}
+        assert len(ledger.read()[0]) == 2
 
     def test_many_may_settle_at_once(self, client, ledger, run_id):
         """MLflow refuses all but one of those who set an alias for the first time at the same moment."""

@@ -61,6 +61,7 @@ def test_a_better_one_replaces_the_champion(desk, client):
         "promotion.png",
     }
     assert desk.last_run.info.status == "FINISHED"
+    assert (decision["version"], decision["ledger_entry"]) == (2, 2)
     assert desk.last_run.data.metrics["promotion/delta_macro_f1"] == decision["figures"]["delta_macro_f1"]
     tags = client.get_model_version(MODEL, "2").tags
     assert tags["promotion.decision"] == "promoted"
@@ -90,6 +91,25 @@ def test_a_dry_run_changes_nothing(desk):
     assert desk.entries() == []
     assert desk.versions() == 0
     assert desk.last()["dry_run"] is True
+    assert desk.last()["ledger_entry"] is None
+    assert "promotion.decision" not in desk.last_run.data.tags
+    assert desk.last_run.data.tags["promotion.would_be"] == "promoted"
+
+
+def test_a_dry_run_mends_and_takes_over_nothing(desk, client, tmp_path):
+    from trainer.core.connection import connect
+
+    version = connect().register(desk.run(0.8), MODEL, tmp_path / "no-card")
+    client.set_registered_model_alias(MODEL, "champion", str(version))
+    desk.run(0.95, seed=2)
+    assert desk.promote("--dry_run", "true") == 0
+    assert "gain in macro F1" in desk.text  # compared with the champion that stands there
+    assert desk.entries() == []
+
+    desk.promote()
+    client.set_registered_model_alias(MODEL, "champion", "1")
+    desk.promote("--dry_run", "true")
+    assert desk.aliases() == {"champion": 1, "previous": 1}
 
 
 def test_the_champion_is_not_judged_against_itself(desk, tried):
@@ -196,6 +216,12 @@ class TestRefusals:
     def test_of_unknown_experiments(self, desk, champion):
         self.assert_refused(desk, desk.promote("--experiment", "nowhere"), "experiment must exist", "nowhere")
 
+    @pytest.mark.parametrize("name", ["it's", "a/b", "emotions-ledger", ""])
+    def test_of_names_that_no_model_has(self, desk, champion, name):
+        status = desk.promote("--registered_model", name or "preset")
+        assert status == (1 if name else 0)
+        assert not name or "registered_model must be" in desk.text
+
     def test_of_unknown_settings(self, desk, champion):
         self.assert_refused(desk, desk.promote("--min_gian", "1"), "Did you mean `min_gain`?")
 
@@ -255,7 +281,7 @@ class TestRollback:
 
         assert desk.aliases() == {"champion": 2, "previous": 1}
         assert tried.uris == ["models:/emotions/2"]
-        assert desk.last()["decision"] == "rolled_back"
+        assert desk.last()["decision"] == "restored"
         assert desk.last()["why"] == "sad texts came out as joy"
         assert desk.last()["figures"]["delta_macro_f1"] < 0
         assert "promotion.png" in {file.path for file in desk.client.list_artifacts(desk.last_run.info.run_id)}
@@ -291,11 +317,40 @@ class TestRollback:
         assert desk.aliases() == {"champion": 4, "previous": 2}
         assert "other models judged on these test rows before: 3" in desk.text
 
+    @pytest.mark.parametrize("content", ["{", "{}"])
+    def test_replaces_a_champion_with_a_damaged_artifact(self, desk, reigns, tmp_path, content):
+        damaged = tmp_path / "calibration.json"
+        damaged.write_text(content)
+        desk.client.log_artifact(reigns[2], str(damaged))
+        assert desk.rollback() == 0
+
+        assert "not compared with the champion" in desk.text
+        assert "calibration.json" in desk.text or "temperature" in desk.text
+        assert desk.promote("--run_id", reigns[2]) == 1
+        assert f"run_id='{reigns[2]}' with a damaged one" in desk.text
+
+    def test_to_the_challenger_makes_it_one_no_longer(self, desk, reigns):
+        desk.run(0.97, seed=9, dev_score=0.99)
+        desk.promote()
+        assert desk.aliases()["challenger"] == 4
+        desk.rollback("--version", "4")
+
+        assert desk.aliases() == {"champion": 4, "previous": 2}
+
+    def test_marks_what_was_taken_back(self, desk, reigns):
+        desk.rollback()
+        tags = {version: desk.client.get_model_version(MODEL, str(version)).tags for version in (2, 3)}
+        assert tags[3]["promotion.withdrawn"] == "by a rollback"
+        assert tags[2]["promotion.decision"] == "restored"
+
+        desk.rollback("--version", "3")
+        assert "promotion.withdrawn" not in desk.client.get_model_version(MODEL, "3").tags
+
     def test_replaces_a_champion_that_was_deleted(self, desk, reigns):
         desk.client.delete_model_version(MODEL, "3")
         assert desk.rollback() == 0
 
-        assert "not compared with the champion: version must exist" in desk.text
+        assert "not compared with the champion: RegistryError: version must exist" in desk.text
         assert desk.aliases() == {"champion": 2, "previous": 1}
 
     def test_keeps_what_was_rolled_back_from_coming_back_by_itself(self, desk, reigns):
@@ -311,7 +366,7 @@ class TestRollback:
         desk.rollback("--reason", "too slow")
         assert desk.history() == 0
 
-        for words in ("version 1 promoted", "version 2 promoted, in place of version 1", "version 2 rolled back, in"):
+        for words in ("version 1 promoted", "version 2 promoted, in place of version 1", "version 2 restored, in"):
             assert words in desk.text
         assert "too slow" in desk.text
         assert "champion: version 2, before it version 1" in desk.text
@@ -334,6 +389,24 @@ def test_a_champion_from_before_the_ledger_is_taken_over(desk, client, tmp_path)
     assert [entry.kind for entry in desk.entries()] == ["adopted", "promoted"]
     assert desk.run_of("champion") == better
     assert desk.aliases()["previous"] == version
+
+
+def test_who_may_only_read_sees_the_history(desk, client, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+    desk.run(0.8)
+    desk.promote()
+    client.delete_registered_model_alias(MODEL, "champion")
+
+    def deny(*_, **__):
+        raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", deny)
+    assert desk.history() == 0
+    assert "version 1 promoted" in desk.text
+    assert "could not be mended: MlflowException: Permission denied" in desk.text
 
 
 def test_aliases_out_of_step_are_mended_aloud(desk, client):
