@@ -198,9 +198,7 @@ class TestRefusals:
         run_id = desk.run(0.9, model=False)
         self.assert_refused(desk, desk.promote("--run_id", run_id), "candidate must have a model")
 
-    @pytest.mark.parametrize(
-        "name", ["dataset.json", "thresholds.json", "predictions/test.parquet", "report.html", "labels.json"]
-    )
+    @pytest.mark.parametrize("name", ["dataset.json", "predictions/test.parquet", "report.html"])
     def test_of_runs_that_lack_an_artifact(self, desk, champion, name):
         run_id = desk.run(0.9, without=[name])
         self.assert_refused(desk, desk.promote("--run_id", run_id), "must have all artifacts", name)

@@ -14,7 +14,7 @@ from registry.ledger import replay
 from tests.core.tracking_parts import Server
 
 HERE = Path(__file__).parent
-QUALITIES = (0.7, 0.76, 0.82, 0.88, 0.94, 0.99)
+QUALITIES = (0.7, 0.8, 0.9, 0.99)
 
 
 class Killed(BaseException):
@@ -88,7 +88,7 @@ def test_of_many_promoters_the_best_wins(request, place, tmp_path):
 def test_killed_promoters_leave_nothing_stuck(served, tmp_path):
     """Among promoters that are killed at different writes, the others go on, and the next command mends the rest."""
     runs = [served.run(quality, seed=seed) for seed, quality in enumerate(QUALITIES)]
-    kills = (3, 0, 6, 0, 5, 0)
+    kills = (3, 5, 6, 0)
     racers = [
         start(tmp_path, kill, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1")
         for kill, run_id in zip(kills, runs, strict=True)
