@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class Candidate:
         """Digest of the test rows."""
         return str(self.dataset["digests"]["test"])
 
-    @property
+    @cached_property
     def scored(self) -> Scored:
         """Its test rows as the gate sees them."""
         return Scored(

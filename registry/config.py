@@ -1,17 +1,14 @@
 """Settings of the registry's commands."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from trainer.core import settings
 from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.errors import SettingsError
+from trainer.core.settings import require
 
-__all__ = ["LEDGER_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig", "parse"]
+__all__ = ["LEDGER_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
 
-Config = TypeVar("Config")
 LEDGER_SUFFIX = "-ledger"
 _LONGEST_REASON = 500
 _NAME = re.compile(r"[\w. -]{1,200}")
@@ -57,11 +54,11 @@ class ProbeConfig:
     """Size of the model's files, in 10^6 bytes."""
 
     def __post_init__(self) -> None:
-        _require("check_rows", self.check_rows, self.check_rows >= 0, "be 0 (all) or more")
+        require("check_rows", self.check_rows, self.check_rows >= 0, "be 0 (all) or more")
         difference = self.max_score_difference
-        _require("max_score_difference", difference, 0 < difference <= 1, "be above 0 and at most 1")
+        require("max_score_difference", difference, 0 < difference <= 1, "be above 0 and at most 1")
         for name in ("max_latency_ms", "max_size_mb"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "be above 0")
+            require(name, getattr(self, name), getattr(self, name) > 0, "be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +80,12 @@ class GateConfig:
     """Resamples of the test rows behind each interval."""
 
     def __post_init__(self) -> None:
-        _require("min_gain", self.min_gain, -1 <= self.min_gain < 1, "be in [-1, 1)")
+        require("min_gain", self.min_gain, -1 <= self.min_gain < 1, "be in [-1, 1)")
         for name in ("max_label_drop", "max_ece_increase", "floor_macro_f1", "ceiling_ece"):
             value = getattr(self, name)
-            _require(name, value, 0 <= value <= 1, "be in [0, 1]")
+            require(name, value, 0 <= value <= 1, "be in [0, 1]")
         count = self.bootstrap_resamples
-        _require("bootstrap_resamples", count, 100 <= count <= 100_000, "be in [100, 100000]")
+        require("bootstrap_resamples", count, 100 <= count <= 100_000, "be in [100, 100000]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +108,7 @@ class TargetConfig:
     """Why, in your own words, for the ledger; at most 500 characters."""
 
     def __post_init__(self) -> None:
-        _require("version", self.version, self.version >= 0, "be a version, or 0 for the champion before")
+        require("version", self.version, self.version >= 0, "be a version, or 0 for the champion before")
         if len(self.reason) > _LONGEST_REASON:
             raise SettingsError(
                 f"reason must have at most {_LONGEST_REASON} characters, but got {len(self.reason)=}. Shorten it."
@@ -138,19 +135,9 @@ class HistoryConfig:
         _check_name(self.registered_model)
 
 
-def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
-    """Settings of a command line; see `trainer.core.settings.parse` for errors."""
-    return settings.parse(config_class, argv)
-
-
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or name.endswith(LEDGER_SUFFIX):
         raise SettingsError(
             f"registered_model must be letters, digits, '_', '-', '.' and spaces, and not the name of a ledger "
             f"(...{LEDGER_SUFFIX}), but got registered_model={name!r}."
         )
-
-
-def _require(name: str, value: float, holds: bool, rule: str) -> None:
-    if not holds:
-        raise SettingsError(f"{name} must {rule}, but got {name}={value!r}.")

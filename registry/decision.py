@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from registry.candidates import Candidate
-from registry.gate import Rule, Scored
+from registry.gate import Rule
 from registry.ledger import Kind, State
 from trainer.core import artifacts, figures
 from trainer.core.runs import write_json
@@ -42,8 +41,7 @@ class Decision:
 def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str, Any]) -> None:
     """Write promotion.json to `folder`. circumstances: what else it holds, such as who decided."""
     truth, difference = decision.candidate.scored, decision.difference
-    positives = _positives(truth)
-    gaps = difference.per_label if difference else (None,) * len(positives)
+    gaps = difference.per_label if difference else (None,) * len(truth.support)
     content = {
         "decision": decision.kind,
         "why": decision.why,
@@ -55,7 +53,7 @@ def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str,
         "figures": decision.figures,
         "per_label": [
             {"label": name, "positives": int(count)} | (dict(zip(_GAP, gap, strict=True)) if gap else {})
-            for name, count, gap in zip(truth.label_names, positives, gaps, strict=True)
+            for name, count, gap in zip(truth.label_names, truth.support, gaps, strict=True)
         ],
         **circumstances,
     }
@@ -65,21 +63,15 @@ def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str,
 def draw_decision(folder: Path, decision: Decision) -> str | None:
     """Draw the figure of a decision; returns its name in `folder`, None where there are no scores to show."""
     path, truth = folder / _FIGURE, decision.candidate.scored
-    positives = _positives(truth)
     if decision.difference is not None:
-        figures.f1_differences(path, truth.label_names, decision.difference, positives)
+        figures.f1_differences(path, truth.label_names, decision.difference, truth.support)
     elif decision.kind != "restored":
         found = bootstrap_intervals(truth.predictions, truth.labels, truth.observed)
         spans = np.array([interval or (np.nan, np.nan) for interval in found.per_label])
-        figures.per_label_f1(path, truth.label_names, truth.f1, spans, positives)
+        figures.per_label_f1(path, truth.label_names, truth.f1, spans, truth.support)
     else:
         return None
     return path.name
-
-
-def _positives(truth: Scored) -> NDArray[np.int64]:
-    count: NDArray[np.int64] = ((truth.labels >= 0.5) & truth.observed).sum(axis=0)
-    return count
 
 
 def _facts(candidate: Candidate) -> dict[str, Any]:

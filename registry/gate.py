@@ -5,6 +5,7 @@ n rows, k labels. Each model is judged by the thresholds it would be served with
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,12 @@ class Scored:
     @property
     def f1(self) -> NDArray[np.float64]:
         """F1 of each label, (k,)."""
-        return metrics.confusion_counts(self.predictions, self.labels, self.observed).f1
+        return self._counts.f1
+
+    @property
+    def support(self) -> NDArray[np.int64]:
+        """Positives of each label, (k,)."""
+        return self._counts.support
 
     @property
     def ece(self) -> float:
@@ -48,7 +54,11 @@ class Scored:
     @property
     def macro_f1(self) -> float:
         """Mean of F1 over the labels with an observed cell."""
-        return metrics.macro_f1(self.predictions, self.labels, self.observed)
+        return self._counts.macro_f1
+
+    @cached_property
+    def _counts(self) -> metrics.Confusion:
+        return metrics.confusion_counts(self.predictions, self.labels, self.observed)
 
 
 @dataclass(frozen=True)
@@ -149,8 +159,7 @@ def open_gate(candidate: Scored, config: GateConfig) -> Verdict:
 
 
 def _drop(candidate: Scored, difference: PairedDifference, config: GateConfig) -> Rule:
-    positives = ((candidate.labels >= 0.5) & candidate.observed).sum(axis=0)
-    frequent = [j for j, count in enumerate(positives) if count >= MIN_SUPPORT]
+    frequent = [j for j, count in enumerate(candidate.support) if count >= MIN_SUPPORT]
     labels = f"{len(frequent)} labels with at least {MIN_SUPPORT} positives"
     needed = f"no fall of more than {config.max_label_drop:g} for any of {labels}"
     gaps = _gaps(difference, frequent)

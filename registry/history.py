@@ -8,23 +8,18 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from registry.config import HistoryConfig, parse
+from registry import command
+from registry.config import HistoryConfig
 from trainer.core import console
 from trainer.core.connection import connect, describe, readable_errors
-from trainer.core.errors import EmotionsError, RegistryError
+from trainer.core.errors import RegistryError
 
 __all__ = ["history", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when the ledger was read, 1 on an error that the user can mend."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        history(parse(HistoryConfig, words))
-    except EmotionsError as error:
-        console.make().show_error(error)
-        return 1
-    return 0
+    return command.run(history, HistoryConfig, argv)
 
 
 def history(config: HistoryConfig) -> None:

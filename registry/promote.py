@@ -6,24 +6,15 @@
 import sys
 from collections.abc import Sequence
 
-from registry.config import PromoteConfig, parse
-from trainer.core import console
-from trainer.core.errors import EmotionsError
+from registry import command
+from registry.config import PromoteConfig
 
 __all__ = ["main", "promote"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when a decision was taken, yes or no; 1 when none could be, and nothing was changed."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        promote(parse(PromoteConfig, words))
-    except EmotionsError as error:
-        console.make().show_error(error)
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as a shell reports Ctrl-C
-    return 0
+    return command.run(promote, PromoteConfig, argv)
 
 
 def promote(config: PromoteConfig) -> None:

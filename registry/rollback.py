@@ -6,24 +6,16 @@
 import sys
 from collections.abc import Sequence
 
-from registry.config import RollbackConfig, parse
-from trainer.core import console
-from trainer.core.errors import EmotionsError, RegistryError
+from registry import command
+from registry.config import RollbackConfig
+from trainer.core.errors import RegistryError
 
 __all__ = ["main", "rollback"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when the version is champion again; 1 when it cannot be, and nothing was changed."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        rollback(parse(RollbackConfig, words))
-    except EmotionsError as error:
-        console.make().show_error(error)
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as a shell reports Ctrl-C
-    return 0
+    return command.run(rollback, RollbackConfig, argv)
 
 
 def rollback(config: RollbackConfig) -> None:

@@ -47,6 +47,7 @@ class Desk:
     """Whether nothing may be changed in the registry."""
     remarks: list[str] = field(default_factory=list)
     """What a reader of the decision should know beside it."""
+    _fetched: dict[str, Candidate] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -237,7 +238,10 @@ class Desk:
         return self._fetch(self.versions.run_of(state.champion))
 
     def _fetch(self, run_id: str) -> Candidate:
-        return read_candidate(self.client, run_id, self.scratch / run_id)
+        """The run's results, which no longer change: fetched once, though decisions may be taken again."""
+        if run_id not in self._fetched:
+            self._fetched[run_id] = read_candidate(self.client, run_id, self.scratch / run_id)
+        return self._fetched[run_id]
 
     def _before(self, state: State) -> int:
         if state.previous is None:

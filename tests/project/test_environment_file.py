@@ -9,10 +9,8 @@ from importlib import metadata
 
 import pytest
 import yaml
+from entry_points import SETTINGS_OF
 
-from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
-from registry.predict_config import PredictConfig
-from trainer.config import TrainConfig
 from trainer.core import settings
 
 _OURS = ("trainer", "registry", "tuning", "tests")
@@ -23,13 +21,6 @@ _NOT_IMPORTED = {
     "psutil": "MLflow's system metrics need it",
     "ruff": "a command of `make check`",
     "mypy": "a command of `make check`",
-}
-_SETTINGS_OF = {
-    "train": TrainConfig,
-    "promote": PromoteConfig,
-    "rollback": RollbackConfig,
-    "history": HistoryConfig,
-    "predict": PredictConfig,
 }
 _PACKAGE_OF = {"train": "trainer"}  # the others stand in registry
 
@@ -127,14 +118,14 @@ def test_mlproject_uses_the_environment_file(root):
 
 
 def test_entry_points_are_known(entry_points):
-    assert set(entry_points) == set(_SETTINGS_OF)
+    assert set(entry_points) == set(SETTINGS_OF)
 
 
-@pytest.mark.parametrize("name", _SETTINGS_OF)
+@pytest.mark.parametrize("name", SETTINGS_OF)
 def test_parameters_are_settings_of_the_command_line(entry_points, name):
     parameters = dict(entry_points[name]["parameters"])
 
-    assert set(parameters) <= set(settings.flatten(_SETTINGS_OF[name]()))
+    assert set(parameters) <= set(settings.flatten(SETTINGS_OF[name]()))
     assert {parameter["type"] for parameter in parameters.values()} == {"string"}  # MLflow checks no other type
     assert parameters.pop("preset", {"default": "starter"})["default"] == "starter"
     assert {parameter["default"] for parameter in parameters.values()} == {"preset"}
@@ -147,7 +138,7 @@ def test_train_offers_the_settings_that_others_build_on(entry_points):
     ]
 
 
-@pytest.mark.parametrize("name", _SETTINGS_OF)
+@pytest.mark.parametrize("name", SETTINGS_OF)
 def test_commands_are_one_line_of_unquoted_placeholders(entry_points, name):
     module, *flags = entry_points[name]["command"].removeprefix("python -m ").split(" --")
 

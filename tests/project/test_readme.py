@@ -8,19 +8,11 @@ from itertools import takewhile
 
 import pytest
 import yaml
+from entry_points import SETTINGS_OF
 
-from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
-from registry.predict_config import PredictConfig
-from trainer.config import PRESETS, TrainConfig
+from trainer.config import PRESETS
 from trainer.core import settings
 
-_SETTINGS_OF = {
-    "train": TrainConfig,
-    "promote": PromoteConfig,
-    "rollback": RollbackConfig,
-    "history": HistoryConfig,
-    "predict": PredictConfig,
-}
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "text", "yaml", "json", "toml", "mermaid")
 _FENCE = re.compile(r"^ *```(?P<language>\S*)[^\n]*\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -54,7 +46,7 @@ def check_mlflow_run(words, root):
 
 def check_setting(entry_point, name, value):
     """A setting of the entry point; a preset is a shipped one."""
-    assert name in settings.flatten(_SETTINGS_OF[entry_point]())
+    assert name in settings.flatten(SETTINGS_OF[entry_point]())
     if name == "preset":
         assert value in settings.preset_names(PRESETS)
 

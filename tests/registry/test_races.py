@@ -10,6 +10,7 @@ import pytest
 import racer
 from registry_parts import MODEL, Commands
 
+from registry import stages
 from registry.ledger import replay
 from tests.core.tracking_parts import Server
 
@@ -136,22 +137,26 @@ def kill_at(number, moment):
         raise Killed
 
 
-def test_a_promoter_that_was_overtaken_judges_again(local, monkeypatch):
-    """The champion changes between the comparison and the entry: the candidate is compared with the new one."""
-    from registry.stages import Desk
-
-    local.run(0.75)
-    local.promote()
-    good, best = local.run(0.85, seed=2), local.run(0.97, seed=3)
-    enter, overtaken = Desk.enter, []
+def overtake(monkeypatch, desk, run_id):
+    """Promote a run between the next decision and its entry; returns a list that will hold that decision."""
+    enter, overtaken = stages.Desk.enter, []
 
     def enter_late(self, decision):
         if not overtaken:
             overtaken.append(decision)
-            assert local.promote("--run_id", best) == 0
+            assert desk.promote("--run_id", run_id) == 0
         return enter(self, decision)
 
-    monkeypatch.setattr(Desk, "enter", enter_late)
+    monkeypatch.setattr(stages.Desk, "enter", enter_late)
+    return overtaken
+
+
+def test_a_promoter_that_was_overtaken_judges_again(local, monkeypatch):
+    """The champion changes between the comparison and the entry: the candidate is compared with the new one."""
+    local.run(0.75)
+    local.promote()
+    good, best = local.run(0.85, seed=2), local.run(0.97, seed=3)
+    overtaken = overtake(monkeypatch, local, best)
     assert local.promote("--run_id", good) == 0
 
     assert overtaken[0].kind == "promoted"
@@ -164,21 +169,11 @@ def test_a_promoter_that_was_overtaken_judges_again(local, monkeypatch):
 
 def test_a_rollback_that_was_overtaken_is_refused(local, monkeypatch):
     """Whoever rolls back means the champion that they saw."""
-    from registry.stages import Desk
-
     for seed, quality in enumerate((0.75, 0.85), start=1):
         local.run(quality, seed=seed)
         local.promote()
     best = local.run(0.97, seed=3)
-    enter, overtaken = Desk.enter, []
-
-    def enter_late(self, decision):
-        if not overtaken:
-            overtaken.append(decision)
-            assert local.promote("--run_id", best) == 0
-        return enter(self, decision)
-
-    monkeypatch.setattr(Desk, "enter", enter_late)
+    overtake(monkeypatch, local, best)
     assert local.rollback() == 1
 
     assert "rollback must start from the champion of now" in local.text

@@ -18,7 +18,7 @@ import yaml
 
 from trainer.core.errors import SettingsError
 
-__all__ = ["NOT_GIVEN", "flatten", "from_flat", "load_preset", "nearest", "parse", "preset_names"]
+__all__ = ["NOT_GIVEN", "flatten", "from_flat", "load_preset", "nearest", "parse", "preset_names", "require"]
 
 Config = TypeVar("Config")
 Scalar = bool | int | float | str
@@ -90,6 +90,12 @@ def load_preset(preset: str, folder: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"preset must hold `name: value` lines, but got {preset=} with {type(values).__name__}.")
     return {name: value for name, value in values.items() if name not in ("preset", "resume")}
+
+
+def require(name: str, value: object, holds: bool, rule: str) -> None:
+    """Raise SettingsError, naming the setting, its rule and its value, unless the rule holds."""
+    if not holds:
+        raise SettingsError(f"{name} must {rule}, but got {name}={value!r}.")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.core.errors import SettingsError
+from trainer.core.settings import require
 
 __all__ = ["FitConfig"]
 
@@ -77,5 +77,4 @@ class FitConfig:
         self._require("patience", self.patience >= 0, "be at least 0; 0 trains to the end")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
-        if not holds:
-            raise SettingsError(f"{name} must {rule}, but got {name}={getattr(self, name)!r}.")
+        require(name, getattr(self, name), holds, rule)

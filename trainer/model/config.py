@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from trainer.core.errors import SettingsError
-from trainer.core.settings import nearest
+from trainer.core.settings import nearest, require
 
 __all__ = ["CLASS_WEIGHTS", "LOSSES", "STARTER", "USED_BY", "LossConfig", "LossName", "ModelConfig", "Pooling"]
 
@@ -63,7 +63,7 @@ class ModelConfig:
             )
         _require_choice("pooling", self.pooling, get_args(Pooling))
         _require_choice("attention", self.attention, ("auto", "window", "stock"))
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "be at least 0 and below 1")
+        require("dropout", self.dropout, 0 <= self.dropout < 1, "be at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +104,13 @@ class LossConfig:
         _require_choice("loss", self.loss, LOSSES)
         for name, highest in {"gamma_pos": 5, "gamma_neg": 10, "margin": 0.5, "gamma": 10, "ratio": 1}.items():
             value = getattr(self, name)
-            _require(name, value, 0 <= value <= highest, f"be in [0, {highest}]")
-        _require("alpha", self.alpha, 0 < self.alpha < 1, "be above 0 and below 1")
-        _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 0.5, "be in [0, 0.5)")
+            require(name, value, 0 <= value <= highest, f"be in [0, {highest}]")
+        require("alpha", self.alpha, 0 < self.alpha < 1, "be above 0 and below 1")
+        require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 0.5, "be in [0, 0.5)")
         beta = self.effective_number_beta
-        _require("effective_number_beta", beta, 0 <= beta < 1, "be at least 0 and below 1")
+        require("effective_number_beta", beta, 0 <= beta < 1, "be at least 0 and below 1")
         if not self.class_weights.endswith(".json"):
             _require_choice("class_weights", self.class_weights, CLASS_WEIGHTS, " or a file ending in .json")
-
-
-def _require(name: str, value: float, holds: bool, rule: str) -> None:
-    if not holds:
-        raise SettingsError(f"{name} must {rule}, but got {name}={value!r}.")
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...], besides: str = "") -> None:
