@@ -1,6 +1,5 @@
 """Starts the processes of a run: one here, or several through torchrun."""
 
-import ctypes
 import os
 import runpy
 import signal
@@ -11,11 +10,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from trainer.core import signals
+from trainer.core.environment import available_cores
 from trainer.core.errors import SettingsError
 
 __all__ = ["count_processes", "end_with", "in_worker", "run_workers"]
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def in_worker() -> bool:
@@ -44,7 +43,7 @@ def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
     Signals to stop are passed on, and the cores are shared out between the processes.
     """
     command = [sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc-per-node={processes}"]
-    threads = str(max((os.cpu_count() or 1) // processes, 1))
+    threads = str(max(len(available_cores()) // processes, 1))
     environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)
     workers = subprocess.Popen([*command, "-m", module, *argv], env=environment)
     forwarded = {number: signal.signal(number, _forward_to(workers)) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -84,12 +83,8 @@ def end_with(main: Callable[[], int]) -> NoReturn:
 
 
 def _torchrun() -> None:
-    """Be torchrun, which ends with the process that started it: else a killed run would go on beside its resumption.
-
-    Linux alone can do so; elsewhere the workers of a killed launcher have to be stopped by hand.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Be torchrun, which ends with the process that started it."""
+    signals.end_with_parent()
     runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
 
 

@@ -19,8 +19,8 @@ class Progress:
     def update(self, step: int, numbers: Mapping[str, float]) -> None:
         """Say that `step` units are done, optimizer steps in training.
 
-        Of the numbers, train/loss, train/learning_rate, train/samples_per_second and rows_per_second are shown where
-        they are given.
+        Of the numbers, train/loss, train/learning_rate, train/samples_per_second, rows_per_second, and running, pruned,
+        failed and best of a search are shown where they are given.
         """
 
     def __enter__(self) -> Self:
@@ -94,6 +94,10 @@ def _shown(numbers: Mapping[str, float]) -> list[str]:
         "train/learning_rate": "lr {:.1e}",
         "train/samples_per_second": "{:,.0f} samples/s",
         "rows_per_second": "{:,.0f} rows/s",
+        "running": "{:.0f} running",
+        "pruned": "{:.0f} pruned",
+        "failed": "{:.0f} failed",
+        "best": "best {:.4f}",
     }
     return [text.format(numbers[name]) for name, text in formats.items() if name in numbers]
 

@@ -32,12 +32,17 @@ __all__ = [
     "TAG_MODEL_DIGEST",
     "TAG_PRESET",
     "TAG_RESUMES",
+    "TAG_STUDY",
+    "TAG_TRIAL",
+    "TAG_TRIAL_STATE",
     "THRESHOLDS",
     "THRESHOLD_SWEEP",
+    "TRAIN_EPOCH",
     "TRAIN_GRAD_NORM",
     "TRAIN_LEARNING_RATE",
     "TRAIN_LOSS",
     "TRAIN_SAMPLES_PER_SECOND",
+    "TRIAL_LOG",
     "UPLOADED",
     "check_metric_name",
     "label_metric",
@@ -84,6 +89,8 @@ DATA = "data.json"
 """In the run folder alone: the digests of the splits, for a resumed run to compare."""
 OUTCOME = "outcome.json"
 """In the run folder alone: the headline scores, written last, so their presence means the run has its results."""
+TRIAL_LOG = "trial.log"
+"""What a training that a search has started wrote to its terminal."""
 
 MODEL = "model"
 REGISTERED_MODEL = "emotions"
@@ -94,6 +101,7 @@ TRAIN_LOSS = "train/loss"
 TRAIN_LEARNING_RATE = "train/learning_rate"
 TRAIN_GRAD_NORM = "train/grad_norm"
 TRAIN_SAMPLES_PER_SECOND = "train/samples_per_second"
+TRAIN_EPOCH = "train/epoch"
 
 TAG_GIT_COMMIT = "mlflow.source.git.commit"
 TAG_GIT_DIRTY = "git.dirty"
@@ -106,6 +114,11 @@ TAG_DATA_DIGEST = "data.digest"
 TAG_MODEL_DIGEST = "model.digest"
 TAG_RESUMES = "resumes"
 """On the run that `mlflow run -P resume=` made: the id of the run that was continued."""
+
+TAG_STUDY = "tuning.study"
+TAG_TRIAL = "tuning.trial"
+TAG_TRIAL_STATE = "tuning.state"
+"""On the run of a trial: complete, pruned, failed or interrupted."""
 
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
 _UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")

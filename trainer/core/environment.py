@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "describe", "git_state", "redact", "redact_command"]
+__all__ = ["GitState", "available_cores", "describe", "git_state", "redact", "redact_command"]
 
 PACKAGES = (
     "accelerate",
@@ -112,7 +112,7 @@ def describe() -> dict[str, object]:
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
-        "cpu_available": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cpu_available": len(available_cores()),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _gpu_names(),
         "packages": _package_versions(),
@@ -122,6 +122,13 @@ def describe() -> dict[str, object]:
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def available_cores() -> list[int]:
+    """Numbers of the processor cores that this process may use; fewer than the machine has where it is confined."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -5,12 +5,13 @@
     ├── DataError       a data set, split, row or label
     ├── ModelError      an encoder folder, hub id, checkpoint or saved model
     ├── TrackingError   the tracking server or a run on it
-    └── RegistryError   a registered model, version or alias, or what promoting one needs
+    ├── RegistryError   a registered model, version or alias, or what promoting one needs
+    └── TuningError     a study, its storage, or trials that all fail
 
 Wording: "<thing> must <rule>, but got {name=}. <what to do>".
 """
 
-__all__ = ["DataError", "EmotionsError", "ModelError", "RegistryError", "SettingsError", "TrackingError"]
+__all__ = ["DataError", "EmotionsError", "ModelError", "RegistryError", "SettingsError", "TrackingError", "TuningError"]
 
 
 class EmotionsError(Exception):
@@ -35,3 +36,7 @@ class TrackingError(EmotionsError):
 
 class RegistryError(EmotionsError):
     """A registered model, version or alias is missing, or a run cannot become one."""
+
+
+class TuningError(EmotionsError):
+    """A study cannot be opened or continued, or its trials fail."""

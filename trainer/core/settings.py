@@ -18,7 +18,18 @@ import yaml
 
 from trainer.core.errors import SettingsError
 
-__all__ = ["NOT_GIVEN", "flatten", "from_flat", "load_preset", "nearest", "parse", "preset_names", "require"]
+__all__ = [
+    "NOT_GIVEN",
+    "flatten",
+    "from_flat",
+    "load_preset",
+    "load_yaml",
+    "nearest",
+    "parse",
+    "preset_names",
+    "require",
+    "split_words",
+]
 
 Config = TypeVar("Config")
 Scalar = bool | int | float | str
@@ -75,21 +86,40 @@ def preset_names(folder: Path) -> list[str]:
 
 def load_preset(preset: str, folder: Path) -> dict[str, Any]:
     """Settings of a preset: a name in `folder`, or the path of a YAML or JSON file of flat names."""
-    path = Path(preset) if Path(preset).suffix in (".yaml", ".yml", ".json") else folder / f"{preset}.yaml"
+    values = load_yaml("preset", preset, folder)
+    return {name: value for name, value in values.items() if name not in ("preset", "resume")}
+
+
+def load_yaml(kind: str, name: str, folder: Path) -> dict[str, Any]:
+    """What a file of `name: value` lines holds: one shipped in `folder`, or the path of a YAML or JSON file.
+
+    kind: what such a file is, for errors. Raises SettingsError when there is none or it cannot be read.
+    """
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else folder / f"{name}.yaml"
+    got = f"{kind}={name!r}"
     if not path.is_file():
         names = preset_names(folder)
         raise SettingsError(
-            f"preset must be a shipped name or a YAML file, but got {preset=}.{nearest(preset, names)} "
+            f"{kind} must be a shipped name or a YAML file, but got {got}.{nearest(name, names)} "
             f"Shipped: {', '.join(names)}."
         )
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"preset must be a readable file of settings, but got {preset=}: {error}") from error
+        raise SettingsError(f"{kind} must be a readable file of settings, but got {got}: {error}") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"preset must hold `name: value` lines, but got {preset=} with {type(values).__name__}.")
-    return {name: value for name, value in values.items() if name not in ("preset", "resume")}
+        raise SettingsError(f"{kind} must hold `name: value` lines, but got {got} with {type(values).__name__}.")
+    return values
+
+
+def split_words(config_class: type[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A command line, parted: the words of this configuration's settings (and of help), and all others by name."""
+    known = {field.name for _, field in _leaves(config_class)}
+    helps = [word for word in argv if word in ("-h", "--help")]
+    pairs = _read_pairs([word for word in argv if word not in helps], None)
+    own = [word for name, value in pairs.items() if name in known for word in (f"--{name}", value)]
+    return [*own, *helps], {name: value for name, value in pairs.items() if name not in known}
 
 
 def require(name: str, value: object, holds: bool, rule: str) -> None:
@@ -122,7 +152,8 @@ def _unknown(name: str, known: set[str], origin: str) -> str:
     return f"{origin} must use known settings, but got {name=}.{hint}"
 
 
-def _read_pairs(argv: Sequence[str], known: set[str]) -> dict[str, str]:
+def _read_pairs(argv: Sequence[str], known: set[str] | None) -> dict[str, str]:
+    """Name and value of each pair that is given. known: the names there are; None = any."""
     pairs: dict[str, str] = {}
     words = iter(argv)
     for word in words:
@@ -130,7 +161,7 @@ def _read_pairs(argv: Sequence[str], known: set[str]) -> dict[str, str]:
             raise SettingsError(f"command line must consist of `--name value` pairs, but got {word=}.")
         name, has_value, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        if name not in known:
+        if known is not None and name not in known:
             raise SettingsError(_unknown(name, known, "command line"))
         if not has_value:
             following = next(words, None)

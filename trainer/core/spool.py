@@ -16,7 +16,7 @@ from types import TracebackType
 
 from trainer.core.errors import TrackingError
 
-__all__ = ["Entry", "Spool", "find_spools"]
+__all__ = ["Entry", "Spool", "find_spools", "has_spool", "read_metrics"]
 
 _LOG = "spool.jsonl"
 _OFFSET = "spool.offset"
@@ -184,3 +184,24 @@ def find_spools(folder: Path) -> list[Path]:
     """Run folders at or directly below `folder` that hold a spool, oldest write first."""
     logs = [*folder.glob(_LOG), *folder.glob(f"*/{_LOG}")]
     return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns)]
+
+
+def has_spool(folder: Path) -> bool:
+    """Whether a run has begun to record in this folder."""
+    return (folder / _LOG).is_file()
+
+
+def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], int]:
+    """The metrics that a run, which another process may own, has recorded from byte `start` on, and where to go on.
+
+    Each group was recorded at one step. A line that is still being written is left for the next time.
+    """
+    try:
+        with (folder / _LOG).open("rb") as file:
+            file.seek(start)
+            whole, newline, _ = file.read().rpartition(b"\n")
+    except FileNotFoundError:
+        return [], start
+    records = [json.loads(line) for line in whole.split(b"\n")] if newline else []
+    groups = [record["content"]["metrics"] for record in records if record["kind"] == "metrics"]
+    return groups, start + len(whole) + len(newline)

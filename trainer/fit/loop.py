@@ -157,7 +157,7 @@ class Loop:
             artifacts.TRAIN_LEARNING_RATE: rate,
             artifacts.TRAIN_GRAD_NORM: float(norms.mean()),
             artifacts.TRAIN_SAMPLES_PER_SECOND: self._window_rows / seconds,
-            artifacts.metric("train", "epoch"): self.progress.step / self.plan.steps_per_epoch,
+            artifacts.TRAIN_EPOCH: self.progress.step / self.plan.steps_per_epoch,
         }
         self.progress.history.append({"step": float(self.progress.step), **point})
         self.tracker.log_metrics(point, self.progress.step)
