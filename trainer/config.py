@@ -30,6 +30,9 @@ class RunConfig:
     """Folder for run folders (checkpoints, results, metric spool), relative to the current folder."""
     register: bool = False
     """Make the model a new version of the registered model `emotions`."""
+    read_test: bool = True
+    """Read the test split at the end, and keep a model. false: scores on dev alone and no model, as the trials of a
+    search; `resume` with true completes such a run."""
     resume: str = ""
     """Run id of a killed run to continue, or `latest`; all else must be as it was."""
 
@@ -38,6 +41,11 @@ class RunConfig:
             raise SettingsError(f"processes must be `auto` or a number of at least 1, but got {self.processes=}.")
         if not 0 <= self.seed < 2**32:
             raise SettingsError(f"seed must be in [0, 2^32), but got {self.seed=}.")
+        if self.register and not self.read_test:
+            raise SettingsError(
+                f"register must be false without a model, but got {self.register=}, {self.read_test=}. "
+                "Register when test has been read."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

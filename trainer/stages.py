@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from registry import bundle, card
+from trainer import announcement
 from trainer.config import TrainConfig
 from trainer.core import artifacts, console, environment, outcome, results, runs, summary
 from trainer.core.outcome import Outcome
@@ -20,7 +21,6 @@ from trainer.core.results import Predictions
 from trainer.core.settings import flatten
 from trainer.core.tracking import NullTracker, Tracker, open_run
 from trainer.data import sources
-from trainer.data.batches import padding_share
 from trainer.data.dataset import ROLES, Dataset
 from trainer.fit.build import Workshop, build_loop, build_workshop
 from trainer.fit.checkpoint import CheckpointStore
@@ -29,14 +29,9 @@ from trainer.fit.examples import predict_logits
 from trainer.fit.loop import Fitted
 from trainer.fit.plan import Plan
 from trainer.model import saving
-from trainer.model.config import USED_BY, LossConfig
 
 __all__ = ["Training", "open_training"]
 
-_STARTER_NOTE = (
-    "This is the starter: a small model on a small data set, to show everything in a minute or two. "
-    "For the real thing: -P preset=goemotions-minilm, or goemotions-base on a GPU."
-)
 # Newest and best weights, AdamW's two moments, the average, and one of each while a new state is being written.
 _BYTES_PER_PARAMETER = 4 * 12
 
@@ -59,6 +54,7 @@ class Training:
             bundle.check_label_names(dataset.label_names)
             if self.session.is_main:
                 runs.check_data(self.folder, dataset.digests)
+                (self.folder / artifacts.OUTCOME).unlink(missing_ok=True)  # of dev alone: the run is unfinished again
                 runs.write_json(self.folder / artifacts.DATASET, dataset.facts())
         for role in ROLES:
             split = getattr(dataset, role)
@@ -80,44 +76,22 @@ class Training:
 
     def announce(self, dataset: Dataset, workshop: Workshop) -> None:
         """Say on the screen and in the run what is going to happen."""
-        fit = self.config.fit
         lengths = workshop.examples["train"].encoded.lengths
-        plan = Plan(lengths, fit, self.config.run.seed)
-        padding = padding_share(plan.epoch(0), lengths)
-        size = f"{fit.tokens_per_batch:,} pieces" if fit.tokens_per_batch else f"{fit.batch_size} rows"
-        truncated = workshop.examples["train"].encoded.truncation_rate
+        plan = Plan(lengths, self.config.fit, self.config.run.seed)
+        found = announcement.measure(workshop, plan)
         self.tracker.set_tags({artifacts.TAG_ATTENTION: workshop.attention})
-        self.tracker.log_metrics({"data/padding_share": padding, "data/truncation_rate": truncated}, 0)
+        self.tracker.log_metrics(found, 0)
+        is_starter = self.config.data.dataset == sources.STARTER
         self.screen.show_plan(
             {
-                "data": {
-                    "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
-                    "rows": ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES),
-                    "also in train": _overlap_words(dataset),
-                    "cut at max_length": f"{truncated:.2%} of train",
-                    "padding": f"{padding:.1%}",
-                },
-                "model": {
-                    "encoder": f"{self.config.encoder.model} ({workshop.num_parameters / 1e6:.1f} M parameters)",
-                    "attention": workshop.attention,
-                    "loss": self.config.objective.loss,
-                },
-                "training": {
-                    "device": f"{self.session.device_name}, {self.session.num_processes} process(es)",
-                    "precision": self.session.precision,
-                    "steps": f"{plan.total_steps:,} of {size}, {fit.epochs} epochs",
-                    "results": str(self.folder),
-                },
+                "data": announcement.data_facts(dataset, found),
+                "model": announcement.model_facts(self.config, workshop),
+                "training": announcement.training_facts(self.config.fit, plan, self.session, self.folder),
             },
-            hint=_STARTER_NOTE if self.config.data.dataset == sources.STARTER else "",
+            hint=announcement.STARTER_NOTE if is_starter else "",
         )
-        if workshop.attention == "stock" and self.config.encoder.attention == "auto":
-            self.screen.show_warning(
-                "attention is that of transformers: there is no faster one for talking heads, or without relative "
-                "attention."
-            )
-        for name in _idle_settings(self.config.objective):
-            self.screen.show_warning(f"{name} is set, but loss={self.config.objective.loss} does not use it.")
+        for text in announcement.warnings(self.config, workshop):
+            self.screen.show_warning(text)
 
     def fit(self, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Train, and return the weights that dev favours."""
@@ -134,15 +108,16 @@ class Training:
             return loop.run(_Watcher(self.screen, progress, self.config.fit.epochs))
 
     def predict(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> dict[str, Predictions]:
-        """Read test, once, all processes together, and put its logits beside those of dev."""
+        """Read test, once and if at all, all processes together, and put its logits beside those of dev."""
         logits = {"dev": fitted.dev_logits}
-        logits["test"] = predict_logits(
-            fitted.model,
-            workshop.examples["test"],
-            self.session,
-            max_tokens=self.config.fit.eval_batch_tokens,
-            exact=True,
-        )
+        if self.config.run.read_test:
+            logits["test"] = predict_logits(
+                fitted.model,
+                workshop.examples["test"],
+                self.session,
+                max_tokens=self.config.fit.eval_batch_tokens,
+                exact=True,
+            )
         return {
             role: Predictions(
                 logits=values,
@@ -158,16 +133,17 @@ class Training:
 
     def assess(self, dataset: Dataset, splits: Mapping[str, Predictions]) -> Outcome:
         """Draw the conclusions; everything that is chosen is chosen on dev."""
-        evaluation = self.config.evaluation
-        return outcome.assess(
+        evaluation, seed = self.config.evaluation, self.config.run.seed
+        conclusion = outcome.assess(
             dataset.label_names,
             splits["dev"],
-            splits["test"],
             policy=evaluation.threshold_policy,
             folds=evaluation.threshold_folds,
-            resamples=evaluation.bootstrap_resamples,
-            seed=self.config.run.seed,
+            seed=seed,
         )
+        if "test" not in splits:
+            return conclusion
+        return outcome.with_test(conclusion, splits["test"], resamples=evaluation.bootstrap_resamples, seed=seed)
 
     def keep(
         self,
@@ -181,20 +157,25 @@ class Training:
         results.write_tables(self.folder, conclusion, splits["dev"])
         for role, split in splits.items():
             results.write_predictions(self.folder, role, split)
-        positives = ((dataset.train.labels >= 0.5) & dataset.train.observed).sum(axis=0)
-        pictures = results.write_figures(
-            self.folder, conclusion, splits, fitted.history, (positives, len(dataset.train))
-        )
-        self._write_report(dataset, conclusion, pictures)
+        if self.config.run.read_test:
+            self._write_report(dataset, conclusion, self._draw(dataset, fitted, conclusion, splits))
         self.tracker.log_metrics(conclusion.metrics() | {"dev/best_step": fitted.best_step}, fitted.steps)
         self.tracker.log_artifacts()
         self.tracker.set_tags({"mlflow.loggedArtifacts": json.dumps([_table(name) for name in results.LOGGED_TABLES])})
-        self._keep_model(workshop, fitted, conclusion)
+        if self.config.run.read_test:
+            self._keep_model(workshop, fitted, conclusion)
         runs.write_json(self.folder / artifacts.OUTCOME, conclusion.metrics())
-        CheckpointStore(self.folder).clear()
+        if self.config.run.read_test:
+            CheckpointStore(self.folder).clear()
+        else:
+            CheckpointStore(self.folder).reduce()
 
     def show(self, conclusion: Outcome) -> None:
-        """Print the result table and where to look next."""
+        """Print the result table, or without test the scores on dev, and where to look next."""
+        if not self.config.run.read_test:
+            self.screen.show_note(summary.dev_scores(conclusion))
+            self.screen.show_note(f"to read test and keep a model: read_test=true, resume={self.tracker.run_id}")
+            return
         self.screen.show_result(
             summary.policy_scores(conclusion),
             summary.label_scores(conclusion),
@@ -204,6 +185,12 @@ class Training:
                 f'model:    mlflow.pyfunc.load_model("runs:/{self.tracker.run_id}/{artifacts.MODEL}")',
             ],
         )
+
+    def _draw(
+        self, dataset: Dataset, fitted: Fitted, conclusion: Outcome, splits: Mapping[str, Predictions]
+    ) -> list[Path]:
+        positives = ((dataset.train.labels >= 0.5) & dataset.train.observed).sum(axis=0)
+        return results.write_figures(self.folder, conclusion, splits, fitted.history, (positives, len(dataset.train)))
 
     def _keep_model(self, workshop: Workshop, fitted: Fitted, conclusion: Outcome) -> None:
         classifier = self.folder / artifacts.CLASSIFIER
@@ -288,18 +275,6 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
             if not resumed:  # the tags, too, say where the run began
                 runs.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
         yield Training(config, session, tracker or NullTracker(run_id, Path(folder)), Path(folder), screen)
-
-
-def _overlap_words(dataset: Dataset) -> str:
-    overlap = dataset.overlap
-    found = f"dev {overlap.dev_normalised}, test {overlap.test_normalised} rows"
-    return f"{found}; {overlap.dropped} dropped from train"
-
-
-def _idle_settings(objective: LossConfig) -> list[str]:
-    default = vars(LossConfig())
-    changed = {name for name, value in vars(objective).items() if value != default[name]}
-    return sorted(changed - USED_BY[objective.loss] - {"loss"})
 
 
 def _table(name: str) -> dict[str, Any]:

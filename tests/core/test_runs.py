@@ -17,7 +17,7 @@ def make_run(output, name, settings=SETTINGS, *, age=0, finished=False):
     config = runs.write_json(folder / artifacts.CONFIG, settings)
     os.utime(config, (1_000_000 - age, 1_000_000 - age))
     if finished:
-        runs.write_json(folder / artifacts.OUTCOME, {})
+        runs.write_json(folder / artifacts.OUTCOME, {"test/macro_f1": 0.5})
     return folder
 
 
@@ -43,6 +43,19 @@ def test_a_run_is_found_by_its_id_unless_it_has_its_results(tmp_path):
         runs.find_resumable(tmp_path, "b", SETTINGS)
     with pytest.raises(SettingsError, match=r"resume='c'.*Folders there: a, b"):
         runs.find_resumable(tmp_path, "c", SETTINGS)
+
+
+def test_a_run_that_has_scored_dev_alone_is_unfinished_for_who_asks_for_test(tmp_path):
+    folder = make_run(tmp_path, "trial", finished=True)
+    runs.write_json(folder / artifacts.OUTCOME, {"dev/macro_f1": 0.5})
+    assert runs.find_resumable(tmp_path, "trial", SETTINGS | {"read_test": True}) == folder
+    with pytest.raises(SettingsError, match="has its results"):
+        runs.find_resumable(tmp_path, "trial", SETTINGS | {"read_test": False})
+    with pytest.raises(SettingsError, match="resume=latest must find an unfinished run"):
+        runs.find_resumable(tmp_path, "latest", SETTINGS | {"read_test": True})
+    runs.write_json(folder / artifacts.OUTCOME, {"dev/macro_f1": 0.5, "test/macro_f1": 0.4})
+    with pytest.raises(SettingsError, match="has its results"):
+        runs.find_resumable(tmp_path, "trial", SETTINGS | {"read_test": True})
 
 
 def test_latest_in_an_empty_folder_says_so(tmp_path):

@@ -48,6 +48,16 @@ def test_random_states_belong_to_one_step_and_one_process(tmp_path):
     assert store.load_generators(3, 1) is None
 
 
+def test_a_state_is_reduced_to_its_end(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.reduce()
+    assert store.load_state() is None
+    store.save_state(4, {"model": WEIGHTS, "pieces": WEIGHTS["w"], "progress": {"step": 4}})
+    store.reduce()
+    assert set(store.load_state()) == {"pieces", "progress"}
+    assert [path.name for path in (store.folder / "step-4").iterdir()] == ["state.pt"]
+
+
 def test_a_clean_start_has_no_state(tmp_path):
     store = CheckpointStore(tmp_path)
     assert store.load_state() is None

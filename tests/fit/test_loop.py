@@ -21,6 +21,7 @@ from trainer.fit.examples import predict_logits
 from trainer.model.vocabulary import trim_vocabulary
 
 BY_PIECES = {"tokens_per_batch": 48, "micro_batch_size": 16, "log_steps": 1}
+RESUMABLE = {"checkpoint_steps": 4, "ema_decay": 0.9}
 HERE = Path(__file__).parent
 
 
@@ -191,6 +192,18 @@ def test_a_checkpoint_of_other_pieces_is_refused(tmp_path, examples):
         run(trimmed, examples, tmp_path)
 
 
+def test_a_reduced_state_gives_the_end_of_training_again(tmp_path, examples):
+    whole, loop = run(make_model(), examples, tmp_path, **RESUMABLE)
+    before = sum(path.stat().st_size for path in loop.store.folder.glob("step-*/*"))
+    loop.store.reduce()
+    assert sum(path.stat().st_size for path in loop.store.folder.glob("step-*/*")) < before / 5
+    AcceleratorState._reset_state()
+    again, resumed = run(make_model(seed=99), examples, tmp_path, **RESUMABLE)
+    np.testing.assert_array_equal(again.dev_logits, whole.dev_logits)
+    assert (again.history, again.best_step, again.steps) == (whole.history, whole.best_step, whole.steps)
+    assert resumed.tracker.points == []
+
+
 def test_a_checkpoint_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -238,9 +251,6 @@ def _program(folder, kill_at, settings, launcher=()):
     command = [sys.executable, *launcher, str(HERE / "tiny.py"), str(folder), str(kill_at), json.dumps(settings)]
     environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
-RESUMABLE = {"checkpoint_steps": 4, "ema_decay": 0.9}
 
 
 @pytest.mark.parametrize("kill_at", [3, 9, 14])

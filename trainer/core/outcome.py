@@ -3,7 +3,7 @@
 Everything chosen here is chosen on dev; test is only measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.core import artifacts, calibration, crossfit, metrics, significance, thresholds
 from trainer.core.errors import DataError
 
-__all__ = ["Evaluated", "Outcome", "assess", "check_dev", "quick_scores"]
+__all__ = ["Evaluated", "Outcome", "assess", "check_dev", "quick_scores", "with_test"]
 
 Array = NDArray[Any]
 _STEERING_POLICY, _STEERING_STRENGTH = "per_label_shrunk", 20.0
@@ -45,22 +45,18 @@ class Outcome:
     """Role → before | after → ece, brier, nll."""
     dev: dict[str, float]
     """Headline scores on dev; those that need thresholds are cross-fitted."""
-    test: dict[str, dict[str, float]]
-    """Policy → headline scores on test."""
-    intervals: dict[str, significance.F1Intervals]
-    """Policy → 95 % intervals of F1 on test."""
     per_label: dict[str, list[metrics.LabelRow]]
     """Role → one row per label under the default policy; counts and F1 on dev are cross-fitted."""
+    test: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Policy → headline scores on test; none where test has not been read."""
+    intervals: dict[str, significance.F1Intervals] = field(default_factory=dict)
+    """Policy → 95 % intervals of F1 on test; none where test has not been read."""
 
     def metrics(self) -> dict[str, float]:
         """Every score by its metric name, for the tracking server."""
         named = {artifacts.metric("dev", name): value for name, value in self.dev.items()}
-        named |= {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
-        for policy, scores in self.test.items():
-            for name in ("macro_f1", "micro_f1"):
-                named[artifacts.policy_metric("test", name, policy)] = scores[name]
-        for name, (low, high) in self.intervals[self.policy].headline.items():
-            named |= {artifacts.metric("test", f"{name}_low"): low, artifacts.metric("test", f"{name}_high"): high}
+        if self.test:
+            named |= self._test_metrics()
         for role, rows in self.per_label.items():
             named |= {
                 artifacts.label_metric(role, "f1", str(row["label"])): float(row["f1"])
@@ -70,6 +66,15 @@ class Outcome:
         for role, stages in self.calibration.items():
             named[artifacts.metric(role, "ece_uncalibrated")] = stages["before"]["ece"]
         return named | {"calibration/temperature": self.temperature}
+
+    def _test_metrics(self) -> dict[str, float]:
+        named = {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
+        for policy, scores in self.test.items():
+            for name in ("macro_f1", "micro_f1"):
+                named[artifacts.policy_metric("test", name, policy)] = scores[name]
+        for name, (low, high) in self.intervals[self.policy].headline.items():
+            named |= {artifacts.metric("test", f"{name}_low"): low, artifacts.metric("test", f"{name}_high"): high}
+        return named
 
 
 def check_dev(observed: Array, *, folds: int) -> None:
@@ -93,20 +98,10 @@ def quick_scores(logits: Array, labels: Array, observed: Array, *, seed: int) ->
     return {name: scores[name] for name in ("macro_f1", "micro_f1", "macro_ap") if name in scores}
 
 
-def assess(  # noqa: PLR0913  # two splits, and three choices of the user
-    label_names: tuple[str, ...],
-    dev: Evaluated,
-    test: Evaluated,
-    *,
-    policy: str,
-    folds: int,
-    resamples: int,
-    seed: int,
-) -> Outcome:
-    """The outcome of a model from its logits on dev and test; `policy` is one of POLICIES or "auto"."""
+def assess(label_names: tuple[str, ...], dev: Evaluated, *, policy: str, folds: int, seed: int) -> Outcome:
+    """What follows from a model's logits on dev; `policy` is one of POLICIES or "auto"."""
     temperature = calibration.fit_temperature(dev.logits, dev.labels, dev.observed)
     on_dev = calibration.apply_temperature(dev.logits, temperature)
-    on_test = calibration.apply_temperature(test.logits, temperature)
     choice = crossfit.choose_policy(
         on_dev, dev.labels, dev.observed, seeds=[seed + offset for offset in range(_CHOICE_SEEDS)], folds=folds
     )
@@ -115,40 +110,42 @@ def assess(  # noqa: PLR0913  # two splits, and three choices of the user
         name: thresholds.fit_policy(name, on_dev, dev.labels, dev.observed, strength=choice.strength)
         for name in thresholds.POLICIES
     }
-    test_scores = {
-        name: metrics.headline(on_test, thresholds.predict(on_test, values), test.labels, test.observed)
-        for name, values in cuts.items()
-    }
-    resampling = significance.Resampling(num_resamples=resamples, seed=seed)
-    intervals = {
-        name: significance.bootstrap_intervals(
-            thresholds.predict(on_test, values), test.labels, test.observed, resampling
-        )
-        for name, values in cuts.items()
-    }
-    dev_folds = crossfit.assign_folds(dev.labels, dev.observed, folds=folds, seed=seed)
-    dev_predictions = crossfit.crossfit_predictions(
-        on_dev, dev.labels, dev.observed, chosen, fold_of_row=dev_folds, strength=choice.strength
+    fold_of_row = crossfit.assign_folds(dev.labels, dev.observed, folds=folds, seed=seed)
+    predictions = crossfit.crossfit_predictions(
+        on_dev, dev.labels, dev.observed, chosen, fold_of_row=fold_of_row, strength=choice.strength
     )
+    rows = metrics.per_label(label_names, on_dev, cuts[chosen], dev.labels, dev.observed)
     return Outcome(
         label_names=label_names,
         temperature=temperature,
         thresholds=cuts,
         policy=chosen,
         choice=choice,
-        calibration={"dev": _calibration(dev, temperature), "test": _calibration(test, temperature)},
-        dev=metrics.headline(on_dev, dev_predictions, dev.labels, dev.observed),
-        test=test_scores,
-        intervals=intervals,
-        per_label={
-            "dev": _with_counts(
-                metrics.per_label(label_names, on_dev, cuts[chosen], dev.labels, dev.observed),
-                metrics.confusion_counts(dev_predictions, dev.labels, dev.observed),
-            ),
-            "test": _with_intervals(
-                metrics.per_label(label_names, on_test, cuts[chosen], test.labels, test.observed), intervals[chosen]
-            ),
+        calibration={"dev": _calibration(dev, temperature)},
+        dev=metrics.headline(on_dev, predictions, dev.labels, dev.observed),
+        per_label={"dev": _with_counts(rows, metrics.confusion_counts(predictions, dev.labels, dev.observed))},
+    )
+
+
+def with_test(outcome: Outcome, test: Evaluated, *, resamples: int, seed: int) -> Outcome:
+    """The same outcome with what its temperature and thresholds are worth on test, from the model's logits there."""
+    on_test = calibration.apply_temperature(test.logits, outcome.temperature)
+    predictions = {name: thresholds.predict(on_test, values) for name, values in outcome.thresholds.items()}
+    resampling = significance.Resampling(num_resamples=resamples, seed=seed)
+    intervals = {
+        name: significance.bootstrap_intervals(given, test.labels, test.observed, resampling)
+        for name, given in predictions.items()
+    }
+    cuts = outcome.thresholds[outcome.policy]
+    rows = metrics.per_label(outcome.label_names, on_test, cuts, test.labels, test.observed)
+    return replace(
+        outcome,
+        calibration=outcome.calibration | {"test": _calibration(test, outcome.temperature)},
+        per_label=outcome.per_label | {"test": _with_intervals(rows, intervals[outcome.policy])},
+        test={
+            name: metrics.headline(on_test, given, test.labels, test.observed) for name, given in predictions.items()
         },
+        intervals=intervals,
     )
 
 

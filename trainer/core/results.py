@@ -38,7 +38,7 @@ def write_tables(folder: Path, outcome: Outcome, dev: Evaluated) -> None:
         folder / artifacts.CALIBRATION,
         {"method": "temperature", "temperature": outcome.temperature, "fitted_on": "dev", **outcome.calibration},
     )
-    rows = [{"role": role, **row} for role in ("test", "dev") for row in outcome.per_label[role]]
+    rows = [{"role": role, **row} for role in ("test", "dev") for row in outcome.per_label.get(role, [])]
     write_json(folder / artifacts.PER_LABEL, _table(rows))
     probabilities = calibration.apply_temperature(dev.logits, outcome.temperature)
     sweep = thresholds.threshold_sweep(outcome.label_names, probabilities, dev.labels, dev.observed)

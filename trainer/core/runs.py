@@ -11,13 +11,17 @@ from trainer.core.errors import SettingsError
 
 __all__ = ["MAY_DIFFER", "check_data", "check_disk", "find_resumable", "write_json"]
 
-MAY_DIFFER = ("resume", "output", "processes", "micro_batch_size", "eval_batch_tokens", "register", "log_steps")
-"""Settings that do not change the result, so a resumed run may have others."""
+MAY_DIFFER = (
+    *("resume", "output", "processes", "micro_batch_size", "eval_batch_tokens"),
+    *("register", "log_steps", "read_test"),
+)
+"""Settings that do not change what is trained, so a resumed run may have others."""
 
 
 def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Path:
     """Folder of the run that `resume` names: a run id, or `latest` for the newest unfinished one of these settings.
 
+    A run that has scored dev alone is unfinished for settings that read test, when its id is given.
     Raises SettingsError when there is no such run, when it has its results, or when `settings` differ from its own.
     """
     folder = _newest_unfinished(output, settings) if resume == "latest" else output / resume
@@ -26,7 +30,7 @@ def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Pa
             f"resume must name a run with a folder in output, but got {resume=}, output={str(output)!r}. "
             f"Folders there: {', '.join(sorted(path.name for path in output.glob('*/'))) or 'none'}."
         )
-    if (folder / artifacts.OUTCOME).is_file():
+    if _has_results(folder, with_test=bool(settings.get("read_test", True))):
         raise SettingsError(
             f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
             f"lack some of them: python -m trainer.core.tracking sync {folder}"
@@ -69,6 +73,13 @@ def write_json(path: Path, content: Any) -> Path:
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def _has_results(folder: Path, *, with_test: bool) -> bool:
+    path = folder / artifacts.OUTCOME
+    if not (path.is_file() and with_test):
+        return path.is_file()
+    return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
 
 
 def _differences(folder: Path, settings: Mapping[str, Any]) -> list[str]:

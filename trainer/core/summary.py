@@ -1,9 +1,9 @@
 """An outcome in the words and numbers that a person reads: the report and the terminal show the same."""
 
 from trainer.core.outcome import Outcome
-from trainer.core.report import Estimate, Headline, LabelScore, PolicyScore
+from trainer.core.report import Estimate, Headline, LabelScore, PolicyScore, number
 
-__all__ = ["headlines", "label_scores", "policy_scores"]
+__all__ = ["dev_scores", "headlines", "label_scores", "policy_scores"]
 
 _PLAIN = {
     "macro_ap": "macro average precision",
@@ -65,6 +65,12 @@ def label_scores(outcome: Outcome) -> list[LabelScore]:
         )
         for row in outcome.per_label["test"]
     ]
+
+
+def dev_scores(outcome: Outcome) -> str:
+    """The scores on dev in a sentence."""
+    macro, micro = (number(outcome.dev.get(name)) for name in ("macro_f1", "micro_f1"))
+    return f"Result on dev: macro F1 {macro}, micro F1 {micro}, cross-fitted (policy {outcome.policy})"
 
 
 def _estimate(outcome: Outcome, name: str, policy: str | None = None) -> Estimate:

@@ -74,6 +74,19 @@ class CheckpointStore:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
+    def reduce(self) -> None:
+        """Leave of the newest state what a run that has trained to its end is completed with, beside its best weights.
+
+        `Loop` asks for no more of a state that has no weights. A kill leaves the state as it was.
+        """
+        state = self.load_state()
+        if state is None:
+            return
+        path = self.folder / f"step-{self.newest_step()}" / "state.pt"
+        with _readable_errors(self.folder):
+            torch.save({name: state[name] for name in ("pieces", "progress")}, path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+
     def load_generators(self, step: int, rank: int) -> dict[str, Any] | None:
         """Random states of one process at a step, None when that process was not there."""
         path = self.folder / "generators" / f"{step}-{rank}.pt"

@@ -225,13 +225,17 @@ class Loop:
                 "a resumed run must encode its texts as it did before, but got a checkpoint of other pieces. "
                 "Bring the tokenizer back, or start a new run."
             )
+        self.progress = Progress(**state["progress"])
+        if "model" in state:  # else training has ended, and only the best weights are left
+            self._restore_training(state)
+
+    def _restore_training(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.stepper.optimizer.load_state_dict(state["optimizer"])
         self.stepper.schedule.load_state_dict(state["schedule"])
         self.stepper.micro_batch_size = min(state["micro_batch_size"], self.stepper.micro_batch_size)
         if self.average:
             self.average.load(state["averages"])
-        self.progress = Progress(**state["progress"])
         generators = self.store.load_generators(self.progress.step, self.session.rank)
         if generators:
             restore_random_states(generators)

@@ -1,0 +1,77 @@
+"""What a training run says of itself before it begins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.config import TrainConfig
+from trainer.data.batches import padding_share
+from trainer.data.dataset import ROLES, Dataset
+from trainer.fit.build import Workshop
+from trainer.fit.config import FitConfig
+from trainer.fit.distributed import Session
+from trainer.fit.plan import Plan
+from trainer.model.config import USED_BY, LossConfig
+
+__all__ = ["STARTER_NOTE", "data_facts", "measure", "model_facts", "training_facts", "warnings"]
+
+STARTER_NOTE = (
+    "This is the starter: a small model on a small data set, to show everything in a minute or two. "
+    "For the real thing: -P preset=goemotions-minilm, or goemotions-base on a GPU."
+)
+_PADDING, _TRUNCATION = "data/padding_share", "data/truncation_rate"
+
+
+def measure(workshop: Workshop, plan: Plan) -> dict[str, float]:
+    """Metrics of train as it is encoded: share of padding in the steps, share of texts that were cut."""
+    encoded = workshop.examples["train"].encoded
+    return {_PADDING: padding_share(plan.epoch(0), encoded.lengths), _TRUNCATION: encoded.truncation_rate}
+
+
+def data_facts(dataset: Dataset, found: dict[str, float]) -> dict[str, str]:
+    """Name → value about the data. found: what `measure` returned."""
+    overlap = dataset.overlap
+    return {
+        "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
+        "rows": ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES),
+        "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} rows; "
+        f"{overlap.dropped} dropped from train",
+        "cut at max_length": f"{found[_TRUNCATION]:.2%} of train",
+        "padding": f"{found[_PADDING]:.1%}",
+    }
+
+
+def model_facts(config: TrainConfig, workshop: Workshop) -> dict[str, str]:
+    """Name → value about what is trained."""
+    return {
+        "encoder": f"{config.encoder.model} ({workshop.num_parameters / 1e6:.1f} M parameters)",
+        "attention": workshop.attention,
+        "loss": config.objective.loss,
+    }
+
+
+def training_facts(fit: FitConfig, plan: Plan, session: Session, folder: Path) -> dict[str, str]:
+    """Name → value about the steps, and where results go."""
+    size = f"{fit.tokens_per_batch:,} pieces" if fit.tokens_per_batch else f"{fit.batch_size} rows"
+    return {
+        "device": f"{session.device_name}, {session.num_processes} process(es)",
+        "precision": session.precision,
+        "steps": f"{plan.total_steps:,} of {size}, {fit.epochs} epochs",
+        "results": str(folder),
+    }
+
+
+def warnings(config: TrainConfig, workshop: Workshop) -> Iterator[str]:
+    """What its owner should know before the run begins."""
+    if workshop.attention == "stock" and config.encoder.attention == "auto":
+        yield (
+            "attention is that of transformers: there is no faster one for talking heads, or without relative "
+            "attention."
+        )
+    for name in _idle_settings(config.objective):
+        yield f"{name} is set, but loss={config.objective.loss} does not use it."
+
+
+def _idle_settings(objective: LossConfig) -> list[str]:
+    default = vars(LossConfig())
+    changed = {name for name, value in vars(objective).items() if value != default[name]}
+    return sorted(changed - USED_BY[objective.loss] - {"loss"})
