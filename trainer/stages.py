@@ -24,6 +24,7 @@ from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
 from trainer.fit.build import Workshop, build_loop, build_workshop
 from trainer.fit.checkpoint import CheckpointStore
+from trainer.fit.cost import measure_cost
 from trainer.fit.distributed import Session, open_session
 from trainer.fit.examples import predict_logits
 from trainer.fit.loop import Fitted
@@ -159,12 +160,13 @@ class Training:
             results.write_predictions(self.folder, role, split)
         if self.config.run.read_test:
             self._write_report(dataset, conclusion, self._draw(dataset, fitted, conclusion, splits))
-        self.tracker.log_metrics(conclusion.metrics() | {"dev/best_step": fitted.best_step}, fitted.steps)
+        metrics = conclusion.metrics() | measure_cost(fitted.model, workshop.examples["dev"], self.session.device)
+        self.tracker.log_metrics(metrics | {"dev/best_step": fitted.best_step}, fitted.steps)
         self.tracker.log_artifacts()
         self.tracker.set_tags({"mlflow.loggedArtifacts": json.dumps([_table(name) for name in results.LOGGED_TABLES])})
         if self.config.run.read_test:
             self._keep_model(workshop, fitted, conclusion)
-        runs.write_json(self.folder / artifacts.OUTCOME, conclusion.metrics())
+        runs.write_json(self.folder / artifacts.OUTCOME, metrics)
         if self.config.run.read_test:
             CheckpointStore(self.folder).clear()
         else:

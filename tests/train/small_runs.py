@@ -204,7 +204,7 @@ class Observed:
 
 
 class Observer:
-    """Runs `train` with a recorder in place of MLflow, and without figures, report and saved model."""
+    """Runs `train` with a recorder in place of MLflow, and without cost, figures, report and saved model."""
 
     def __init__(self, monkeypatch: Any) -> None:
         self.seen = Observed()
@@ -218,6 +218,7 @@ class Observer:
         monkeypatch.setattr(stages.Training, "keep", self._as_method(self.keep))
         monkeypatch.setattr(stages.Training, "_write_report", lambda *_: None)
         monkeypatch.setattr(CheckpointStore, "save_state", self._as_method(self.save_state))
+        monkeypatch.setattr(stages, "measure_cost", lambda *_: {})
         monkeypatch.setattr(results, "write_figures", lambda *_: [])
         monkeypatch.setattr(saving, "save", lambda *_: None)
         monkeypatch.setattr(stages.bundle, "save_bundle", lambda *_, **__: None)

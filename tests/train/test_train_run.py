@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from small_runs import LABELS, LEAKED, ROWS, client, predictions, read_json, read_split, write_split
 from transformers import AutoModel, DebertaConfig
 
@@ -59,6 +60,18 @@ def test_metrics_have_their_names_and_steps(finished):
         assert 0 <= finished.run.data.metrics[name] <= 1, name
     assert not [name for name in finished.run.data.metrics if name.startswith("test/") and len(steps(name)) != 1]
     assert [name for name in finished.run.data.metrics if name.startswith("system/")]
+
+
+def test_costs_are_those_of_the_model_kept(finished):
+    cost = read_json(finished.folder / artifacts.OUTCOME)
+    files = (finished.folder / artifacts.CLASSIFIER).rglob("*.safetensors")
+    count = sum(tensor.numel() for path in files for tensor in load_file(path).values())
+    assert cost["model/parameters"] == count > 1000
+    assert cost["model/size_mb"] == 4 * count / 1e6
+    assert cost["model/latency_ms"] > 0
+    for name in ("model/parameters", "model/size_mb", "model/latency_ms"):
+        (point,) = client(finished.uri).get_metric_history(finished.run.info.run_id, name)
+        assert (point.step, point.value) == (STEPS, cost[name])
 
 
 def test_parameters_tags_and_inputs_name_what_was_run(finished):

@@ -16,6 +16,9 @@ __all__ = [
     "MODEL",
     "MODEL_CARD",
     "MODEL_CARD_PAGE",
+    "MODEL_LATENCY_MS",
+    "MODEL_PARAMETERS",
+    "MODEL_SIZE_MB",
     "OUTCOME",
     "PARAMETER_PREFIX",
     "PER_LABEL",
@@ -102,6 +105,10 @@ TRAIN_LEARNING_RATE = "train/learning_rate"
 TRAIN_GRAD_NORM = "train/grad_norm"
 TRAIN_SAMPLES_PER_SECOND = "train/samples_per_second"
 TRAIN_EPOCH = "train/epoch"
+
+MODEL_PARAMETERS = "model/parameters"
+MODEL_SIZE_MB = "model/size_mb"
+MODEL_LATENCY_MS = "model/latency_ms"
 
 TAG_GIT_COMMIT = "mlflow.source.git.commit"
 TAG_GIT_DIRTY = "git.dirty"
