@@ -1,0 +1,322 @@
+"""Whole searches as processes, with stand-ins for trainings."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from optuna.trial import TrialState
+
+from tests.tuning.tuning_parts import kill
+from tuning.attributes import Attribute, counted, is_cut_off
+
+
+def states(study):
+    return [trial.state for trial in counted(study.trials)]
+
+
+def running(study):
+    return [trial for trial in study.trials if trial.state == TrialState.RUNNING and Attribute.RUN_ID in trial.user_attrs]
+
+
+def test_every_suggested_value_reaches_its_training(searches):
+    code, output = searches.run(pruner="none", dropout=0.2)
+
+    assert code == 0, output
+    trials = searches.study.trials
+    assert len(trials) == 4
+    assert all(state == TrialState.COMPLETE for state in states(searches.study))
+    for trial in trials:
+        used = searches.config(trial)
+        assert {name: used[name] for name in trial.params} == trial.params
+        assert used["dropout"] == 0.2
+        assert used["read_test"] is False
+        assert used["best_metric"] == "macro_f1"
+    assert len({trial.params["learning_rate"] for trial in trials}) == 4
+    assert trials[0].params == {"learning_rate": 3e-4, "epochs": 4}  # of the preset, its 8 epochs brought to the edge
+    assert trials[0].user_attrs[Attribute.WARM_START]
+
+
+def test_runs_are_nested_and_none_is_left_running(searches):
+    searches.behave(epoch_seconds=0.4)
+    code, output = searches.run(trials=5)
+    assert code == 0, output
+
+    runs = {run.info.run_id: run for run in searches.runs()}
+    (study_run,) = [run for run in runs.values() if "mlflow.parentRunId" not in run.data.tags]
+    assert study_run.data.tags["command"] == "tune"
+    assert study_run.info.status == "FINISHED"
+    trials = [runs[trial.user_attrs[Attribute.RUN_ID]] for trial in searches.study.trials]
+    assert len(runs) == 1 + len(trials)
+    for trial, run in zip(searches.study.trials, trials, strict=True):
+        assert run.data.tags["mlflow.parentRunId"] == study_run.info.run_id
+        assert run.info.run_name == f"trial {trial.number}"
+        expected = {TrialState.COMPLETE: ("FINISHED", "complete"), TrialState.PRUNED: ("KILLED", "pruned")}[trial.state]
+        assert (run.info.status, run.data.tags["tuning.state"]) == expected
+        assert "error" not in run.data.tags
+
+
+def test_bad_trials_are_stopped_early(searches):
+    searches.behave(epoch_seconds=0.4)
+    code, output = searches.run(trials=8, pruner="median", workers=1)
+
+    assert code == 0, output
+    pruned = [trial for trial in searches.study.trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    for trial in pruned:
+        assert max(trial.intermediate_values) < 9
+        assert "pruned" in output
+        assert not (searches.output / trial.user_attrs[Attribute.RUN_ID] / "outcome.json").exists()
+    best = searches.study.best_trial
+    assert best.value > max(trial.value for trial in pruned)
+
+
+def test_each_worker_has_its_own_cores(searches):
+    searches.behave(epoch_seconds=0.3)
+    searches.run(trials=2, pruner="none")
+
+    shares = {share for trial in searches.study.trials for _, share in searches.lives(trial)}
+    assert shares == {"[0] None", "[1] None"}
+
+
+def test_a_failure_is_no_score(searches):
+    searches.behave(fails_above=5e-4)
+    code, output = searches.run(trials=6, max_failures=6, pruner="none")
+
+    assert code == 0, output
+    failed = [trial for trial in searches.study.trials if trial.state == TrialState.FAIL]
+    assert failed
+    for trial in failed:
+        assert trial.value is None
+        assert trial.user_attrs[Attribute.CAUSE] == "loss and gradient must be finite, but got loss=nan at step=3."
+    by_id = {run.info.run_id: run for run in searches.runs()}
+    assert {by_id[trial.user_attrs[Attribute.RUN_ID]].info.status for trial in failed} == {"FAILED"}
+    assert len(states(searches.study)) == 6
+
+
+def test_a_score_that_is_missing_is_a_failure(searches):
+    searches.behave(is_silent=True)
+    code, output = searches.run()
+
+    assert code == 1
+    assert "it has no number for dev/macro_f1" in output
+    assert "max_failures=3 in a row" in output
+
+
+def test_it_stops_when_everything_fails(searches):
+    searches.behave(fails_above=0)
+    code, output = searches.run(trials=20, max_failures=2)
+
+    assert code == 1
+    assert "2 of 2 failed with: loss and gradient must be finite" in output
+    assert len(searches.study.trials) < 8
+    assert {run.info.status for run in searches.runs()} <= {"FAILED", "KILLED"}
+
+
+def test_a_setting_that_does_not_arrive_is_a_defect_and_says_so(searches):
+    searches.behave(forgets="learning_rate")
+    code, output = searches.run()
+
+    assert code == 1
+    assert "training must use what it is given, but got learning_rate" in output
+
+
+def test_a_training_that_takes_too_long_has_failed(searches):
+    searches.behave(epoch_seconds=30)
+    code, output = searches.run(trials=1, trial_minutes=0.02)
+
+    assert code == 1
+    assert "it took longer than trial_minutes=0.02" in output
+
+
+def test_a_training_that_is_killed_goes_on_from_its_checkpoint(searches):
+    searches.behave(kills_itself=1)
+    code, output = searches.run(pruner="none")
+
+    assert code == 0, output
+    study = searches.study
+    assert states(study) == [TrialState.COMPLETE] * 4
+    assert sum(is_cut_off(trial) for trial in study.trials) == 4
+    for trial in counted(study.trials):
+        assert len(searches.lives(trial)) == 2  # in the same run
+        assert study.trials[trial.user_attrs[Attribute.RETRY_OF]].params == trial.params
+    assert {run.info.status for run in searches.runs()} == {"FINISHED"}
+
+
+def test_one_that_is_killed_again_and_again_has_failed(searches):
+    searches.behave(kills_itself=9)
+    code, output = searches.run(trials=1)
+
+    assert code == 1
+    assert "its process was ended from outside (status -9)" in output
+    assert len(searches.study.trials) == 3
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_driver_that_is_stopped_can_go_on(searches, how):
+    searches.behave(epoch_seconds=0.7)
+    first = searches.start(pruner="none")
+    before = searches.wait_for(lambda study: len(running(study)) == 2 and any(states(study)))
+    pids = [pid for trial in before.trials if Attribute.RUNS in trial.user_attrs for pid, _ in searches.lives(trial)]
+    first.send_signal(how)
+    first.communicate(timeout=60)
+    assert first.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
+    until = time.monotonic() + 30
+    while any(is_alive(pid) for pid in pids):
+        assert time.monotonic() < until, "a training has outlived its driver"
+        time.sleep(0.1)
+
+    searches.behave(epoch_seconds=0)
+    code, output = searches.run(pruner="none")
+    assert code == 0, output
+    assert states(searches.study) == [TrialState.COMPLETE] * 4
+    assert any(len(searches.lives(trial)) == 2 for trial in counted(searches.study.trials))
+    runs = searches.runs()
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sum("mlflow.parentRunId" not in run.data.tags for run in runs) == 1
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_number_of_trials_is_that_of_all_commands(searches):
+    searches.run(trials=2, pruner="none")
+    searches.run(trials=5, pruner="none")
+    code, _ = searches.run(trials=5, pruner="none")
+
+    assert code == 0
+    assert len(searches.study.trials) == 5
+    assert len({trial.params["learning_rate"] for trial in searches.study.trials}) == 5  # none was suggested twice
+
+
+def test_with_one_worker_it_is_repeatable(tmp_path, root, tracking_uri, searches):
+    from tests.tuning.tuning_parts import Searches
+
+    searches.run(trials=4, workers=1)
+    other = Searches(tmp_path / "other" if (tmp_path / "other").mkdir() is None else tmp_path, root)
+    other.run(trials=4, workers=1)
+
+    assert [trial.params for trial in searches.study.trials] == [trial.params for trial in other.study.trials]
+    assert [trial.state for trial in searches.study.trials] == [trial.state for trial in other.study.trials]
+
+
+@pytest.mark.parametrize("storage", ["journal", "postgresql"])
+class TestTwoDrivers:
+    @pytest.fixture
+    def shared(self, storage, searches, request):
+        if storage == "postgresql":
+            searches.variables["OPTUNA_STORAGE"] = request.getfixturevalue("database")
+        return searches
+
+    def test_share_a_study(self, shared):
+        shared.behave(epoch_seconds=0.3)
+        first = shared.start(trials=8, workers=1, pruner="none", top_k=2, seeds=1)
+        shared.wait_for(lambda study: running(study))
+        code, output = shared.run(trials=8, workers=1, pruner="none", top_k=2, seeds=1, machine="elsewhere")
+        told, _ = first.communicate(timeout=120)
+
+        assert (first.returncode, code) == (0, 0), told + output
+        assert "this one helps" in output
+        assert states(shared.study) == [TrialState.COMPLETE] * 8
+        machines = {trial.user_attrs[Attribute.DRIVER]["machine"] for trial in counted(shared.study.trials)}
+        assert len(machines) == 2
+        runs = shared.runs()
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert len({run.data.tags.get("mlflow.parentRunId") for run in runs}) == 2  # the study's run, and none
+
+    def test_one_takes_over_what_the_other_leaves(self, shared):
+        shared.behave(epoch_seconds=1)
+        first = shared.start(trials=2, workers=2, pruner="none", machine="elsewhere")
+        study = shared.wait_for(lambda study: len(running(study)) == 2)
+        pids = [pid for trial in study.trials for pid, _ in shared.lives(trial)]
+        kill(first.pid)
+        first.communicate(timeout=60)
+        shared.behave(epoch_seconds=0)
+        code, output = shared.run(trials=2, pruner="none")
+
+        assert code == 0, output
+        assert "still at work" in output
+        assert states(shared.study) == [TrialState.COMPLETE] * 2
+        assert {run.info.status for run in shared.runs()} == {"FINISHED"}
+        assert not any(map(is_alive, pids))
+
+
+def test_a_password_never_appears(searches, database):
+    from tests.tuning.conftest import PASSWORD
+
+    searches.variables["OPTUNA_STORAGE"] = database
+    code, output = searches.run(trials=2)
+    assert code == 0, output
+    assert PASSWORD not in output
+    for path in searches.folder.rglob("*"):
+        if path.is_file():
+            assert PASSWORD.encode() not in path.read_bytes(), path
+    searches.variables["OPTUNA_STORAGE"] = database.replace(PASSWORD, f"{PASSWORD}-wrong")
+    code, output = searches.run(trials=2)
+    assert code == 1
+    assert "storage of studies must answer" in output
+    assert PASSWORD not in output
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"trials": 0}, "trials must be at least 1, but got trials=0"),
+            ({"trails": 3}, "Did you mean `trials`?"),
+            ({"lerning_rate": 1}, "Did you mean `learning_rate`?"),
+            ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1"),
+            ({"losses": "bce,focus"}, "loss must be one of"),
+            ({"best_metric": "macro_ap"}, "best_metric must be left to the search"),
+            ({"dataset": "nowhere/at/all"}, "nowhere/at/all"),
+            ({"space": "nothing"}, "space must be a shipped name or a YAML file"),
+            ({"warm_start": "nothing"}, "warm_start must name an experiment"),
+            ({"workers": 99}, "workers must be at most the number of cores"),
+            ({"repeats": 3, "pruner": "median"}, "pruner must be auto, wilcoxon or none with repeats above 1"),
+            ({"sampler": "grid"}, "trials must cover the grid, but got trials=4 for 9 points"),
+        ],
+    )
+    def test_is_named_before_anything_is_made(self, searches, settings, message):
+        code, output = searches.run(**settings)
+
+        assert code == 1
+        assert message in output
+        assert searches.runs() == []
+        assert not (searches.output / "optuna.journal").exists() or settings == {"sampler": "grid"}
+
+    def test_a_study_about_something_else(self, searches):
+        searches.run(trials=1)
+        code, output = searches.run(trials=2, objective="macro_ap")
+
+        assert code == 1
+        assert "study must be continued as it was begun" in output
+        assert "objective: 'macro_f1' then, 'macro_ap' now" in output
+        assert "study=s-1" in output
+        (searches.folder / "space.yaml").write_text("learning_rate: {low: 1.0e-4, high: 2.0e-2, log: true}\n")
+        code, output = searches.run(trials=2)
+        assert code == 1
+        assert "space epochs" in output
+
+    def test_a_storage_that_does_not_answer(self, searches):
+        searches.variables["OPTUNA_STORAGE"] = "postgresql://me:secret-word@127.0.0.1:1/studies"
+        code, output = searches.run()
+
+        assert code == 1
+        assert "storage of studies must answer, but got 'postgresql://127.0.0.1:1/studies'" in output
+        assert "secret-word" not in output
+
+
+def test_help_is_quick_to_import_and_lists_every_setting(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning.tune", "--help"], cwd=root, capture_output=True, text=True, check=True
+    )
+    for name in ("--trials", "--workers", "--losses", "--space", "--top_k", "--retrain_on_dev"):
+        assert name in done.stdout
+    assert json.dumps(done.stderr) == '""'

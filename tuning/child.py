@@ -1,0 +1,89 @@
+"""Trainings as child processes, started from a process that has loaded what they need.
+
+Loading torch, transformers and mlflow takes most of the time that a short training takes. Python's fork server loads
+them once, in a process of its own, and every training is a fresh fork of that: nothing of one training is left to the
+next, and this process never loads any of it.
+"""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from trainer.core import signals
+
+__all__ = ["TRAINING", "Child", "Share", "start"]
+
+TRAINING = "trainer.train"
+"""Module whose `main` is the command that trains."""
+_PRELOADED = ["trainer.stages"]
+_FORKS = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker has of the machine: numbers of cores and, where there are any, names of GPUs."""
+
+    cores: tuple[int, ...]
+    gpus: tuple[str, ...] | None = None
+
+
+class Child:
+    """A training that runs beside this process."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is that of its group too."""
+        return self._process.pid or 0
+
+    @property
+    def status(self) -> int | None:
+        """Exit status once it has ended: negative is the number of the signal that killed it."""
+        return self._process.exitcode
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM: the run is closed, and what it has kept stays."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and everything it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._process.join()
+
+
+def start(words: Sequence[str], share: Share, log: Path, variables: Mapping[str, str]) -> Child:
+    """Start a training with this command line. Its output is appended to `log`; `variables` join its environment."""
+    _FORKS.set_forkserver_preload(_PRELOADED)
+    process = _FORKS.Process(target=_train, args=(TRAINING, list(words), share, str(log), dict(variables)))
+    process.start()
+    return Child(process)
+
+
+def _train(module: str, words: list[str], share: Share, log: str, variables: dict[str, str]) -> None:
+    os.setsid()  # so that Ctrl-C reaches this process's parent alone, and `kill` all that it starts
+    signals.end_with_parent()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    sys.argv = [module, *words]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]  # what the run says it was started with
+    os.environ.update(variables)
+    if share.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share.cores)
+    sys.exit(importlib.import_module(module).main(words))

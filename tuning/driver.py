@@ -1,0 +1,186 @@
+"""Runs the trials of a queue, some at a time, until as many as asked for have ended."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from trainer.core import console, signals
+from trainer.core.errors import TuningError
+from tuning.attributes import Attribute, counted
+from tuning.child import Share
+from tuning.drivers import BEAT_SECONDS
+from tuning.queue import Queue
+from tuning.runs import Runs
+from tuning.trial import Plan, RunningTrial
+
+__all__ = ["Driver"]
+
+_TICK_SECONDS = 0.3
+_RETRIES = 2
+_STORAGE_PATIENCE_SECONDS = 600.0
+_SHOWN = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass
+class Driver:
+    """Workers of this machine: one share of it each."""
+
+    shares: Sequence[Share]
+    runs: Runs
+    screen: console.Console
+    max_failures: int
+    on_beat: Callable[[], None]
+    _running: dict[int, RunningTrial] = field(default_factory=dict)
+    _causes: list[str] = field(default_factory=list)
+    _beats: int = 0
+    _last_beat: float = float("-inf")
+    _away_since: float | None = None
+
+    def run(self, queue: Queue, plan: Plan) -> None:
+        """Run trials until the queue is finished, those of other drivers included.
+
+        When stopped, trainings are ended and queued again. Raises TuningError after `max_failures` failures in a row,
+        and when the storage has been away for ten minutes.
+        """
+        with self.screen.progress(queue.total, _done(queue.trials()), plan.name) as progress:
+            try:
+                while not self._turn(queue, plan):
+                    progress.update(*_standing(queue.trials()))
+                    time.sleep(_TICK_SECONDS)
+                progress.update(*_standing(queue.trials()))
+            except BaseException:
+                self._stop(queue)
+                raise
+
+    def _turn(self, queue: Queue, plan: Plan) -> bool:
+        """Do whatever is due; whether all is done. A storage that is away for a while is waited for."""
+        try:
+            self._beat(queue)
+            self._start(queue, plan)
+            for place, running in list(self._running.items()):
+                if running.poll():
+                    self._tell(queue, running)
+                    del self._running[place]
+            finished = not self._running and queue.is_finished()
+        except optuna.exceptions.StorageInternalError as error:
+            self._wait_for_storage(error)
+            return False
+        self._away_since = None
+        return finished
+
+    def _beat(self, queue: Queue) -> None:
+        if time.monotonic() - self._last_beat < BEAT_SECONDS:
+            return
+        self._beats, self._last_beat = self._beats + 1, time.monotonic()
+        self.on_beat()
+        for running in self._running.values():
+            try:
+                running.trial.set_user_attr(Attribute.BEAT, self._beats)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                running.interrupt()  # this machine slept so long that another driver has taken the trial over
+        for number in queue.reclaim():
+            self.screen.show_note(f"trial {number} was cut off: queued again")
+
+    def _start(self, queue: Queue, plan: Plan) -> None:
+        for place, share in enumerate(self.shares):
+            if place in self._running:
+                continue
+            trial = queue.next()
+            if trial is None:
+                return
+            self._running[place] = RunningTrial(plan, trial, share, self.runs)
+
+    def _tell(self, queue: Queue, running: RunningTrial) -> None:
+        trial, study = running.trial, queue.study
+        retries = trial.user_attrs.get(Attribute.RETRIES, 0)
+        given_up = running.state == "interrupted" and retries >= _RETRIES
+        failed = running.state == "failed" or given_up
+        try:
+            trial.set_user_attr(Attribute.SECONDS, round(running.seconds, 1))
+            if failed:
+                trial.set_user_attr(Attribute.CAUSE, running.cause)
+                study.tell(trial, state=TrialState.FAIL)
+            elif running.state == "interrupted":
+                queue.give_back(trial.number)
+            elif running.state == "pruned":
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, running.values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self.screen.show_note(f"trial {trial.number} has been taken over by another driver")
+            return
+        self._show(running, again=running.state == "interrupted" and not failed)
+        self._count_failure(running.cause if failed else None)
+
+    def _count_failure(self, cause: str | None) -> None:
+        if cause is None:
+            self._causes.clear()
+            return
+        self._causes.append(cause)
+        if len(self._causes) >= self.max_failures:
+            raise TuningError(
+                f"trials must not fail again and again, but got max_failures={self.max_failures} in a row. "
+                f"{common_cause(self._causes)} The same command goes on with the study when that is mended."
+            )
+
+    def _show(self, running: RunningTrial, *, again: bool) -> None:
+        name = f"{running.plan.name} {running.trial.number}"
+        if running.state == "complete":
+            values = ", ".join(f"{value:.4g}" for value in running.values)
+            self.screen.show_note(f"{name}: {values} in {running.seconds:.0f} s")
+        elif again:
+            self.screen.show_note(f"{name}: {running.cause}; queued again")
+        elif running.state == "pruned":
+            self.screen.show_note(f"{name}: pruned after {running.seconds:.0f} s")
+        else:
+            self.screen.show_warning(f"{name} failed: {running.cause}")
+
+    def _wait_for_storage(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self.screen.show_warning("the storage of the study does not answer; trainings go on, and it is asked again")
+        if now - self._away_since > _STORAGE_PATIENCE_SECONDS:
+            raise TuningError(
+                f"storage of the study must answer, but got none for {now - self._away_since:.0f} seconds. "
+                "Start it, and give the same command again."
+            ) from None
+        time.sleep(_TICK_SECONDS * 10)
+
+    def _stop(self, queue: Queue) -> None:
+        """End what runs and queue it again. A second signal must not leave processes behind."""
+        with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
+            for running in self._running.values():
+                running.interrupt()
+            while any(not running.poll() for running in self._running.values()):
+                time.sleep(_TICK_SECONDS)
+            for running in self._running.values():
+                running.trial.set_user_attr(Attribute.SECONDS, round(running.seconds, 1))
+                queue.give_back(running.trial.number)
+            self._running.clear()
+
+
+def common_cause(causes: Sequence[str]) -> str:
+    """A sentence with the cause that most of them have."""
+    cause, count = Counter(causes).most_common(1)[0]
+    return f"{count} of {len(causes)} failed with: {cause}"
+
+
+def _done(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state.is_finished() for trial in counted(trials))
+
+
+def _standing(trials: Sequence[FrozenTrial]) -> tuple[int, dict[str, float]]:
+    """Trials that have ended, and the numbers to show beside them."""
+    known = counted(trials)
+    numbers: dict[str, float] = {"running": sum(trial.state == TrialState.RUNNING for trial in known)}
+    numbers |= {name: sum(trial.state == state for trial in known) for state, name in _SHOWN.items()}
+    best = max(
+        (trial.values[0] for trial in known if trial.state == TrialState.COMPLETE and trial.values), default=None
+    )
+    return _done(trials), numbers | ({"best": best} if best is not None else {})

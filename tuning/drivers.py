@@ -1,0 +1,68 @@
+"""Who works on a study: drivers, on this machine or others, and which of their trials were left behind.
+
+A driver says with each of its trials who it is, and raises a number there every few seconds. On the same machine one
+that is gone is seen at once; elsewhere by its number, which has stood still for too long by the observer's clock.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["BEAT_SECONDS", "STALE_SECONDS", "Watch", "identity", "is_here"]
+
+BEAT_SECONDS = 15.0
+STALE_SECONDS = 120.0
+
+
+def identity() -> dict[str, Any]:
+    """What names the present process, so that another one can tell whether it is still there."""
+    return {"machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def is_here(driver: Mapping[str, Any]) -> bool:
+    """Whether the driver is, or was, a process of this machine."""
+    return bool(driver["machine"] == _machine())
+
+
+class Watch:
+    """Sees drivers that are gone. Ask about each of them again and again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: dict[str, object] = {}
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def is_gone(self, key: str, driver: Mapping[str, Any] | None, beat: object) -> bool:
+        """Whether the driver is surely gone. key: what is watched, such as a trial; beat: its number as it is now."""
+        if driver is not None and is_here(driver):
+            return not _is_running(driver)
+        now = self._clock()
+        self._first.setdefault(key, beat)
+        last, since = self._seen.get(key, (beat, now))
+        if key not in self._seen or last != beat:
+            self._seen[key] = (beat, now)
+            return False
+        return now - since > STALE_SECONDS
+
+    def has_stirred(self, key: str) -> bool:
+        """Whether the number has changed since it was first seen."""
+        return key in self._seen and self._seen[key][0] != self._first[key]
+
+
+def _machine() -> str:
+    """Name of the machine, and on Linux of the container's processes: the same number may be another process there."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {namespace.readlink() if namespace.exists() else ''}".strip()
+
+
+def _is_running(driver: Mapping[str, Any]) -> bool:
+    try:
+        process = psutil.Process(driver["pid"])
+        return bool(process.create_time() == driver["started"]) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

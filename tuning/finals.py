@@ -1,0 +1,152 @@
+"""The finals: the best settings again with fresh seeds, since the best of many trials was also the luckiest.
+
+They are trials of a study of their own, NAME.finals, so that they survive what the search survives.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from trainer.core import artifacts
+from trainer.core.errors import TuningError
+from tuning.attributes import Attribute, counted
+from tuning.child import Share
+from tuning.config import FinalsConfig
+from tuning.ranking import FinalRun, rank
+from tuning.runs import Runs
+from tuning.study import open_study
+from tuning.training import Order, Training
+from tuning.trial import Plan
+
+__all__ = ["Winner", "complete", "open_finals", "read", "seed_of", "settings_of"]
+
+_SETTING, _SEED = "setting", "seed"
+_HIGHEST = 2**53
+_RETRAINED = "retrained"
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The settings that were best over the seeds, and the model that stands for them."""
+
+    setting: int
+    """Number of its trial in the search."""
+    seed: int
+    run_id: str
+    settings: Mapping[str, Any]
+    """What differs from the study's own."""
+    scores: Mapping[str, float]
+    """All scores of the model, those on test included."""
+
+
+def open_finals(
+    storage: BaseStorage, study: optuna.Study, config: FinalsConfig, seed: int, *, fills: bool
+) -> optuna.Study:
+    """The study of the finals; with `fills` its trials are queued when they are not there yet.
+
+    seed: highest one of the search; the finals take those after it.
+    """
+    about = {"of": study.study_name, "top_k": config.top_k, "seeds": config.seeds}
+    finals = open_study(storage, f"{study.study_name}.finals", about, ["maximize"])
+    if fills:
+        seeds = range(seed + 1, seed + 1 + config.seeds)
+        for drawn in seeds:  # all settings with one seed first: a search that is stopped has compared something
+            for number in best_settings(study, config.top_k):
+                finals.enqueue_trial({_SETTING: number, _SEED: drawn}, skip_if_exists=True)
+    return finals
+
+
+def best_settings(study: optuna.Study, count: int) -> list[int]:
+    """Numbers of the trials with the best first value, the best one first."""
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    ranked = sorted(complete, key=lambda trial: (-trial.values[0], trial.number))
+    return [trial.number for trial in ranked[:count]]
+
+
+def settings_of(trial: optuna.Trial, study: optuna.Study) -> dict[str, Any]:
+    """The settings that a trial of the finals trains again."""
+    number = trial.suggest_int(_SETTING, 0, _HIGHEST)
+    chosen: dict[str, Any] = study.get_trials(deepcopy=False)[number].user_attrs[Attribute.SETTINGS]
+    return dict(chosen)
+
+
+def seed_of(trial: optuna.Trial) -> int:
+    """The seed that a trial of the finals trains with."""
+    return trial.suggest_int(_SEED, 0, _HIGHEST)
+
+
+def read(finals: optuna.Study) -> list[FinalRun]:
+    """What came of the finals."""
+    return [
+        FinalRun(
+            setting=trial.params[_SETTING],
+            seed=trial.params[_SEED],
+            score=trial.value if trial.state == TrialState.COMPLETE else None,
+            run_id=trial.user_attrs.get(Attribute.RUN_ID, ""),
+        )
+        for trial in counted(finals.get_trials(deepcopy=False))
+    ]
+
+
+def complete(
+    finished: Sequence[FinalRun], study: optuna.Study, plan: Plan, share: Share, runs: Runs, *, retrain: bool
+) -> Winner:
+    """The winner with its model, which alone reads test. Of its seeds the one with the best dev score stands for it.
+
+    retrain: train once more, on train and dev. Raises TuningError when no final has a score or a training fails.
+    """
+    first = rank(finished)[0]
+    scored = [one for one in finished if one.setting == first.setting and one.score is not None]
+    if not scored:
+        raise TuningError("finals must have a score, but got none: every training failed. See their logs.")
+    best = max(scored, key=lambda one: (one.score or 0.0, -one.seed))
+    settings = study.get_trials(deepcopy=False)[first.setting].user_attrs[Attribute.SETTINGS]
+    changes = {**settings, "seed": best.seed}
+    words, tags = _with_test(plan.words), {artifacts.TAG_STUDY: study.study_name}
+    run_id = best.run_id
+    if not (plan.output / run_id).is_dir():  # it was trained on another machine
+        run_id = runs.create("winner", tags)
+    done = _train(Order(words, changes, plan.output / run_id), share, runs)
+    if retrain:
+        again = study.user_attrs.get(_RETRAINED) or runs.create("winner on train and dev", tags)
+        study.set_user_attr(_RETRAINED, again)
+        done = _train(Order((*words, "--retrain_from", run_id), changes, plan.output / again), share, runs)
+    for one in finished:
+        shutil.rmtree(plan.output / one.run_id / artifacts.CHECKPOINTS, ignore_errors=True)
+    return Winner(first.setting, best.seed, done.folder.name, settings, done.outcome or {})
+
+
+def _with_test(words: Sequence[str]) -> tuple[str, ...]:
+    place = list(words).index("--read_test")
+    return (*words[: place + 1], "true", *words[place + 2 :])
+
+
+def _has_test(order: Order) -> bool:
+    return artifacts.metric("test", "macro_f1") in (order.outcome or {})
+
+
+def _train(order: Order, share: Share, runs: Runs) -> Order:
+    """Run a training to its end, unless it has its results; a stop ends it too."""
+    if _has_test(order):
+        return order
+    training = Training(order, share)
+    try:
+        while training.status is None:
+            time.sleep(_POLL_SECONDS)
+    except BaseException:
+        training.ask_to_stop()
+        raise
+    finally:
+        training.wait()
+        training.clean_up()
+        runs.close(order.folder, "FAILED" if training.status else "FINISHED", {})
+    if training.status or not _has_test(order):
+        raise TuningError(f"winner's training must end well, but got run {order.folder.name}: {training.cause()}")
+    return order

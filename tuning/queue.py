@@ -1,0 +1,79 @@
+"""The trials of a study: which come next, and which were left behind and come again."""
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from tuning.attributes import Attribute, counted, is_cut_off
+from tuning.drivers import Watch, identity
+
+__all__ = ["Queue"]
+
+_CARRIED = (Attribute.RUNS, Attribute.RUN_ID, Attribute.WARM_START, Attribute.SECONDS)
+
+
+class Queue:
+    """The trials of a study, up to a total, shared with other drivers."""
+
+    def __init__(self, study: optuna.Study, total: int) -> None:
+        self.study = study
+        self.total = total
+        self._watch = Watch()
+        self._mine: set[int] = set()
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials as the storage has them now, by number."""
+        return sorted(self.study.get_trials(deepcopy=False), key=lambda trial: trial.number)
+
+    def is_finished(self) -> bool:
+        """Whether as many trials as asked for have ended."""
+        ended = [trial for trial in counted(self.trials()) if trial.state.is_finished()]
+        return len(ended) >= self.total
+
+    def next(self) -> optuna.Trial | None:
+        """A trial to run, first of those that wait; None while all are given out."""
+        if len(counted(self.trials())) >= self.total:
+            return None
+        trial = self.study.ask()
+        trial.set_user_attr(Attribute.DRIVER, identity())
+        self._mine.add(trial.number)
+        if self._is_surplus(trial.number):
+            trial.set_user_attr(Attribute.SURPLUS, value=True)
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        return trial
+
+    def give_back(self, number: int) -> None:
+        """Queue a trial that was cut off again, to be continued where it stood."""
+        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        known = self.trials()[number]
+        attributes = {name: known.user_attrs[name] for name in _CARRIED if name in known.user_attrs}
+        retries = known.user_attrs.get(Attribute.RETRIES, 0) + 1
+        again = {Attribute.RETRY_OF: number, Attribute.RETRIES: retries}
+        self.study.enqueue_trial(known.params, user_attrs=attributes | again)
+
+    def reclaim(self) -> list[int]:
+        """Queue the trials again whose drivers are gone; returns their numbers."""
+        trials = self.trials()
+        retried = {trial.user_attrs.get(Attribute.RETRY_OF) for trial in trials}
+        found = [
+            trial.number
+            for trial in trials
+            if trial.number not in self._mine | retried and (is_cut_off(trial) or self._is_left(trial))
+        ]
+        for number in found:
+            self.give_back(number)
+        return found
+
+    def _is_left(self, trial: FrozenTrial) -> bool:
+        attributes = trial.user_attrs
+        return trial.state == TrialState.RUNNING and self._watch.is_gone(
+            str(trial.number), attributes.get(Attribute.DRIVER), attributes.get(Attribute.BEAT)
+        )
+
+    def _is_surplus(self, number: int) -> bool:
+        """Whether another driver took the last one at the same moment, or repeats the same trial."""
+        trials = self.trials()
+        before = [trial for trial in trials if trial.number < number]
+        retry_of = trials[number].user_attrs.get(Attribute.RETRY_OF)
+        twins = [trial for trial in before if trial.user_attrs.get(Attribute.RETRY_OF) == retry_of]
+        return len(counted(before)) >= self.total or (retry_of is not None and len(twins) > 0)

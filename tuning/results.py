@@ -1,0 +1,6 @@
+def write(*a):
+    pass
+
+
+def show(*a):
+    print(a)

@@ -1,0 +1,60 @@
+"""Parts the machine between workers."""
+
+import os
+import shutil
+import subprocess
+
+from trainer.core.environment import available_cores
+from trainer.core.errors import SettingsError
+from tuning.child import Share
+
+__all__ = ["divide", "gpu_names", "shares"]
+
+_MOST_ON_CORES = 4
+
+
+def shares(workers: str, processes: str) -> list[Share]:
+    """The share of each worker. workers: a number or `auto`; processes: that setting of the trainings."""
+    return divide(available_cores(), gpu_names(), workers, processes)
+
+
+def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> list[Share]:
+    """Shares of these cores and GPUs; trainings of several processes have as many GPUs, where there are any.
+
+    Workers beyond the GPUs share them. Raises SettingsError for more workers than cores, or than trainings of so many
+    processes have room for.
+    """
+    each = 1 if processes == "auto" else int(processes)
+    room = max(len(gpus) // each, 1) if gpus else max(min(len(cores), _MOST_ON_CORES) // each, 1)
+    count = room if workers == "auto" else int(workers)
+    if count > len(cores):
+        raise SettingsError(f"workers must be at most the number of cores, but got {workers=}, cores={len(cores)}.")
+    if gpus and each > 1 and count * each > len(gpus):
+        raise SettingsError(
+            f"workers must leave each training its GPUs, but got {workers=}, {processes=}, gpus={len(gpus)}."
+        )
+    return [
+        Share(
+            cores=tuple(cores[place * len(cores) // count : (place + 1) * len(cores) // count]),
+            gpus=_part(gpus, place, count) if gpus else None,
+        )
+        for place in range(count)
+    ]
+
+
+def gpu_names() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them. Loads no torch."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def _part(gpus: list[str], place: int, count: int) -> tuple[str, ...]:
+    if count >= len(gpus):
+        return (gpus[place % len(gpus)],)
+    return tuple(gpus[place * len(gpus) // count : (place + 1) * len(gpus) // count])

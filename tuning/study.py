@@ -1,0 +1,133 @@
+"""Studies in Optuna's storage: opened, compared with what was asked for, and set up to sample and prune."""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from trainer.core.environment import redact
+from trainer.core.errors import TuningError
+from tuning.config import SearchConfig
+
+__all__ = ["JOURNAL", "STORAGE_VARIABLE", "Goal", "make_pruner", "make_sampler", "open_storage", "open_study"]
+
+STORAGE_VARIABLE = "OPTUNA_STORAGE"
+JOURNAL = "optuna.journal"
+_ABOUT = "about"
+"""Study attribute: what makes two commands the same search."""
+_CONNECT_SECONDS = 10
+
+Goal = Literal["maximize", "minimize"]
+
+
+def open_storage(output: Path) -> BaseStorage:
+    """The storage of OPTUNA_STORAGE (a database URL), else a journal file in `output`.
+
+    Raises TuningError when it cannot be reached; a password in the URL is never shown.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = os.environ.get(STORAGE_VARIABLE, "")
+    try:
+        if not url:
+            output.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(output / JOURNAL)))
+        arguments = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
+    except Exception as error:  # whatever a driver of a database raises
+        shown = redact(url) if url else str(output / JOURNAL)
+        variable = STORAGE_VARIABLE if url else "output"
+        raise TuningError(
+            f"storage of studies must answer, but got {shown!r}: {_first_line(error)}. Start it, or correct {variable}."
+        ) from None  # the cause may repeat the password
+
+
+def open_study(
+    storage: BaseStorage, name: str, about: Mapping[str, Any], goals: Sequence[Goal], prefix: str = ""
+) -> optuna.Study:
+    """The study of this name, made when there is none; its sampler and pruner are still to be set.
+
+    name: empty makes a new one, `prefix` and a number. about: what it is a search for, as JSON.
+    Raises TuningError when a study of the name is about something else.
+    """
+    if not name:
+        return _new_study(storage, about, goals, prefix)
+    try:
+        study = optuna.create_study(storage=storage, study_name=name, directions=goals)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=name)
+    kept, wanted = study.user_attrs.get(_ABOUT), json.loads(json.dumps(about))
+    if kept is None:  # it was made just now, or whoever made it was killed then
+        study.set_user_attr(_ABOUT, about)
+    elif kept != wanted:
+        raise TuningError(
+            f"study must be continued as it was begun, but got study={name!r} with {_differences(kept, wanted)}. "
+            f"Give the settings it has, or a new name: study={_free_name(storage, name)}."
+        )
+    return study
+
+
+def _new_study(storage: BaseStorage, about: Mapping[str, Any], goals: Sequence[Goal], prefix: str) -> optuna.Study:
+    while True:
+        try:
+            study = optuna.create_study(storage=storage, study_name=_free_name(storage, prefix), directions=goals)
+        except optuna.exceptions.DuplicatedStudyError:  # somebody else took the number
+            continue
+        study.set_user_attr(_ABOUT, about)
+        return study
+
+
+def make_sampler(config: SearchConfig, seed: int | None) -> optuna.samplers.BaseSampler:
+    """The sampler; without a seed it draws other numbers each time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if config.sampler == "tpe":
+            # `group` parts a conditional space into the sets of settings that occur together.
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        if config.sampler == "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        if config.sampler == "cmaes":
+            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        return optuna.samplers.RandomSampler(seed=seed)  # a grid is put into the queue, whole
+
+
+def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
+    """The pruner. It is told of scores by the share of the training that is done, in `reports` parts."""
+    kind = config.active_pruner
+    if kind == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=config.reports, reduction_factor=3)
+    if kind == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=max(config.reports // 4, 1))
+    if kind == "successive_halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    if kind == "wilcoxon":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+    return optuna.pruners.NopPruner()
+
+
+def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    parts = []
+    for name in sorted(kept.keys() | wanted.keys()):
+        before, now = kept.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            inner = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+            parts += [f"{name} {key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in inner]
+        elif before != now:
+            parts.append(f"{name}: {before!r} then, {now!r} now")
+    return "; ".join(parts)
+
+
+def _free_name(storage: BaseStorage, name: str) -> str:
+    taken = set(optuna.get_all_study_names(storage))
+    return next(f"{name}-{number}" for number in range(1, len(taken) + 2) if f"{name}-{number}" not in taken)
+
+
+def _first_line(error: Exception) -> str:
+    return redact(str(error).strip().partition("\n")[0])

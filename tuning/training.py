@@ -1,0 +1,121 @@
+"""One training of a search: its command line, its run, what it says while it runs and what it leaves."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.core import artifacts
+from trainer.core.errors import TuningError
+from trainer.core.spool import read_metrics
+from tuning import child
+from tuning.child import Share
+
+__all__ = ["Order", "Training", "as_words"]
+
+_ERROR = "error: "
+_SHOWN_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained: a command line of `train` and settings that differ from it, in the run of this folder."""
+
+    words: tuple[str, ...]
+    changes: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def outcome(self) -> dict[str, float] | None:
+        """The scores of a training that has ended well; None before that."""
+        path = self.folder / artifacts.OUTCOME
+        if not path.is_file():
+            return None
+        scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return scores
+
+
+class Training:
+    """A training as a child process, begun or continued in the run whose folder is given."""
+
+    def __init__(self, order: Order, share: Share) -> None:
+        self.order = order
+        order.folder.mkdir(parents=True, exist_ok=True)
+        words = [*order.words, *as_words(order.changes)]
+        variables = {}
+        if (order.folder / artifacts.CONFIG).is_file():
+            words += ["--resume", order.folder.name]
+        else:
+            variables["MLFLOW_RUN_ID"] = order.folder.name
+        self._began = time.monotonic()
+        self._offset = 0
+        self._epoch = 0.0
+        self._child = child.start(words, share, order.folder / artifacts.TRIAL_LOG, variables)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._began
+
+    @property
+    def status(self) -> int | None:
+        """Exit status once it has ended."""
+        return self._child.status
+
+    def scores(self, name: str) -> list[tuple[float, float]]:
+        """Epoch and value of metric `name` at each evaluation since the last call."""
+        groups, self._offset = read_metrics(self.order.folder, self._offset)
+        found = []
+        for group in groups:
+            self._epoch = group.get(artifacts.TRAIN_EPOCH, self._epoch)
+            if name in group:
+                found.append((self._epoch, group[name]))
+        return found
+
+    def ask_to_stop(self) -> None:
+        """Ask it to end, without waiting."""
+        self._child.ask_to_stop()
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._child.wait()
+
+    def clean_up(self) -> None:
+        """End it and whatever it started, at once."""
+        self._child.kill()
+
+    def check_settings(self) -> None:
+        """Raise TuningError unless the training has used the settings it was given: a trial must be what it says."""
+        used = json.loads((self.order.folder / artifacts.CONFIG).read_text(encoding="utf-8"))
+        wrong = [
+            f"{name}: {value!r} given, {used.get(name)!r} used"
+            for name, value in self.order.changes.items()
+            if used.get(name) != value
+        ]
+        if wrong:
+            raise TuningError(f"training must use what it is given, but got {'; '.join(wrong)} in {self.order.folder}.")
+
+    def cause(self) -> str:
+        """Why it failed: the error it has printed last, else its last line."""
+        path = self.order.folder / artifacts.TRIAL_LOG
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        starts = [place for place, line in enumerate(lines) if line.startswith(_ERROR)]
+        if starts:
+            block = [lines[starts[-1]].removeprefix(_ERROR)]
+            for line in lines[starts[-1] + 1 :]:
+                if not line.startswith(" " * len(_ERROR)):
+                    break
+                block.append(line.strip())
+            return " ".join(block)[:_SHOWN_CHARACTERS]
+        said = [line.strip() for line in lines if line.strip()]
+        return f"exit status {self.status}: {said[-1] if said else 'no output'}"[:_SHOWN_CHARACTERS]
+
+
+def as_words(changes: Mapping[str, Any]) -> Sequence[str]:
+    """Settings as the words of a command line, which training reads back to the same values."""
+    words = []
+    for name, value in changes.items():
+        words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return words

@@ -1,0 +1,72 @@
+"""Settings that are tried before the sampler's own: what is shipped, what did well before, or a whole grid."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from trainer.core.errors import SettingsError
+from tuning.attributes import Attribute
+from tuning.space import Space
+
+__all__ = ["enqueue_grid", "enqueue_known"]
+
+_ALIKE = ("model", "model_revision", "dataset")
+
+
+def enqueue_known(
+    study: optuna.Study,
+    space: Space,
+    losses: Sequence[str],
+    presets: Mapping[str, Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
+) -> None:
+    """Queue what is known to be good; what lies outside the space is brought to its edge.
+
+    First the settings that the search starts from, once per loss, then shipped ones for the same model and data, then
+    those of earlier runs.
+    """
+    for source, values in _known(space, losses, presets, earlier):
+        params = space.project(values)
+        if params:
+            study.enqueue_trial(params, user_attrs={Attribute.WARM_START: source}, skip_if_exists=True)
+
+
+def enqueue_grid(study: optuna.Study, space: Space, points: int, trials: int) -> int:
+    """Queue every point of a grid; returns their number. Raises SettingsError when there are more than `trials`."""
+    grid = list(space.grid(points))
+    if len(grid) > trials:
+        raise SettingsError(
+            f"trials must cover the grid, but got {trials=} for {len(grid):,} points with grid_points={points}. "
+            "Raise trials, or vary fewer settings in a space of your own."
+        )
+    for params in grid:
+        study.enqueue_trial(params, skip_if_exists=True)
+    return len(grid)
+
+
+def _known(
+    space: Space,
+    losses: Sequence[str],
+    presets: Mapping[str, Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for loss in losses:
+        yield "the settings it starts from", {**space.base, "loss": loss}
+    for name, preset in presets.items():
+        alike = all(preset.get(key, "") == space.base[key] for key in _ALIKE)
+        if alike and preset.get("loss", space.base["loss"]) in losses:
+            yield f"preset {name}", {**space.base, **preset}
+    for run in earlier:
+        values = {name: _typed(text, space.base[name]) for name, text in run.items() if name in space.base}
+        if values.get("loss") in losses:
+            yield "an earlier run", {**space.base, **values}
+
+
+def _typed(text: str, like: object) -> object:
+    """The value that a logged parameter stood for, by the type of the same setting here."""
+    if isinstance(like, bool):
+        return text == "true"
+    if isinstance(like, int | float):
+        return type(like)(float(text))
+    return text
