@@ -14,7 +14,7 @@ __all__ = ["enable_stand_in", "install_stand_in", "main", "read_pins"]
 
 _CI = Path(__file__).resolve().parent
 _CONDA_YAML = _CI.parent / "conda.yaml"
-_PIN = re.compile(r"\s+- (?P<pin>[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+)\s*(#.*)?")
+_PIN = re.compile(r"\s+- (?P<pin>[A-Za-z0-9_.-]+(\[\w+\])?==[A-Za-z0-9_.+!-]+)\s*(#.*)?")
 
 # Real conda, on PATH or named by the user, stays in charge.
 _ON_ACTIVATE = """

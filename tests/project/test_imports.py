@@ -19,7 +19,7 @@ _ARROWS = {
     "registry.card": ("trainer.core",),
     "tuning": ("trainer.core", "tuning"),
 }
-_PACKAGES = ("trainer", "trainer.core", "trainer.data", "trainer.model", "trainer.fit", "registry")
+_PACKAGES = ("trainer", "trainer.core", "trainer.data", "trainer.model", "trainer.fit", "registry", "tuning")
 _OURS = ("trainer", "registry", "tuning", "tests")
 _HUGGING_FACE = ("torch", "transformers", "accelerate", "datasets")
 _NEVER = {"trainer.core": _HUGGING_FACE, "tuning": _HUGGING_FACE}

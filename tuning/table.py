@@ -1,0 +1,50 @@
+"""The trials of a study as a table that MLflow shows and `mlflow.load_table` reads."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from trainer.core.runs import write_json
+from tuning import trials
+
+__all__ = ["TRIALS", "write_trials"]
+
+TRIALS = "trials.json"
+
+
+def write_trials(folder: Path, study: optuna.Study) -> Path:
+    """Write `trials.json` in the form of `mlflow.log_table`, one row per trial by number, and return its path.
+
+    Columns: number, state (`requeued` for one that does not count), value or one `value_i` per objective, of complete
+    trials alone; seconds; steps (how many were reported) and last_report, its value; run_id; cause; then the parameters
+    as `params.NAME`. What a trial lacks is null, and so is a value that is not finite.
+    """
+    rows = [_row(trial, len(study.directions)) for trial in study.get_trials(deepcopy=False)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    content = {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}
+    return write_json(folder / TRIALS, content)
+
+
+def _row(trial: FrozenTrial, objectives: int) -> dict[str, Any]:
+    # Optuna gives a pruned trial the value it reported last, which is no result.
+    values = trial.values if trial.state == TrialState.COMPLETE else [math.nan] * objectives
+    reports = trial.intermediate_values
+    names = ["value"] if objectives == 1 else [f"value_{place}" for place in range(objectives)]
+    return {
+        "number": trial.number,
+        "state": trials.state(trial),
+        **dict(zip(names, map(_finite, values), strict=True)),
+        "seconds": trials.seconds(trial),
+        "steps": len(reports),
+        "last_report": _finite(reports[max(reports)]) if reports else None,
+        "run_id": trial.user_attrs.get(trials.RUN_ID),
+        "cause": trial.user_attrs.get(trials.CAUSE),
+        **{f"params.{name}": value for name, value in trial.params.items()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,137 @@
+"""The trials of a study as its report sees them: which count, what they scored and what they took.
+
+The driver leaves facts about a trial in its user attributes, under the names below.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+__all__ = [
+    "CAUSE",
+    "INTERRUPTED",
+    "LOSS",
+    "REQUEUED",
+    "RUN_ID",
+    "SECONDS",
+    "SURPLUS",
+    "WARM_START",
+    "copy_study",
+    "counted",
+    "is_counted",
+    "is_maximized",
+    "losses",
+    "score",
+    "scored",
+    "seconds",
+    "state",
+]
+
+LOSS = "loss"
+"""The parameter that decides which others a trial has."""
+
+SECONDS, RUN_ID, CAUSE, WARM_START = "seconds", "run_id", "cause", "warm_start"
+SURPLUS, INTERRUPTED = "surplus", "interrupted"
+"""User attributes. A surplus or interrupted trial was queued again, so it is left out of every count."""
+
+REQUEUED = "requeued"
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+def state(trial: FrozenTrial) -> str:
+    """Return `complete`, `pruned`, `failed`, `running`, `waiting`, or `requeued` for a trial that does not count."""
+    return _STATES[trial.state] if is_counted(trial) else REQUEUED
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether the trial belongs into counts: it was not queued again under another number."""
+    return not (trial.user_attrs.get(SURPLUS) or trial.user_attrs.get(INTERRUPTED))
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that count, by number. They are the study's own: not to be changed."""
+    return [trial for trial in study.get_trials(deepcopy=False) if is_counted(trial)]
+
+
+def scored(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials that count and whose objectives are all finite, the best first, ties by number."""
+    sign = -1 if is_maximized(study) else 1
+    found = [trial for trial in counted(study) if _is_scored(trial)]
+    return sorted(found, key=lambda trial: (sign * score(trial), trial.number))
+
+
+def score(trial: FrozenTrial) -> float:
+    """Return the first objective of a complete trial."""
+    return float(trial.values[0])
+
+
+def seconds(trial: FrozenTrial) -> float | None:
+    """Return the seconds its training took, None where they are not known."""
+    value = trial.user_attrs.get(SECONDS)
+    return None if value is None else float(value)
+
+
+def is_maximized(study: optuna.Study) -> bool:
+    """Whether a higher first objective is better."""
+    return study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+
+
+def losses(study: optuna.Study) -> list[str]:
+    """Return the losses that the trials had, sorted; none where `loss` was not searched."""
+    return sorted({str(trial.params[LOSS]) for trial in counted(study) if LOSS in trial.params})
+
+
+def copy_study(
+    study: optuna.Study, keep: Callable[[FrozenTrial], object] | None = None, objectives: int = 1
+) -> optuna.Study:
+    """Return the study in memory with its first `objectives` alone and only the trials to `keep`.
+
+    keep: None for those that count, without scores that are not finite.
+
+    Optuna's figures and importances then need no `target`, which would turn colours and directions around. The place
+    of every other trial is held by one that waits, so that the numbers stay.
+    """
+    with _quiet():
+        made = optuna.create_study(study_name=study.study_name, directions=study.directions[:objectives])
+        made.add_trials(_copies(study.get_trials(), keep or _is_shown, objectives))
+    return made
+
+
+def _copies(
+    trials: Sequence[FrozenTrial], keep: Callable[[FrozenTrial], object], objectives: int
+) -> Iterator[FrozenTrial]:
+    for trial in trials:
+        if keep(trial):
+            trial.values = trial.values[:objectives] if trial.values else None
+            trial.user_attrs = {}  # Optuna prints them where the mouse points: too long there
+            yield trial
+        else:
+            yield optuna.trial.create_trial(state=TrialState.WAITING)
+
+
+def _is_shown(trial: FrozenTrial) -> bool:
+    return is_counted(trial) and (trial.state != TrialState.COMPLETE or _is_scored(trial))
+
+
+def _is_scored(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and all(math.isfinite(value) for value in trial.values)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out that a study was made: this one is nobody's."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
