@@ -1,0 +1,82 @@
+"""The region of good trials is computed from the best quarter, and an edge is called one."""
+
+import math
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from study_parts import make_search, make_study, make_trial
+
+from trainer.core.report import DASH
+from tuning.regions import regions
+from tuning.words import edges
+
+
+def study_of(space, values, scores=None, direction="maximize"):
+    scores = range(len(values)) if scores is None else scores
+    pairs = zip(scores, values, strict=True)
+    found = [make_trial(score, {"x": value}, {"x": space}) for score, value in pairs]
+    return make_study(*found, directions=(direction,))
+
+
+def test_good_trials_are_the_middle_half_of_the_best_quarter():
+    (region,) = regions(study_of(FloatDistribution(0.0, 1.0), [place / 20 for place in range(20)]))
+
+    assert region.good == f"0.8 {DASH} 0.9"  # of 0.75, 0.8, 0.85, 0.9, 0.95
+    assert (region.searched, region.best) == (f"0 {DASH} 1", "0.95")
+
+
+def test_on_a_log_scale_the_quartiles_are_of_the_logarithm():
+    (region,) = regions(study_of(FloatDistribution(1e-6, 1.0, log=True), [1e-5] * 6 + [1e-4, 1e-2]))
+
+    assert region.good == f"{math.sqrt(1e-6) / 10**0.5:.3g} {DASH} {10**-2.5:.3g}"
+    assert region.searched == f"1e-06 {DASH} 1, log"
+
+
+def test_choices_are_counted_among_the_good_trials():
+    (region,) = regions(study_of(CategoricalDistribution(["a", "b"]), ["a"] * 6 + ["b", "a", "b", "b"]))
+
+    assert region.good == "b (2 of 3), a (1 of 3)"
+    assert (region.searched, region.best, region.edge) == ("a, b", "b", "")
+
+
+@pytest.mark.parametrize(
+    ("space", "best", "edge"),
+    [
+        (FloatDistribution(0.0, 1.0), 0.97, "upper"),
+        (FloatDistribution(0.0, 1.0), 0.9, ""),
+        (FloatDistribution(0.0, 1.0), 0.0, "lower"),
+        (FloatDistribution(1e-5, 1e-3, log=True), 1.1e-5, "lower"),
+        (FloatDistribution(1e-5, 1e-3), 1e-4, ""),
+        (IntDistribution(1, 4), 4, "upper"),
+        (IntDistribution(1, 4), 3, ""),
+    ],
+)
+def test_the_best_value_at_the_end_of_a_range_is_an_edge(space, best, edge):
+    found = regions(study_of(space, [space.high / 2 if isinstance(space, FloatDistribution) else 2] * 7 + [best]))
+
+    assert found[0].edge == edge
+    assert len([line for line in edges(found) if "widen it" in line]) == bool(edge)
+
+
+def test_lower_scores_are_the_good_ones_where_they_are_minimized():
+    (region,) = regions(study_of(FloatDistribution(0.0, 1.0), [0.05 * p for p in range(20)], direction="minimize"))
+
+    assert region.best == "0"
+
+
+def test_few_trials_say_nothing_about_good_ones_or_edges():
+    (region,) = regions(study_of(FloatDistribution(0.0, 1.0), [0.5, 1.0]))
+
+    assert (region.good, region.edge, region.best) == ("", "", "1")
+
+
+def test_parameters_that_the_best_trial_lacks_have_no_best_value():
+    by_name = {region.name: region for region in regions(make_search(40))}
+
+    assert set(by_name) == {"loss", "learning_rate", "dropout", "layers", "ratio", "margin", "gamma"}
+    assert (by_name["ratio"].best == "") != (by_name["margin"].best == "")
+
+
+def test_a_parameter_with_one_possible_value_was_not_searched():
+    assert regions(study_of(FloatDistribution(0.5, 0.5), [0.5] * 8)) == []
+    assert regions(make_study()) == []
