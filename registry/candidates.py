@@ -139,7 +139,8 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
         )
     if RANKING not in run.data.metrics:
         raise RegistryError(f"candidate must have {RANKING}, but got {run_id=} without it. Choose a training run.")
-    missing = [name for name in _NEEDED if not _has_artifact(client, run_id, name)]
+    present = _artifacts(client, run_id)
+    missing = [name for name in _NEEDED if name not in present]
     if missing:
         raise RegistryError(
             f"candidate must have all artifacts of a training run, but got {run_id=} without {', '.join(missing)}. "
@@ -242,9 +243,10 @@ def _digest(run: "Run") -> str:
     return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.test", ""))
 
 
-def _has_artifact(client: "MlflowClient", run_id: str, name: str) -> bool:
-    parent, _, _ = name.rpartition("/")
-    return any(found.path == name for found in client.list_artifacts(run_id, parent or None))
+def _artifacts(client: "MlflowClient", run_id: str) -> set[str]:
+    """Names of what stands in the folders where the needed artifacts are."""
+    folders = {name.rpartition("/")[0] for name in _NEEDED}
+    return {found.path for folder in folders for found in client.list_artifacts(run_id, folder or None)}
 
 
 def _read(folder: Path, name: str) -> Any:
