@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from kept_stores import copy_store, make_reigns
 from registry_parts import FINE, LABELS, MODEL, Commands, make_truth
 
 
@@ -15,9 +16,24 @@ def client(tracking_uri, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def desk(client, tried, tmp_path, capsys):
+def desk(client, tried, tmp_path):
     """Commands, and what they leave."""
-    return Commands(client, tmp_path, capsys)
+    return Commands(client, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def one_reign(tmp_path_factory, _migrated_store):
+    """Folder of a store with one champion."""
+    folder = tmp_path_factory.mktemp("reign")
+    make_reigns(folder, _migrated_store, (0.8,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def three_reigns(tmp_path_factory, _migrated_store):
+    """Folder of a store where versions 1, 2 and 3 became champion one after the other, and their runs."""
+    folder = tmp_path_factory.mktemp("reigns")
+    return folder, make_reigns(folder, _migrated_store, (0.75, 0.87, 0.97))
 
 
 def test_the_first_champion_is_the_best_by_dev(desk, tried):
@@ -174,10 +190,8 @@ class TestRefusals:
     """Bad input: an error that says what to do, exit status 1, and nothing changed."""
 
     @pytest.fixture
-    def champion(self, desk):
-        run_id = desk.run(0.8)
-        desk.promote()
-        return run_id
+    def tracking_uri(self, one_reign, tmp_path):
+        return copy_store(one_reign, tmp_path)
 
     def assert_refused(self, desk, status, *words):
         assert status == 1
@@ -186,44 +200,44 @@ class TestRefusals:
         assert len(desk.entries()) == 1
         assert desk.aliases() == {"champion": 1}
 
-    def test_of_unknown_runs(self, desk, champion):
+    def test_of_unknown_runs(self, desk):
         self.assert_refused(desk, desk.promote("--run_id", "f" * 32), "run must exist", "f" * 32)
 
     @pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
-    def test_of_runs_that_did_not_end_well(self, desk, champion, status):
+    def test_of_runs_that_did_not_end_well(self, desk, status):
         run_id = desk.run(0.9, status=status)
         self.assert_refused(desk, desk.promote("--run_id", run_id), "must be a run that has FINISHED", status)
 
-    def test_of_runs_without_a_model(self, desk, champion):
+    def test_of_runs_without_a_model(self, desk):
         run_id = desk.run(0.9, model=False)
         self.assert_refused(desk, desk.promote("--run_id", run_id), "candidate must have a model")
 
     @pytest.mark.parametrize("name", ["dataset.json", "predictions/test.parquet", "report.html"])
-    def test_of_runs_that_lack_an_artifact(self, desk, champion, name):
+    def test_of_runs_that_lack_an_artifact(self, desk, name):
         run_id = desk.run(0.9, without=[name])
         self.assert_refused(desk, desk.promote("--run_id", run_id), "must have all artifacts", name)
 
-    def test_of_other_labels(self, desk, champion):
+    def test_of_other_labels(self, desk):
         run_id = desk.run(0.9, names=("anger", "grief", "pride"))
         self.assert_refused(desk, desk.promote("--run_id", run_id), "must have the labels", "'joy', 'pride'")
 
-    def test_of_other_test_rows(self, desk, champion):
+    def test_of_other_test_rows(self, desk):
         run_id = desk.run(0.9, truth=make_truth(seed=9))
         self.assert_refused(desk, desk.promote("--run_id", run_id), "must have the test rows of the champion")
 
-    def test_of_unknown_experiments(self, desk, champion):
+    def test_of_unknown_experiments(self, desk):
         self.assert_refused(desk, desk.promote("--experiment", "nowhere"), "experiment must exist", "nowhere")
 
     @pytest.mark.parametrize("name", ["it's", "a/b", "emotions-ledger", ""])
-    def test_of_names_that_no_model_has(self, desk, champion, name):
+    def test_of_names_that_no_model_has(self, desk, name):
         status = desk.promote("--registered_model", name or "preset")
         assert status == (1 if name else 0)
         assert not name or "registered_model must be" in desk.text
 
-    def test_of_unknown_settings(self, desk, champion):
+    def test_of_unknown_settings(self, desk):
         self.assert_refused(desk, desk.promote("--min_gian", "1"), "Did you mean `min_gain`?")
 
-    def test_of_users_who_may_not(self, desk, champion, monkeypatch):
+    def test_of_users_who_may_not(self, desk, monkeypatch):
         """As a server with authentication answers them."""
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -238,13 +252,13 @@ class TestRefusals:
         self.assert_refused(desk, desk.promote("--run_id", run_id), "Permission denied")
         assert desk.last_run.info.status == "FAILED"
 
-    def test_of_versions_that_do_not_exist(self, desk, champion):
+    def test_of_versions_that_do_not_exist(self, desk):
         self.assert_refused(desk, desk.rollback("--version", "9"), "version must exist", "which has 1")
 
-    def test_of_rollbacks_with_nothing_behind(self, desk, champion):
+    def test_of_rollbacks_with_nothing_behind(self, desk):
         self.assert_refused(desk, desk.rollback(), "must have an earlier champion")
 
-    def test_of_a_rollback_to_the_champion(self, desk, champion):
+    def test_of_a_rollback_to_the_champion(self, desk):
         self.assert_refused(desk, desk.rollback("--version", "1"), "which is champion")
 
 
@@ -264,14 +278,14 @@ def test_first_candidates_of_two_test_sets_are_not_compared(desk):
 
 class TestRollback:
     @pytest.fixture
-    def reigns(self, desk):
-        """Versions 1, 2 and 3 became champion one after the other."""
-        runs = []
-        for seed, quality in enumerate((0.75, 0.87, 0.97), start=1):
-            runs.append(desk.run(quality, seed=seed))
-            assert desk.promote() == 0
+    def tracking_uri(self, three_reigns, tmp_path):
+        return copy_store(three_reigns[0], tmp_path)
+
+    @pytest.fixture
+    def reigns(self, desk, three_reigns):
+        """Runs of versions 1, 2 and 3, which became champion one after the other."""
         assert desk.aliases() == {"champion": 3, "previous": 2}
-        return runs
+        return three_reigns[1]
 
     def test_restores_the_one_before(self, desk, reigns, tried):
         tried.uris.clear()
@@ -357,7 +371,7 @@ class TestRollback:
         assert "whose model was rolled back are left out" in desk.text
         assert desk.aliases()["champion"] == 2
 
-        desk.promote("--run_id", reigns[2])
+        assert desk.promote("--run_id", reigns[2]) == 0, desk.text
         assert desk.aliases() == {"champion": 3, "previous": 2}
 
     def test_history_tells_it_all_from_the_server(self, desk, reigns):

@@ -23,15 +23,15 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def local(tracking_uri, monkeypatch, tmp_path, tried, capsys):
+def local(tracking_uri, monkeypatch, tmp_path, tried):
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    return Commands(MlflowClient(tracking_uri), tmp_path, capsys)
+    return Commands(MlflowClient(tracking_uri), tmp_path)
 
 
 @pytest.fixture
-def served(_migrated_store, tmp_path, monkeypatch, tried, capsys):
+def served(_migrated_store, tmp_path, monkeypatch, tried):
     """The same on a real `mlflow server`."""
     from mlflow import MlflowClient
 
@@ -42,7 +42,7 @@ def served(_migrated_store, tmp_path, monkeypatch, tried, capsys):
     server.start()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    yield Commands(MlflowClient(server.uri), tmp_path, capsys)
+    yield Commands(MlflowClient(server.uri), tmp_path)
     server.stop()
 
 

@@ -1,0 +1,49 @@
+"""Stores that are made once and copied for each test that begins with them: a promotion takes seconds, a copy none."""
+
+import contextlib
+import shutil
+import sqlite3
+
+import pytest
+from registry_parts import FINE, Commands
+
+from registry import probe
+
+# Where MLflow keeps whole addresses of artifacts.
+_ADDRESSES = (
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri")),
+    *(("logged_models", "artifact_location"), ("model_versions", "storage_location")),
+)
+
+
+def make_reigns(folder, empty_database, qualities):
+    """Fill `folder` with a store where models of these qualities became champion one after the other; their runs."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setattr(probe, "probe", lambda *_: FINE)
+        desk = Commands(MlflowClient(uri), folder)
+        return [_reign(desk, quality, seed) for seed, quality in enumerate(qualities, start=1)]
+
+
+def _reign(desk, quality, seed):
+    run_id = desk.run(quality, seed=seed)
+    assert desk.promote() == 0, desk.text
+    return run_id
+
+
+def copy_store(source, target):
+    """Copy a store with its artifacts; returns its URI."""
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()  # MLflow remembers by the id of a run where its artifacts lie
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    with contextlib.closing(sqlite3.connect(target / "mlflow.db")) as database, database:
+        for table, column in _ADDRESSES:
+            change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            database.execute(change, (str(source), str(target)))
+    return f"sqlite:///{target}/mlflow.db"
