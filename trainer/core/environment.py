@@ -158,6 +158,7 @@ def _gpu_names() -> list[str] | None:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+@functools.cache
 def _package_versions() -> dict[str, str]:
     versions = {}
     for name in PACKAGES:
