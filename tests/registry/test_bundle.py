@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from served_parts import NAMES, TEXTS, load, make_classifier, write_bundle
+from served_parts import NAMES, TEXTS, load, write_bundle
 
 from registry import bundle
 from trainer.core.errors import ModelError
@@ -20,21 +20,6 @@ table = mlflow.pyfunc.load_model(sys.argv[1]).predict(json.loads(sys.argv[2]))
 assert "trainer" not in sys.modules and "registry" not in sys.modules
 print(table.to_json(orient="records", double_precision=15))
 """
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    return make_classifier(tmp_path_factory.mktemp("classifier"))
-
-
-@pytest.fixture(scope="module")
-def folder(classifier, tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("served") / "model", classifier)
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return load(folder)
 
 
 class TestFolder:

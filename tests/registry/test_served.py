@@ -8,33 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
-from served_parts import NAMES, PER_LABEL, TEXTS, WORDS, expected_probabilities, load, make_classifier, write_bundle
+from served_parts import NAMES, PER_LABEL, TEXTS, WORDS, load
 
 from trainer.model import precision
 
 TOLERANCE = 1e-5
 WORDY = st.lists(st.sampled_from([*WORDS[2:], "zebra"]), max_size=20).map(" ".join)
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    return make_classifier(tmp_path_factory.mktemp("classifier"))
-
-
-@pytest.fixture(scope="module")
-def folder(classifier, tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("served") / "model", classifier)
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return load(folder)
-
-
-@pytest.fixture(scope="module")
-def expected(classifier):
-    return expected_probabilities(classifier, TEXTS)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from served_parts import NAMES, TEXTS, ScoringServer, expected_probabilities, make_classifier, write_bundle
+from served_parts import NAMES, TEXTS, ScoringServer
 
 pytestmark = pytest.mark.slow
 
@@ -21,27 +21,16 @@ OF_MLFLOW = pytest.mark.xfail(
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    return make_classifier(tmp_path_factory.mktemp("classifier"))
-
-
-@pytest.fixture(scope="module")
-def server(classifier, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
+def server(folder, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    one = ScoringServer(write_bundle(folder / "model", classifier), folder, port)
+    one = ScoringServer(folder, tmp_path_factory.mktemp("server"), port)
     try:
         one.wait(120)
         yield one
     finally:
         one.stop()
-
-
-@pytest.fixture(scope="module")
-def expected(classifier):
-    return expected_probabilities(classifier, TEXTS)
 
 
 def records(*values):
