@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from trainer.core import connection, courier
+from trainer.core import courier
 
 _MODEL_CODE = """
 import mlflow
@@ -17,25 +17,15 @@ mlflow.models.set_model(Lengths())
 """
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """An SQLite file with MLflow's tables: making them takes seconds, copying them none."""
-    folder = tmp_path_factory.mktemp("database")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        connection.connect(f"sqlite:///{folder}/empty.db")
-    return folder / "empty.db"
-
-
 @pytest.fixture(autouse=True)
 def _quick_courier(monkeypatch):
     monkeypatch.setattr(courier, "_INTERVAL_SECONDS", 0.05)
 
 
 @pytest.fixture
-def database(tmp_path, monkeypatch, empty_database):
+def database(tmp_path, monkeypatch, _migrated_store):
     """A local store of its own, and the present folder beside it."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    shutil.copy(_migrated_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     import mlflow

@@ -14,9 +14,9 @@ pytestmark = WARNINGS_OF_MLFLOW
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, empty_database):
+def server(tmp_path_factory, _migrated_store):
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, folder / "mlflow.db")
+    shutil.copy(_migrated_store, folder / "mlflow.db")
     one = Server(folder)
     one.start()
     yield one
