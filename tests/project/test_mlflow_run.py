@@ -28,6 +28,7 @@ def test_from_the_first_command_to_a_champion_and_back(mlflow_run, entry_point, 
     done, run = mlflow_run("--env-manager", "local", parameters={"loss": "combined"}, whole=True)
 
     assert done.returncode == 0, done.stderr
+    assert run.info.status == "FINISHED"
     # Measured: 0.46 and 0.53, and 0.39 is the lower end of the interval; knowing nothing gives about 0.07.
     assert run.data.metrics["test/macro_f1"] > 0.35
     mlflow.set_tracking_uri(tracking_uri)
@@ -68,14 +69,6 @@ def test_plain_command_uses_the_stand_in_for_conda(mlflow_run, stand_in):
     assert run.data.params["loss"] == "combined"
     assert 0 <= run.data.metrics["test/macro_f1"] <= 1
     assert done.stderr.count("environment already provided") == 1
-
-
-def test_local_environment_manager_trains_too(mlflow_run):
-    done, run = mlflow_run("--env-manager", "local")
-
-    assert done.returncode == 0, done.stderr
-    assert run.info.status == "FINISHED"
-    assert "test/macro_f1" in run.data.metrics
 
 
 @pytest.mark.parametrize(
