@@ -121,7 +121,7 @@ CHANGES = {
     "threshold_policy": Change(
         value="fixed", seen=lambda seen: seen.outcome.policy, base={"threshold_policy": "per_label"}
     ),
-    "threshold_folds": Change(value=3, seen=choice),
+    "threshold_folds": Change(value=4, seen=choice),
     "bootstrap_resamples": Change(value=300, seen=intervals),
 }
 
