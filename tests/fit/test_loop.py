@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from tiny import Silent, build, make_examples, make_model, run
 
+from tests import forked
 from trainer.core.errors import ModelError, SettingsError
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
@@ -247,8 +249,9 @@ def test_evaluations_are_spread_over_the_epoch(tmp_path, examples):
     assert [step for step, values in loop.tracker.points if "dev/macro_f1" in values] == [2, 4, 6, 8, 10, 12]
 
 
-def _program(folder, kill_at, settings, launcher=()):
-    command = [sys.executable, *launcher, str(HERE / "tiny.py"), str(folder), str(kill_at), json.dumps(settings)]
+def _two_processes(folder, settings):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    command = [sys.executable, *launcher, str(HERE / "tiny.py"), str(folder), "never", json.dumps(settings)]
     environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -256,8 +259,9 @@ def _program(folder, kill_at, settings, launcher=()):
 @pytest.mark.parametrize("kill_at", [3, 9, 14])
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, examples, kill_at):
     whole, uninterrupted = run(make_model(), examples, tmp_path / "whole", **RESUMABLE)
-    killed = _program(tmp_path / "killed", kill_at, RESUMABLE)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    log = tmp_path / "killed.log"
+    killed = forked.start(log, tiny.main, str(tmp_path / "killed"), str(kill_at), json.dumps(RESUMABLE))
+    assert forked.wait(killed) == -signal.SIGKILL, log.read_text()
     assert not (tmp_path / "killed" / "result.json").exists()
     AcceleratorState._reset_state()
     again, resumed = run(make_model(seed=0 if kill_at == 3 else 99), examples, tmp_path / "killed", **RESUMABLE)
@@ -278,9 +282,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, examples, kill_at):
 def test_two_processes_train_like_one(tmp_path, examples, architecture, settings):
     model = make_model(dropout=0.0, architecture=architecture)
     alone, loop = run(model, examples, tmp_path / "one", **settings)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     given = settings | {"dropout": 0.0, "architecture": architecture}
-    two = _program(tmp_path / "two", "never", given, launcher)
+    two = _two_processes(tmp_path / "two", given)
     assert two.returncode == 0, two.stderr
     together = json.loads((tmp_path / "two" / "result.json").read_text())
     np.testing.assert_allclose(together["logits"], alone.dev_logits, atol=5e-4, rtol=1e-3)

@@ -16,12 +16,12 @@ _ADDRESSES = (
 )
 
 
-def make_reigns(folder, empty_database, qualities):
+def make_reigns(folder, migrated_store, qualities):
     """Fill `folder` with a store where models of these qualities became champion one after the other; their runs."""
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{folder}/mlflow.db"
-    shutil.copy(empty_database, folder / "mlflow.db")
+    shutil.copy(migrated_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -1,14 +1,8 @@
-"""A command of the registry in a process of its own, which may be killed before one of its writes.
-
-    python racer.py KILL_BEFORE COMMAND [--setting value]...
-
-KILL_BEFORE counts writes to the registry from 1; 0 kills never. The process that tries a model is left out.
-"""
+"""A command of the registry for a process of its own, which may be killed before one of its writes."""
 
 import importlib
 import os
 import signal
-import sys
 
 from mlflow import MlflowClient
 from registry_parts import FINE
@@ -22,6 +16,10 @@ WRITES = (
 
 
 def main(kill_before, command, *words):
+    """Exit status of a command. kill_before: the number of a write to the registry, from 1; 0 kills never.
+
+    The process that tries a model is left out.
+    """
     probe.probe = lambda *_: FINE
     count_writes(MlflowClient, lambda number: number == kill_before and os.kill(os.getpid(), signal.SIGKILL))
     return importlib.import_module(f"registry.{command}").main(words)
@@ -42,7 +40,3 @@ def count_writes(client_class, before):
 
     for name in WRITES:
         setattr(client_class, name, counted(getattr(client_class, name)))
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), *sys.argv[2:]))

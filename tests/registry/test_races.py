@@ -1,10 +1,7 @@
 """Many promoters at once, and promoters that are killed: one champion at a time, the best at the end, nothing stuck."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+import uuid
 
 import pytest
 import racer
@@ -12,9 +9,9 @@ from registry_parts import MODEL, Commands
 
 from registry import stages
 from registry.ledger import replay
+from tests import forked
 from tests.core.tracking_parts import Server
 
-HERE = Path(__file__).parent
 QUALITIES = (0.7, 0.8, 0.9, 0.99)
 
 
@@ -48,11 +45,7 @@ def served(_migrated_store, tmp_path, monkeypatch, tried):
 
 def start(folder, kill_before, *words):
     """A racer that writes what it says to a file of its own."""
-    paths = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, str(HERE / "racer.py"), str(kill_before), *words]
-    with (folder / f"racer-{len(list(folder.glob('racer-*')))}.log").open("w") as log:
-        return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    return forked.start(folder / f"racer-{uuid.uuid4().hex}.log", racer.main, kill_before, *words)
 
 
 def said(folder):
@@ -76,7 +69,7 @@ def test_of_many_promoters_the_best_wins(request, place, tmp_path):
     desk = request.getfixturevalue(place)
     runs = [desk.run(quality, seed=seed) for seed, quality in enumerate(QUALITIES)]
     racers = [start(tmp_path, 0, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1") for run_id in runs]
-    statuses = [process.wait(120) for process in racers]
+    statuses = [forked.wait(process) for process in racers]
 
     assert statuses == [0] * len(racers), said(tmp_path)
     check_consistent(desk)
@@ -94,7 +87,7 @@ def test_killed_promoters_leave_nothing_stuck(served, tmp_path):
         start(tmp_path, kill, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1")
         for kill, run_id in zip(kills, runs, strict=True)
     ]
-    statuses = [process.wait(120) for process in racers]
+    statuses = [forked.wait(process) for process in racers]
 
     assert statuses == [-9 if kill else 0 for kill in kills], said(tmp_path)
     assert served.history() == 0

@@ -1,49 +1,53 @@
 """The whole command, stopped, killed and continued, and on several processes."""
 
+import os
 import signal
 import subprocess
 import time
 
 import numpy as np
 import pytest
-from small_runs import client, only_run, predictions, runs_of
+from small_runs import client, only_run, predictions, runs_of, words_of
 
-from trainer.core import artifacts
-
-KILLED_IN_STEP = """
-import os, signal, sys
+from tests import forked
+from trainer.core import artifacts, runs
 from trainer.fit.step import Stepper
 from trainer.train import main
-steps, real = [], Stepper.step
-def step(self, *rows):
-    steps.append(rows)
-    if len(steps) == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(self, *rows)
-Stepper.step = step
-main(sys.argv[1:])
-"""
-KILLED_AT_THE_END = """
-import os, signal, sys
-from trainer.core import artifacts, runs
-from trainer.train import main
-real = runs.write_json
-def write_json(path, content):
-    if path.name == artifacts.OUTCOME:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(path, content)
-runs.write_json = write_json
-main(sys.argv[1:])
-"""
+
+
+def killed_in_step(words):
+    steps, real = [], Stepper.step
+
+    def step(self, *rows):
+        steps.append(rows)
+        if len(steps) == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, *rows)
+
+    Stepper.step = step
+    return main(words)
+
+
+def killed_at_the_end(words):
+    real = runs.write_json
+
+    def write_json(path, content):
+        if path.name == artifacts.OUTCOME:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(path, content)
+
+    runs.write_json = write_json
+    return main(words)
 
 
 @pytest.fixture
-def killed(program, tracking_uri):
+def killed(base_settings, in_tmp, tracking_uri):
     """Run the command until it is killed; returns the id of its run."""
 
-    def call(script, **settings):
-        done = subprocess.run(program("-c", script, **settings), capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    def call(function, **settings):
+        log = in_tmp / "killed.log"
+        process = forked.start(log, function, words_of(base_settings | {"output": in_tmp / "runs"} | settings))
+        assert forked.wait(process) == -signal.SIGKILL, log.read_text()
         run = only_run(tracking_uri)
         assert run.info.status == "RUNNING"
         return run.info.run_id
@@ -66,7 +70,7 @@ class TestAKilledRun:
     def test_it_continues_by_run_id_after_refusing_what_does_not_fit(
         self, train, killed, finished, tracking_uri, in_tmp, capsys
     ):
-        run_id = killed(KILLED_IN_STEP, checkpoint_steps=3)
+        run_id = killed(killed_in_step, checkpoint_steps=3)
         folder = in_tmp / "runs" / run_id
         assert (folder / "checkpoints" / "step-6").is_dir()
 
@@ -95,7 +99,7 @@ class TestAKilledRun:
         assert only_run(tracking_uri).info.status == "FINISHED"
 
     def test_it_continues_as_the_latest_when_killed_before_its_last_file(self, train, killed, finished, tracking_uri):
-        run_id = killed(KILLED_AT_THE_END)
+        run_id = killed(killed_at_the_end)
         assert train(resume="latest") == 0
         self.assert_like_uninterrupted(tracking_uri, run_id, finished)
         run = only_run(tracking_uri)
