@@ -6,7 +6,6 @@ is that process. A model that crashes, hangs or wants to unpickle something take
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,12 +19,11 @@ import numpy as np
 from registry.config import ProbeConfig
 from registry.gate import Rule
 from trainer.core import calibration
-from trainer.core.environment import redact
+from trainer.core.environment import child_environment, redact
 from trainer.core.results import read_predictions
 
 __all__ = ["Probed", "main", "probe", "rules"]
 
-_ROOT = Path(__file__).resolve().parents[1]
 _LIMIT_SECONDS = 1800
 _SINGLE_TEXTS = 40
 _WARM_UP = 3
@@ -58,10 +56,7 @@ def probe(model_uri: str, predictions: Path, temperature: float, config: ProbeCo
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         words = [model_uri, str(predictions), str(temperature), str(config.check_rows), str(result)]
-        # MLFLOW_RUN_ID would tie what the process does to this run.
-        kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
-        paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        environment = kept | {"PYTHONPATH": paths, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+        environment = child_environment() | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
         command = [sys.executable, "-m", "registry.probe", *words]
         try:
             done = subprocess.run(

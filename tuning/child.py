@@ -68,12 +68,15 @@ class Child:
 def start(words: Sequence[str], share: Share, log: Path, variables: Mapping[str, str]) -> Child:
     """Start a training with this command line. Its output is appended to `log`; `variables` join its environment."""
     _FORKS.set_forkserver_preload(_PRELOADED)
-    process = _FORKS.Process(target=_train, args=(TRAINING, list(words), share, str(log), dict(variables)))
+    environment = {**os.environ, **variables}  # as it is now: that of the fork server is as old as itself
+    process = _FORKS.Process(target=_train, args=(TRAINING, list(words), share, log.resolve(), environment, Path.cwd()))
     process.start()
     return Child(process)
 
 
-def _train(module: str, words: list[str], share: Share, log: str, variables: dict[str, str]) -> None:
+def _train(  # what the new process needs to know
+    module: str, words: list[str], share: Share, log: Path, environment: dict[str, str], folder: Path
+) -> None:
     os.setsid()  # so that Ctrl-C reaches this process's parent alone, and `kill` all that it starts
     signals.end_with_parent()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -81,7 +84,9 @@ def _train(module: str, words: list[str], share: Share, log: str, variables: dic
         os.dup2(output, stream)
     sys.argv = [module, *words]
     sys.orig_argv = [sys.executable, "-m", *sys.argv]  # what the run says it was started with
-    os.environ.update(variables)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
     if share.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
     if hasattr(os, "sched_setaffinity"):

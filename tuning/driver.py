@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from trainer.core import console, signals
 from trainer.core.errors import TuningError
-from tuning.attributes import Attribute, counted
 from tuning.child import Share
 from tuning.drivers import BEAT_SECONDS
 from tuning.queue import Queue
 from tuning.runs import Runs
 from tuning.trial import Plan, RunningTrial
+from tuning.trials import Attribute, begun
 
 __all__ = ["Driver"]
 
 _TICK_SECONDS = 0.3
 _RETRIES = 2
 _STORAGE_PATIENCE_SECONDS = 600.0
-_SHOWN = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_SHOWN = {TrialState.RUNNING: "running", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Driver:
     _beats: int = 0
     _last_beat: float = float("-inf")
     _away_since: float | None = None
+    _stopping: bool = False
 
     def run(self, queue: Queue, plan: Plan) -> None:
         """Run trials until the queue is finished, those of other drivers included.
@@ -47,12 +48,12 @@ class Driver:
         When stopped, trainings are ended and queued again. Raises TuningError after `max_failures` failures in a row,
         and when the storage has been away for ten minutes.
         """
-        with self.screen.progress(queue.total, _done(queue.trials()), plan.name) as progress:
+        with self.screen.progress(queue.total, _standing(queue)[0], plan.name) as progress:
             try:
                 while not self._turn(queue, plan):
-                    progress.update(*_standing(queue.trials()))
+                    progress.update(*_standing(queue))
                     time.sleep(_TICK_SECONDS)
-                progress.update(*_standing(queue.trials()))
+                progress.update(*_standing(queue))
             except BaseException:
                 self._stop(queue)
                 raise
@@ -66,6 +67,7 @@ class Driver:
                 if running.poll():
                     self._tell(queue, running)
                     del self._running[place]
+                    self._count_failure(running)
             finished = not self._running and queue.is_finished()
         except optuna.exceptions.StorageInternalError as error:
             self._wait_for_storage(error)
@@ -98,11 +100,11 @@ class Driver:
     def _tell(self, queue: Queue, running: RunningTrial) -> None:
         trial, study = running.trial, queue.study
         retries = trial.user_attrs.get(Attribute.RETRIES, 0)
-        given_up = running.state == "interrupted" and retries >= _RETRIES
-        failed = running.state == "failed" or given_up
+        if running.state == "interrupted" and not self._stopping and retries >= _RETRIES:
+            running.state = "failed"
         try:
             trial.set_user_attr(Attribute.SECONDS, round(running.seconds, 1))
-            if failed:
+            if running.state == "failed":
                 trial.set_user_attr(Attribute.CAUSE, running.cause)
                 study.tell(trial, state=TrialState.FAIL)
             elif running.state == "interrupted":
@@ -114,26 +116,25 @@ class Driver:
         except optuna.exceptions.UpdateFinishedTrialError:
             self.screen.show_note(f"trial {trial.number} has been taken over by another driver")
             return
-        self._show(running, again=running.state == "interrupted" and not failed)
-        self._count_failure(running.cause if failed else None)
+        self._show(running)
 
-    def _count_failure(self, cause: str | None) -> None:
-        if cause is None:
+    def _count_failure(self, running: RunningTrial) -> None:
+        if running.state != "failed":
             self._causes.clear()
             return
-        self._causes.append(cause)
+        self._causes.append(running.cause)
         if len(self._causes) >= self.max_failures:
             raise TuningError(
                 f"trials must not fail again and again, but got max_failures={self.max_failures} in a row. "
                 f"{common_cause(self._causes)} The same command goes on with the study when that is mended."
             )
 
-    def _show(self, running: RunningTrial, *, again: bool) -> None:
+    def _show(self, running: RunningTrial) -> None:
         name = f"{running.plan.name} {running.trial.number}"
         if running.state == "complete":
             values = ", ".join(f"{value:.4g}" for value in running.values)
             self.screen.show_note(f"{name}: {values} in {running.seconds:.0f} s")
-        elif again:
+        elif running.state == "interrupted":
             self.screen.show_note(f"{name}: {running.cause}; queued again")
         elif running.state == "pruned":
             self.screen.show_note(f"{name}: pruned after {running.seconds:.0f} s")
@@ -154,14 +155,14 @@ class Driver:
 
     def _stop(self, queue: Queue) -> None:
         """End what runs and queue it again. A second signal must not leave processes behind."""
+        self._stopping = True
         with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
             for running in self._running.values():
                 running.interrupt()
             while any(not running.poll() for running in self._running.values()):
                 time.sleep(_TICK_SECONDS)
             for running in self._running.values():
-                running.trial.set_user_attr(Attribute.SECONDS, round(running.seconds, 1))
-                queue.give_back(running.trial.number)
+                self._tell(queue, running)
             self._running.clear()
 
 
@@ -171,16 +172,9 @@ def common_cause(causes: Sequence[str]) -> str:
     return f"{count} of {len(causes)} failed with: {cause}"
 
 
-def _done(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state.is_finished() for trial in counted(trials))
-
-
-def _standing(trials: Sequence[FrozenTrial]) -> tuple[int, dict[str, float]]:
+def _standing(queue: Queue) -> tuple[int, dict[str, float]]:
     """Trials that have ended, and the numbers to show beside them."""
-    known = counted(trials)
-    numbers: dict[str, float] = {"running": sum(trial.state == TrialState.RUNNING for trial in known)}
-    numbers |= {name: sum(trial.state == state for trial in known) for state, name in _SHOWN.items()}
-    best = max(
-        (trial.values[0] for trial in known if trial.state == TrialState.COMPLETE and trial.values), default=None
-    )
-    return _done(trials), numbers | ({"best": best} if best is not None else {})
+    known = begun(queue.study)
+    numbers: dict[str, float] = {name: sum(trial.state == state for trial in known) for state, name in _SHOWN.items()}
+    best = [trial.values[0] for trial in known if trial.state == TrialState.COMPLETE]
+    return sum(trial.state.is_finished() for trial in known), numbers | ({"best": max(best)} if best else {})

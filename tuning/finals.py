@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
-from tuning.attributes import Attribute, counted
 from tuning.child import Share
 from tuning.config import FinalsConfig
 from tuning.ranking import FinalRun, rank
@@ -23,6 +22,7 @@ from tuning.runs import Runs
 from tuning.study import open_study
 from tuning.training import Order, Training
 from tuning.trial import Plan
+from tuning.trials import Attribute, begun, scored
 
 __all__ = ["Winner", "complete", "open_finals", "read", "seed_of", "settings_of"]
 
@@ -58,16 +58,9 @@ def open_finals(
     if fills:
         seeds = range(seed + 1, seed + 1 + config.seeds)
         for drawn in seeds:  # all settings with one seed first: a search that is stopped has compared something
-            for number in best_settings(study, config.top_k):
-                finals.enqueue_trial({_SETTING: number, _SEED: drawn}, skip_if_exists=True)
+            for best in scored(study)[: config.top_k]:
+                finals.enqueue_trial({_SETTING: best.number, _SEED: drawn}, skip_if_exists=True)
     return finals
-
-
-def best_settings(study: optuna.Study, count: int) -> list[int]:
-    """Numbers of the trials with the best first value, the best one first."""
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    ranked = sorted(complete, key=lambda trial: (-trial.values[0], trial.number))
-    return [trial.number for trial in ranked[:count]]
 
 
 def settings_of(trial: optuna.Trial, study: optuna.Study) -> dict[str, Any]:
@@ -91,7 +84,7 @@ def read(finals: optuna.Study) -> list[FinalRun]:
             score=trial.value if trial.state == TrialState.COMPLETE else None,
             run_id=trial.user_attrs.get(Attribute.RUN_ID, ""),
         )
-        for trial in counted(finals.get_trials(deepcopy=False))
+        for trial in begun(finals)
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.core import settings
+from trainer.core.environment import child_environment
 from trainer.core.errors import SettingsError
 from tuning.config import TuneConfig
 from tuning.space import Space
@@ -76,7 +77,8 @@ def check_space(space: Space, trainable: Trainable) -> None:
 
 def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "trainer.check"]
-    done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True, check=False)
+    asked, environment = json.dumps(question), child_environment()
+    done = subprocess.run(command, input=asked, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SettingsError(
             f"training must answer questions about settings, but got status {done.returncode}: {done.stderr[-500:]}"

@@ -3,8 +3,8 @@
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuning.attributes import Attribute, counted, is_cut_off
 from tuning.drivers import Watch, identity
+from tuning.trials import Attribute, begun, is_cut_off
 
 __all__ = ["Queue"]
 
@@ -26,12 +26,11 @@ class Queue:
 
     def is_finished(self) -> bool:
         """Whether as many trials as asked for have ended."""
-        ended = [trial for trial in counted(self.trials()) if trial.state.is_finished()]
-        return len(ended) >= self.total
+        return sum(trial.state.is_finished() for trial in begun(self.study)) >= self.total
 
     def next(self) -> optuna.Trial | None:
         """A trial to run, first of those that wait; None while all are given out."""
-        if len(counted(self.trials())) >= self.total:
+        if len(begun(self.study)) >= self.total:
             return None
         trial = self.study.ask()
         trial.set_user_attr(Attribute.DRIVER, identity())
@@ -73,7 +72,7 @@ class Queue:
     def _is_surplus(self, number: int) -> bool:
         """Whether another driver took the last one at the same moment, or repeats the same trial."""
         trials = self.trials()
-        before = [trial for trial in trials if trial.number < number]
+        before = [trial for trial in begun(self.study) if trial.number < number]
         retry_of = trials[number].user_attrs.get(Attribute.RETRY_OF)
-        twins = [trial for trial in before if trial.user_attrs.get(Attribute.RETRY_OF) == retry_of]
-        return len(counted(before)) >= self.total or (retry_of is not None and len(twins) > 0)
+        twins = [trial for trial in trials[:number] if trial.user_attrs.get(Attribute.RETRY_OF) == retry_of]
+        return len(before) >= self.total or (retry_of is not None and len(twins) > 0)

@@ -121,8 +121,8 @@ def _trial_row(trial: FrozenTrial, objectives: int, parameters: Iterable[str]) -
         *values,
         trials.seconds(trial),
         *(trial.params.get(name) for name in parameters),
-        trial.user_attrs.get(trials.RUN_ID),
-        trial.user_attrs.get(trials.CAUSE),
+        trial.user_attrs.get(trials.Attribute.RUN_ID),
+        trial.user_attrs.get(trials.Attribute.CAUSE),
     ]
 
 

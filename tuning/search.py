@@ -14,16 +14,15 @@ from optuna.storages import BaseStorage
 
 from trainer.core import artifacts, console
 from trainer.core.connection import connect
-from trainer.core.environment import available_cores
+from trainer.core.environment import available_cores, child_environment
 from trainer.core.errors import SettingsError, TuningError
 from trainer.core.runs import MAY_DIFFER
 from trainer.core.settings import flatten
 from trainer.core.tracking import Tracker, open_run
 from tuning import finals, results, study, warm
-from tuning.attributes import Attribute, counted
 from tuning.child import Share
 from tuning.config import TuneConfig
-from tuning.driver import Driver
+from tuning.driver import Driver, common_cause
 from tuning.finals import Winner
 from tuning.leader import Place, take_place
 from tuning.questions import Trainable, ask, check_space
@@ -33,12 +32,20 @@ from tuning.runs import Runs, best_runs
 from tuning.shares import shares
 from tuning.space import SPACES, Space, read_space
 from tuning.trial import COSTS, Plan
+from tuning.trials import Attribute, begun, scored
 
 __all__ = ["Search", "open_search"]
 
 _EARLIER_RUNS = 5
 _QUEUED = "queued"
-"""Study attribute: how many trials there are to be, once those that are known from the start wait in the queue."""
+"""Study attribute: whether the trials that are known from the start wait in the queue."""
+_LABELS = {
+    "macro_f1": "dev macro F1",
+    "macro_ap": "dev macro AP",
+    "micro_f1": "dev micro F1",
+    "latency": "latency in ms",
+    "size": "size in MB",
+}
 _STEPWISE = ("hyperband", "median", "successive_halving")
 
 
@@ -56,6 +63,8 @@ class Search:
     tracker: Tracker
     screen: console.Console
     driver: Driver
+    total: int
+    """Trials of the study in all."""
 
     @property
     def leads(self) -> bool:
@@ -68,12 +77,12 @@ class Search:
         goal = artifacts.metric("dev", asked.objective) + (
             f" against {asked.against}" if asked.against != "none" else ""
         )
-        known = len(counted(self.study.get_trials(deepcopy=False)))
+        known = len(begun(self.study))
         self.screen.show_plan(
             {
                 "study": {
                     "name": self.study.study_name,
-                    "trials": f"{asked.trials} in all" + (f", {known} there already" if known else ""),
+                    "trials": f"{self.total} in all" + (f", {known} there already" if known else ""),
                     "objective": goal,
                     "sampler": f"{asked.sampler}, pruner {asked.active_pruner}",
                     "finals": f"best {self.config.finals.top_k} with {self.config.finals.seeds} seeds",
@@ -93,18 +102,15 @@ class Search:
 
     def explore(self) -> None:
         """Run the trials of the search. Raises TuningError when none of them has a score."""
-        queue = Queue(self.study, self._total())
+        queue = Queue(self.study, self.total)
         self.driver.run(queue, self._plan())
-        complete = [trial for trial in queue.trials() if trial.state == optuna.trial.TrialState.COMPLETE]
-        if not complete:
+        if not scored(self.study):
             causes = [
                 str(trial.user_attrs[Attribute.CAUSE])
-                for trial in queue.trials()
+                for trial in begun(self.study)
                 if Attribute.CAUSE in trial.user_attrs
             ]
-            raise TuningError(
-                f"a search must have a trial with a score, but got none. {'; '.join(dict.fromkeys(causes))}"
-            )
+            raise TuningError(f"a search must have a trial with a score, but got none. {common_cause(causes)}")
 
     def run_finals(self) -> list[FinalRun]:
         """Train the best settings again with fresh seeds, together with all other drivers."""
@@ -128,8 +134,18 @@ class Search:
 
     def report(self, finished: Sequence[FinalRun], winner: Winner | None) -> None:
         """Write tables, figures, the report and the winner's preset, record them, and say where they are."""
-        preset = self._preset(winner) if winner else None
-        results.write(self.tracker, self.study, self.config, self.losses, finished, winner, preset)
+        preset = self._preset(winner) if winner else {}
+        asked = self.config.search
+        facts = {
+            "data set": self.trainable.data["name"],
+            "preset": self.trainable.settings["preset"],
+            "losses": ", ".join(self.losses),
+            "space": {one.name: _range(one.describe()) for one in self.space.dimensions},
+            "seed": self.config.study.seed,
+            "to go on with it": f"-P study={self.study.study_name}",
+        }
+        goals = [_LABELS[asked.objective], *([_LABELS[asked.against]] if asked.against != "none" else [])]
+        results.log(self.tracker, self.study, goals, finished, winner, preset, facts)
         results.show(self.screen, self.tracker, self.study, finished, winner)
 
     def promote(self, winner: Winner | None) -> None:
@@ -137,21 +153,13 @@ class Search:
         if winner is None or not self.config.finals.promote:
             return
         command = [sys.executable, "-m", "registry.promote", "--run_id", winner.run_id, "--output", str(self._output)]
-        done = subprocess.run(command, check=False)
+        done = subprocess.run(command, env=child_environment(), check=False)
         if done.returncode:
             raise TuningError(f"promote must end well, but got exit status {done.returncode} for run {winner.run_id}.")
 
     @property
     def _output(self) -> Path:
         return Path(self.config.study.output)
-
-    def _total(self) -> int:
-        """Trials of the study in all; those known from the start are put into the queue first."""
-        asked = self.config.search
-        total = int(self.study.user_attrs.get(_QUEUED, 0))
-        if not total or not self.leads:
-            return asked.trials
-        return min(asked.trials, total) if asked.sampler == "grid" else asked.trials
 
     def _plan(self) -> Plan:
         asked = self.config.search
@@ -222,6 +230,7 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
     losses = _losses(asked.losses, trainable, of_training)
     space = read_space(_space_name(asked.space, trainable), trainable.settings, trainable.known, losses, [*of_training])
     check_space(space, trainable)
+    grid = warm.read_grid(space, asked.grid_points, asked.trials) if asked.sampler == "grid" else []
     parts = shares(asked.workers, trainable.settings["processes"])
     screen, store = console.make(), connect()
     metric = artifacts.metric("dev", asked.objective)
@@ -244,10 +253,15 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         if place.leads:
             place.lead(tracker.run_id)
         if place.leads and _QUEUED not in opened.user_attrs:
-            opened.set_user_attr(_QUEUED, _enqueue(opened, space, config, losses, trainable, earlier))
+            for point in grid:
+                opened.enqueue_trial(point, skip_if_exists=True)
+            if not grid:
+                warm.enqueue_known(opened, space, losses, trainable.presets, earlier)
+            opened.set_user_attr(_QUEUED, value=True)
         runs = Runs(store, place.run_id or tracker.run_id)
         driver = Driver(parts, runs, screen, asked.max_failures, place.beat)
-        yield Search(config, trainable, space, losses, storage, opened, place, tracker, screen, driver)
+        total = len(grid) or asked.trials
+        yield Search(config, trainable, space, losses, storage, opened, place, tracker, screen, driver, total)
 
 
 def _losses(asked: str, trainable: Trainable, given: Mapping[str, str]) -> tuple[str, ...]:
@@ -282,21 +296,6 @@ def _about(config: TuneConfig, trainable: Trainable, space: Space, losses: Seque
         "settings": {name: value for name, value in trainable.settings.items() if name not in free},
         "data": dict(trainable.data["digests"]),
     }
-
-
-def _enqueue(
-    opened: optuna.Study,
-    space: Space,
-    config: TuneConfig,
-    losses: Sequence[str],
-    trainable: Trainable,
-    earlier: Sequence[Mapping[str, Any]],
-) -> int:
-    asked = config.search
-    if asked.sampler == "grid":
-        return warm.enqueue_grid(opened, space, asked.grid_points, asked.trials)
-    warm.enqueue_known(opened, space, losses, trainable.presets, earlier)
-    return asked.trials
 
 
 def _set_threads(share: Share, processes: str) -> None:

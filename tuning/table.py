@@ -40,8 +40,8 @@ def _row(trial: FrozenTrial, objectives: int) -> dict[str, Any]:
         "seconds": trials.seconds(trial),
         "steps": len(reports),
         "last_report": _finite(reports[max(reports)]) if reports else None,
-        "run_id": trial.user_attrs.get(trials.RUN_ID),
-        "cause": trial.user_attrs.get(trials.CAUSE),
+        "run_id": trial.user_attrs.get(trials.Attribute.RUN_ID),
+        "cause": trial.user_attrs.get(trials.Attribute.CAUSE),
         **{f"params.{name}": value for name, value in trial.params.items()},
     }
 

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import optuna
 
 from trainer.core import artifacts
-from tuning.attributes import Attribute
 from tuning.child import Share
 from tuning.runs import Runs
 from tuning.training import Order, Training
+from tuning.trials import Attribute
 
 __all__ = ["COSTS", "Plan", "RunningTrial", "State"]
 

@@ -1,7 +1,4 @@
-"""The trials of a study as its report sees them: which count, what they scored and what they took.
-
-The driver leaves facts about a trial in its user attributes, under the names below.
-"""
+"""The trials of a study: what is kept with each of them, which count, what they scored and what they took."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +8,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 __all__ = [
-    "CAUSE",
-    "INTERRUPTED",
     "LOSS",
     "REQUEUED",
-    "RUN_ID",
-    "SECONDS",
-    "SURPLUS",
-    "WARM_START",
+    "Attribute",
+    "begun",
     "copy_study",
     "counted",
     "is_counted",
+    "is_cut_off",
     "is_maximized",
     "losses",
     "score",
@@ -33,10 +27,6 @@ __all__ = [
 LOSS = "loss"
 """The parameter that decides which others a trial has."""
 
-SECONDS, RUN_ID, CAUSE, WARM_START = "seconds", "run_id", "cause", "warm_start"
-SURPLUS, INTERRUPTED = "surplus", "interrupted"
-"""User attributes. A surplus or interrupted trial was queued again, so it is left out of every count."""
-
 REQUEUED = "requeued"
 _STATES = {
     TrialState.COMPLETE: "complete",
@@ -47,19 +37,55 @@ _STATES = {
 }
 
 
+class Attribute:
+    """Names of the user attributes of a trial."""
+
+    DRIVER = "driver"
+    """Who runs it; see `tuning.drivers`."""
+    BEAT = "beat"
+    RUNS = "runs"
+    """Seed, as text, to MLflow run id."""
+    RUN_ID = "run_id"
+    """The run of the first seed."""
+    SETTINGS = "settings"
+    """All settings that differ from those of the study."""
+    SECONDS = "seconds"
+    """Of training, those before an interruption included."""
+    CAUSE = "cause"
+    """Why it failed. Every trial that has failed has one: a failed one without was cut off."""
+    WARM_START = "warm_start"
+    """Where its settings come from, when they were not sampled."""
+    SURPLUS = "surplus"
+    """True for one too many: two drivers had taken the last one at the same moment."""
+    RETRY_OF = "retry_of"
+    """Number of the trial that was cut off and that this one continues."""
+    RETRIES = "retries"
+
+
 def state(trial: FrozenTrial) -> str:
     """Return `complete`, `pruned`, `failed`, `running`, `waiting`, or `requeued` for a trial that does not count."""
     return _STATES[trial.state] if is_counted(trial) else REQUEUED
 
 
+def is_cut_off(trial: FrozenTrial) -> bool:
+    """Whether the trial was ended from outside; another one continues it."""
+    return trial.state == TrialState.FAIL and not {Attribute.CAUSE, Attribute.SURPLUS} & set(trial.user_attrs)
+
+
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether the trial belongs into counts: it was not queued again under another number."""
-    return not (trial.user_attrs.get(SURPLUS) or trial.user_attrs.get(INTERRUPTED))
+    """Whether the trial belongs into counts: another one does not continue it, and it was not one too many."""
+    return not is_cut_off(trial) and Attribute.SURPLUS not in trial.user_attrs
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count, by number. They are the study's own: not to be changed."""
-    return [trial for trial in study.get_trials(deepcopy=False) if is_counted(trial)]
+    trials = study.get_trials(deepcopy=False)
+    return sorted((trial for trial in trials if is_counted(trial)), key=lambda trial: trial.number)
+
+
+def begun(study: optuna.Study) -> list[FrozenTrial]:
+    """Return those that count and wait no longer: they make up the number of trials that was asked for."""
+    return [trial for trial in counted(study) if trial.state != TrialState.WAITING]
 
 
 def scored(study: optuna.Study) -> list[FrozenTrial]:
@@ -76,7 +102,7 @@ def score(trial: FrozenTrial) -> float:
 
 def seconds(trial: FrozenTrial) -> float | None:
     """Return the seconds its training took, None where they are not known."""
-    value = trial.user_attrs.get(SECONDS)
+    value = trial.user_attrs.get(Attribute.SECONDS)
     return None if value is None else float(value)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import optuna
 
 from trainer.core.errors import SettingsError
-from tuning.attributes import Attribute
 from tuning.space import Space
+from tuning.trials import Attribute
 
-__all__ = ["enqueue_grid", "enqueue_known"]
+__all__ = ["enqueue_known", "read_grid"]
 
 _ALIKE = ("model", "model_revision", "dataset")
 
@@ -32,17 +32,15 @@ def enqueue_known(
             study.enqueue_trial(params, user_attrs={Attribute.WARM_START: source}, skip_if_exists=True)
 
 
-def enqueue_grid(study: optuna.Study, space: Space, points: int, trials: int) -> int:
-    """Queue every point of a grid; returns their number. Raises SettingsError when there are more than `trials`."""
+def read_grid(space: Space, points: int, trials: int) -> list[dict[str, Any]]:
+    """Every point of a grid with so many values per range. Raises SettingsError when there are more than `trials`."""
     grid = list(space.grid(points))
     if len(grid) > trials:
         raise SettingsError(
             f"trials must cover the grid, but got {trials=} for {len(grid):,} points with grid_points={points}. "
             "Raise trials, or vary fewer settings in a space of your own."
         )
-    for params in grid:
-        study.enqueue_trial(params, skip_if_exists=True)
-    return len(grid)
+    return grid
 
 
 def _known(

@@ -91,7 +91,7 @@ def failures(study: optuna.Study) -> Mapping[str, list[int]]:
     causes: dict[str, list[int]] = defaultdict(list)
     for trial in trials.counted(study):
         if trial.state == TrialState.FAIL:
-            causes[str(trial.user_attrs.get(trials.CAUSE) or "cause not recorded")].append(trial.number)
+            causes[str(trial.user_attrs.get(trials.Attribute.CAUSE) or "cause not recorded")].append(trial.number)
     return dict(sorted(causes.items(), key=lambda item: -len(item[1])))
 
 
@@ -115,7 +115,7 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def _gain(study: optuna.Study, top: FrozenTrial) -> str:
-    start = next((trial for trial in trials.counted(study) if trial.user_attrs.get(trials.WARM_START)), None)
+    start = next((trial for trial in trials.counted(study) if trial.user_attrs.get(trials.Attribute.WARM_START)), None)
     if start is None:
         return ""
     found = trials.scored(study)

@@ -9,16 +9,12 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import kill
-from tuning.attributes import Attribute, counted, is_cut_off
+from tests.tuning.tuning_parts import Searches
+from tuning.trials import Attribute, begun, is_cut_off
 
 
 def states(study):
-    return [trial.state for trial in counted(study.trials)]
-
-
-def running(study):
-    return [trial for trial in study.trials if trial.state == TrialState.RUNNING and Attribute.RUN_ID in trial.user_attrs]
+    return [trial.state for trial in begun(study)]
 
 
 def test_every_suggested_value_reaches_its_training(searches):
@@ -139,7 +135,7 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(searches):
     study = searches.study
     assert states(study) == [TrialState.COMPLETE] * 4
     assert sum(is_cut_off(trial) for trial in study.trials) == 4
-    for trial in counted(study.trials):
+    for trial in begun(study):
         assert len(searches.lives(trial)) == 2  # in the same run
         assert study.trials[trial.user_attrs[Attribute.RETRY_OF]].params == trial.params
     assert {run.info.status for run in searches.runs()} == {"FINISHED"}
@@ -158,8 +154,8 @@ def test_one_that_is_killed_again_and_again_has_failed(searches):
 def test_a_driver_that_is_stopped_can_go_on(searches, how):
     searches.behave(epoch_seconds=0.7)
     first = searches.start(pruner="none")
-    before = searches.wait_for(lambda study: len(running(study)) == 2 and any(states(study)))
-    pids = [pid for trial in before.trials if Attribute.RUNS in trial.user_attrs for pid, _ in searches.lives(trial)]
+    before = searches.wait_for(lambda study: len(searches.training(study)) == 2 and any(states(study)))
+    pids = [pid for trial in searches.training(before) for pid, _ in searches.lives(trial)]
     first.send_signal(how)
     first.communicate(timeout=60)
     assert first.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
@@ -172,7 +168,7 @@ def test_a_driver_that_is_stopped_can_go_on(searches, how):
     code, output = searches.run(pruner="none")
     assert code == 0, output
     assert states(searches.study) == [TrialState.COMPLETE] * 4
-    assert any(len(searches.lives(trial)) == 2 for trial in counted(searches.study.trials))
+    assert any(len(searches.lives(trial)) == 2 for trial in begun(searches.study))
     runs = searches.runs()
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert sum("mlflow.parentRunId" not in run.data.tags for run in runs) == 1
@@ -196,11 +192,10 @@ def test_the_number_of_trials_is_that_of_all_commands(searches):
     assert len({trial.params["learning_rate"] for trial in searches.study.trials}) == 5  # none was suggested twice
 
 
-def test_with_one_worker_it_is_repeatable(tmp_path, root, tracking_uri, searches):
-    from tests.tuning.tuning_parts import Searches
-
+def test_with_one_worker_it_is_repeatable(tmp_path, root, searches):
     searches.run(trials=4, workers=1)
-    other = Searches(tmp_path / "other" if (tmp_path / "other").mkdir() is None else tmp_path, root)
+    (tmp_path / "other").mkdir()
+    other = Searches(tmp_path / "other", root)
     other.run(trials=4, workers=1)
 
     assert [trial.params for trial in searches.study.trials] == [trial.params for trial in other.study.trials]
@@ -217,15 +212,15 @@ class TestTwoDrivers:
 
     def test_share_a_study(self, shared):
         shared.behave(epoch_seconds=0.3)
-        first = shared.start(trials=8, workers=1, pruner="none", top_k=2, seeds=1)
-        shared.wait_for(lambda study: running(study))
-        code, output = shared.run(trials=8, workers=1, pruner="none", top_k=2, seeds=1, machine="elsewhere")
+        first = shared.start(trials=8, workers=1, pruner="none", top_k=2, seeds=1, machine="elsewhere")
+        shared.wait_for(shared.training)
+        code, output = shared.run(trials=8, workers=1, pruner="none", top_k=2, seeds=1)
         told, _ = first.communicate(timeout=120)
 
         assert (first.returncode, code) == (0, 0), told + output
         assert "this one helps" in output
         assert states(shared.study) == [TrialState.COMPLETE] * 8
-        machines = {trial.user_attrs[Attribute.DRIVER]["machine"] for trial in counted(shared.study.trials)}
+        machines = {trial.user_attrs[Attribute.DRIVER]["machine"] for trial in begun(shared.study)}
         assert len(machines) == 2
         runs = shared.runs()
         assert {run.info.status for run in runs} == {"FINISHED"}
@@ -234,9 +229,9 @@ class TestTwoDrivers:
     def test_one_takes_over_what_the_other_leaves(self, shared):
         shared.behave(epoch_seconds=1)
         first = shared.start(trials=2, workers=2, pruner="none", machine="elsewhere")
-        study = shared.wait_for(lambda study: len(running(study)) == 2)
-        pids = [pid for trial in study.trials for pid, _ in shared.lives(trial)]
-        kill(first.pid)
+        study = shared.wait_for(lambda study: len(shared.training(study)) == 2)
+        pids = [pid for trial in shared.training(study) for pid, _ in shared.lives(trial)]
+        first.kill()
         first.communicate(timeout=60)
         shared.behave(epoch_seconds=0)
         code, output = shared.run(trials=2, pruner="none")

@@ -1,20 +1,24 @@
 """Parts of searches whose trainings are stand-ins."""
 
+import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import optuna
+import pytest
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
-from tuning.attributes import Attribute
+from tuning import child, driver, drivers, tune
 from tuning.study import open_storage
+from tuning.trials import Attribute
 
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
 _PROGRAM = """
@@ -23,7 +27,7 @@ _PROGRAM = """
     from tuning.tune import main
 
     child.TRAINING, child._PRELOADED = "tests.tuning.fake_training", []
-    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, {stale}, 0.1
+    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 2.0, 0.1
     if {machine!r}:
         drivers._machine = lambda: {machine!r}
     if __name__ == "__main__":
@@ -37,22 +41,38 @@ class Searches:
     def __init__(self, folder: Path, root: Path, variables: dict[str, str] | None = None) -> None:
         self.folder, self.root, self.variables = folder, root, variables or {}
         self.output = folder / "runs"
+        self._storage = None
         self.behave()
         (folder / "space.yaml").write_text(SPACE)
 
     def behave(self, **behaviour) -> None:
         Behaviour(**behaviour).write(self.output)
 
-    def start(self, *, machine="", stale=2.0, **settings):
-        """A driver of its own process. machine: the name of another one that it believes to be on."""
+    def words(self, settings):
         given = {"study": "s", "space": "space.yaml", "trials": 4, "workers": 2, "top_k": 0, **settings}
-        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        program = textwrap.dedent(_PROGRAM).format(machine=machine, stale=stale)
+        return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+    def run(self, **settings):
+        """Exit status and output of a driver in this process."""
+        written = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(written), redirect_stderr(written):
+            patch.chdir(self.folder)
+            patch.setattr(child, "TRAINING", "tests.tuning.fake_training")
+            patch.setattr(child, "_PRELOADED", [])
+            patch.setattr(driver, "BEAT_SECONDS", 0.3)
+            patch.setattr(drivers, "STALE_SECONDS", 2.0)
+            for name, value in self.variables.items():
+                patch.setenv(name, value)
+            code = tune.main(self.words(settings))
+        return code, " ".join(written.getvalue().split())
+
+    def start(self, *, machine="", **settings):
+        """A driver in a process of its own. machine: name of another one that it believes to be on."""
         path = self.folder / f"driver_{machine}.py"
-        path.write_text(program)
+        path.write_text(textwrap.dedent(_PROGRAM).format(machine=machine))
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1", **self.variables}
         return subprocess.Popen(
-            [sys.executable, str(path), *words],
+            [sys.executable, str(path), *self.words(settings)],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -61,26 +81,14 @@ class Searches:
             start_new_session=True,
         )
 
-    def run(self, **settings):
-        """Exit status and output of a driver that has ended."""
-        process = self.start(**settings)
-        try:
-            output, _ = process.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(process.communicate()[0]) from None
-        return process.returncode, " ".join(output.split())
-
     @property
     def study(self):
-        with_storage = {name: self.variables[name] for name in self.variables if name == "OPTUNA_STORAGE"}
-        before = {name: os.environ.get(name) for name in with_storage}
-        os.environ.update(with_storage)
-        try:
-            return optuna.load_study(study_name="s", storage=open_storage(self.output))
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        if self._storage is None:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in self.variables.items():
+                    patch.setenv(name, value)
+                self._storage = open_storage(self.output)
+        return optuna.load_study(study_name="s", storage=self._storage)
 
     def wait_for(self, condition, seconds=60):
         """Wait until the study is so; the study."""
@@ -94,6 +102,12 @@ class Searches:
                 pass
             time.sleep(0.1)
         raise AssertionError(f"it has not come to that: {[(t.number, t.state, t.user_attrs) for t in study.trials]}")
+
+    def training(self, study):
+        """Trials whose training has begun."""
+        running = [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+        known = [trial for trial in running if Attribute.RUN_ID in trial.user_attrs]
+        return [one for one in known if (self.output / one.user_attrs[Attribute.RUN_ID] / "lives").is_file()]
 
     def lives(self, trial):
         """Processes that a trial has had, as (pid, cores and GPUs)."""
@@ -110,20 +124,3 @@ class Searches:
         """Every run on the tracking server."""
         client = MlflowClient()
         return client.search_runs([one.experiment_id for one in client.search_experiments()])
-
-
-def trainings():
-    """Process ids of stand-ins that are alive."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes()
-        except OSError:
-            continue
-        if b"multiprocessing.forkserver" in words:
-            found.append(int(path.parent.name))
-    return found
-
-
-def kill(pid):
-    os.kill(pid, signal.SIGKILL)

@@ -38,6 +38,7 @@ __all__ = [
     "TAG_STUDY",
     "TAG_TRIAL",
     "TAG_TRIAL_STATE",
+    "TAG_WINNER",
     "THRESHOLDS",
     "THRESHOLD_SWEEP",
     "TRAIN_EPOCH",
@@ -126,6 +127,8 @@ TAG_STUDY = "tuning.study"
 TAG_TRIAL = "tuning.trial"
 TAG_TRIAL_STATE = "tuning.state"
 """On the run of a trial: complete, pruned, failed or interrupted."""
+TAG_WINNER = "tuning.winner"
+"""On the run of a study: the id of the run whose model won."""
 
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
 _UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")

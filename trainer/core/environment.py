@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "available_cores", "describe", "git_state", "redact", "redact_command"]
+__all__ = ["GitState", "available_cores", "child_environment", "describe", "git_state", "redact", "redact_command"]
 
 PACKAGES = (
     "accelerate",
@@ -52,6 +52,7 @@ VARIABLES = (
     "WORLD_SIZE",
 )
 
+_ROOT = Path(__file__).resolve().parents[2]
 _USER_PART = re.compile(r"(?<=://)[^/\s'\"]*@")
 _SECRET_FLAG = re.compile(
     r"--?[\w.-]*(?:token(?!i|s)|secret|passw|credential|(?:api|access)[_-]?key)[\w.-]*", re.IGNORECASE
@@ -122,6 +123,12 @@ def describe() -> dict[str, object]:
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def child_environment() -> dict[str, str]:
+    """Environment for a Python process of this project: it finds our packages anywhere, and writes into no open run."""
+    paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    return {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {"PYTHONPATH": paths}
 
 
 def available_cores() -> list[int]:
