@@ -28,10 +28,8 @@ _READ = (
     *(artifacts.DATASET, artifacts.THRESHOLDS, artifacts.CALIBRATION, artifacts.MODEL_CARD),
     artifacts.predictions_file("test"),
 )
-_NEEDED = (
-    *(artifacts.CONFIG, artifacts.LABELS, artifacts.PER_LABEL, artifacts.REPORT, artifacts.predictions_file("dev")),
-    *_READ,
-)
+_NEEDED = (*(artifacts.CONFIG, artifacts.LABELS, artifacts.PER_LABEL, artifacts.REPORT), *_READ)
+_NEEDED_OF_DEV = artifacts.predictions_file("dev")
 _PAGE = 1000
 
 
@@ -41,7 +39,8 @@ class Candidate:
 
     run_id: str
     run_name: str
-    dev_score: float
+    dev_score: float | None
+    """None of a run that was trained on dev as well."""
     model_uri: str
     temperature: float
     policy: str
@@ -89,6 +88,7 @@ def best_candidate(
 ) -> Ranked:
     """The finished run with a model and the highest dev/macro_f1, among those with these test rows.
 
+    A run that was trained on dev as well has no such score: it must be named.
     test_digest: that of the champion; None = any, as long as all runs have the same. withdrawn: runs whose model a
     rollback took back. Raises RegistryError when there is no such run.
     """
@@ -137,10 +137,12 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
         raise RegistryError(
             f"candidate must have a model, but got {run_id=} without one. Was it synced to this server?"
         )
-    if RANKING not in run.data.metrics:
+    held_out = not _trained_on_dev(run)
+    if held_out and RANKING not in run.data.metrics:
         raise RegistryError(f"candidate must have {RANKING}, but got {run_id=} without it. Choose a training run.")
+    needed = (*_NEEDED, _NEEDED_OF_DEV) if held_out else _NEEDED
     present = _artifacts(client, run_id)
-    missing = [name for name in _NEEDED if name not in present]
+    missing = [name for name in needed if name not in present]
     if missing:
         raise RegistryError(
             f"candidate must have all artifacts of a training run, but got {run_id=} without {', '.join(missing)}. "
@@ -167,7 +169,7 @@ def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: P
     return Candidate(
         run_id=run_id,
         run_name=run.info.run_name,
-        dev_score=run.data.metrics[RANKING],
+        dev_score=run.data.metrics.get(RANKING),
         model_uri=f"models:/{model_id}",
         temperature=stages["temperature"],
         policy=thresholds["default_policy"],
@@ -237,6 +239,10 @@ def _has_model(run: "Run") -> bool:
 
 def _score(run: "Run") -> float:
     return float(run.data.metrics[RANKING])
+
+
+def _trained_on_dev(run: "Run") -> bool:
+    return bool(run.data.params.get(f"{artifacts.PARAMETER_PREFIX}retrain_from"))
 
 
 def _digest(run: "Run") -> str:

@@ -97,6 +97,7 @@ def _limits(facts: Mapping[str, Any], report: ReportData) -> list[str]:
         "discipline or policing.",
         f"Length: a text is cut after {show(config['max_length'])} pieces; what stands behind is not read.",
         *_limits_of_labels(report.labels),
+        *report.warnings,
     ]
     if left := sum(data["left_in_train"].values()):
         sentences.append(

@@ -30,9 +30,10 @@ def measure(workshop: Workshop, plan: Plan) -> dict[str, float]:
 def data_facts(dataset: Dataset, found: dict[str, float]) -> dict[str, str]:
     """Name → value about the data. found: what `measure` returned."""
     overlap = dataset.overlap
+    rows = ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES)
     return {
         "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
-        "rows": ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES),
+        "rows": rows if dataset.added is None else f"{rows}; trained on, dev included, {len(dataset.trained_on):,}",
         "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} rows; "
         f"{overlap.dropped} dropped from train",
         "cut at max_length": f"{found[_TRUNCATION]:.2%} of train",
@@ -55,9 +56,15 @@ def training_facts(fit: FitConfig, plan: Plan, session: Session, folder: Path) -
     return {
         "device": f"{session.device_name}, {session.num_processes} process(es)",
         "precision": session.precision,
-        "steps": f"{plan.total_steps:,} of {size}, {fit.epochs} epochs",
+        "steps": f"{_steps(plan)} of {size}, {fit.epochs} epochs",
         "results": str(folder),
     }
+
+
+def _steps(plan: Plan) -> str:
+    if plan.last_step == plan.total_steps:
+        return f"{plan.total_steps:,}"
+    return f"the first {plan.last_step:,} of {plan.total_steps:,}"
 
 
 def warnings(config: TrainConfig, workshop: Workshop) -> Iterator[str]:

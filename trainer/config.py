@@ -33,6 +33,10 @@ class RunConfig:
     read_test: bool = True
     """Read the test split at the end, and keep a model. false: scores on dev alone and no model, as the trials of a
     search; `resume` with true completes such a run."""
+    retrain_from: str = ""
+    """Run id (its folder is in output) of a finished run of the same data to train again on train and dev together:
+    for as much of its schedule as its best weights had taken, with its temperature and thresholds, which were fitted
+    while dev was held out. All else but seed must be as it was."""
     resume: str = ""
     """Run id of a killed run to continue, or `latest`; all else must be as it was."""
 
@@ -45,6 +49,11 @@ class RunConfig:
             raise SettingsError(
                 f"register must be false without a model, but got {self.register=}, {self.read_test=}. "
                 "Register when test has been read."
+            )
+        if self.retrain_from and not self.read_test:
+            raise SettingsError(
+                f"read_test must be true when dev is trained on, but got {self.read_test=}, {self.retrain_from=}. "
+                "There would be nothing to measure."
             )
 
 

@@ -4,10 +4,8 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +13,9 @@ from registry import bundle, card
 from trainer import announcement
 from trainer.config import TrainConfig
 from trainer.core import artifacts, console, environment, outcome, results, runs, summary
+from trainer.core.earlier import EarlierRun, find_earlier
 from trainer.core.outcome import Outcome
-from trainer.core.report import Picture, ReportData, write_report
+from trainer.core.report import write_report
 from trainer.core.results import Predictions
 from trainer.core.settings import flatten
 from trainer.core.tracking import NullTracker, Tracker, open_run
@@ -30,6 +29,7 @@ from trainer.fit.examples import predict_logits
 from trainer.fit.loop import Fitted
 from trainer.fit.plan import Plan
 from trainer.model import saving
+from trainer.reporting import report_data
 
 __all__ = ["Training", "open_training"]
 
@@ -46,11 +46,16 @@ class Training:
     tracker: Tracker
     folder: Path
     screen: console.Console
+    earlier: EarlierRun | None
+    """The run whose choices are taken over, where dev is trained on."""
 
     def load_data(self) -> Dataset:
         """The data set of the settings, checked, and recorded as inputs of the run."""
         with self.session.accelerator.main_process_first():  # so that one process alone finds and tells what is wrong
-            dataset = sources.load(self.config.data, seed=self.config.run.seed)
+            with_dev = self.earlier is not None
+            dataset = sources.load(self.config.data, seed=self.config.run.seed, with_dev=with_dev)
+            if self.earlier:
+                self.earlier.check_data(dataset.label_names, dataset.digests)
             outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
             bundle.check_label_names(dataset.label_names)
             if self.session.is_main:
@@ -78,7 +83,8 @@ class Training:
     def announce(self, dataset: Dataset, workshop: Workshop) -> None:
         """Say on the screen and in the run what is going to happen."""
         lengths = workshop.examples["train"].encoded.lengths
-        plan = Plan(lengths, self.config.fit, self.config.run.seed)
+        share = self.earlier.share if self.earlier else 1.0
+        plan = Plan(lengths, self.config.fit, self.config.run.seed, share)
         found = announcement.measure(workshop, plan)
         self.tracker.set_tags({artifacts.TAG_ATTENTION: workshop.attention})
         self.tracker.log_metrics(found, 0)
@@ -95,7 +101,7 @@ class Training:
             self.screen.show_warning(text)
 
     def fit(self, dataset: Dataset, workshop: Workshop) -> Fitted:
-        """Train, and return the weights that dev favours."""
+        """Train, and return the weights that dev favours, or the last where dev is trained on."""
         loop = build_loop(
             workshop,
             dataset,
@@ -104,13 +110,14 @@ class Training:
             self.session,
             self.tracker,
             seed=self.config.run.seed,
+            share=self.earlier.share if self.earlier else None,
         )
-        with self.screen.progress(loop.plan.total_steps, loop.first_step) as progress:
+        with self.screen.progress(loop.plan.last_step, loop.first_step) as progress:
             return loop.run(_Watcher(self.screen, progress, self.config.fit.epochs))
 
     def predict(self, dataset: Dataset, workshop: Workshop, fitted: Fitted) -> dict[str, Predictions]:
         """Read test, once and if at all, all processes together, and put its logits beside those of dev."""
-        logits = {"dev": fitted.dev_logits}
+        logits = {} if fitted.dev_logits is None else {"dev": fitted.dev_logits}
         if self.config.run.read_test:
             logits["test"] = predict_logits(
                 fitted.model,
@@ -135,13 +142,11 @@ class Training:
     def assess(self, dataset: Dataset, splits: Mapping[str, Predictions]) -> Outcome:
         """Draw the conclusions; everything that is chosen is chosen on dev."""
         evaluation, seed = self.config.evaluation, self.config.run.seed
-        conclusion = outcome.assess(
-            dataset.label_names,
-            splits["dev"],
-            policy=evaluation.threshold_policy,
-            folds=evaluation.threshold_folds,
-            seed=seed,
-        )
+        if self.earlier:
+            conclusion = self.earlier.choices
+        else:
+            policy, folds = evaluation.threshold_policy, evaluation.threshold_folds
+            conclusion = outcome.assess(dataset.label_names, splits["dev"], policy=policy, folds=folds, seed=seed)
         if "test" not in splits:
             return conclusion
         return outcome.with_test(conclusion, splits["test"], resamples=evaluation.bootstrap_resamples, seed=seed)
@@ -155,15 +160,18 @@ class Training:
         splits: Mapping[str, Predictions],
     ) -> None:
         """Write every result to the run folder and record it with the tracker."""
-        results.write_tables(self.folder, conclusion, splits["dev"])
+        results.write_tables(self.folder, conclusion, splits.get("dev"))
         for role, split in splits.items():
             results.write_predictions(self.folder, role, split)
         if self.config.run.read_test:
             self._write_report(dataset, conclusion, self._draw(dataset, fitted, conclusion, splits))
         metrics = conclusion.metrics() | measure_cost(fitted.model, workshop.examples["dev"], self.session.device)
-        self.tracker.log_metrics(metrics | {"dev/best_step": fitted.best_step}, fitted.steps)
+        if not self.earlier:
+            metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
+        self.tracker.log_metrics(metrics, fitted.steps)
         self.tracker.log_artifacts()
-        self.tracker.set_tags({"mlflow.loggedArtifacts": json.dumps([_table(name) for name in results.LOGGED_TABLES])})
+        tables = [{"path": path.name, "type": "table"} for path in results.logged_tables(self.folder)]
+        self.tracker.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
         if self.config.run.read_test:
             self._keep_model(workshop, fitted, conclusion)
         runs.write_json(self.folder / artifacts.OUTCOME, metrics)
@@ -191,8 +199,9 @@ class Training:
     def _draw(
         self, dataset: Dataset, fitted: Fitted, conclusion: Outcome, splits: Mapping[str, Predictions]
     ) -> list[Path]:
-        positives = ((dataset.train.labels >= 0.5) & dataset.train.observed).sum(axis=0)
-        return results.write_figures(self.folder, conclusion, splits, fitted.history, (positives, len(dataset.train)))
+        train = dataset.trained_on
+        positives = ((train.labels >= 0.5) & train.observed).sum(axis=0)
+        return results.write_figures(self.folder, conclusion, splits, fitted.history, (positives, len(train)))
 
     def _keep_model(self, workshop: Workshop, fitted: Fitted, conclusion: Outcome) -> None:
         classifier = self.folder / artifacts.CLASSIFIER
@@ -217,26 +226,7 @@ class Training:
 
     def _write_report(self, dataset: Dataset, conclusion: Outcome, pictures: list[Path]) -> None:
         """Write the report, and the card of the model with the same scores."""
-        data = ReportData(
-            run_name=f"{dataset.name}, {self.config.objective.loss}, seed {self.config.run.seed}",
-            run_id=self.tracker.run_id,
-            finished=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            headlines=summary.headlines(conclusion),
-            policies=summary.policy_scores(conclusion),
-            labels=summary.label_scores(conclusion),
-            settings={
-                "Data set": {"source": dataset.source, "licence": dataset.licence}
-                | {f"{role} digest": digest[:16] for role, digest in dataset.digests.items()},
-                **{part.name: flatten(getattr(self.config, part.name)) for part in fields(self.config)},
-            },
-            overlap=vars(dataset.overlap),
-            environment=environment.describe(),
-            load_code=(
-                f'import mlflow\nmodel = mlflow.pyfunc.load_model("runs:/{self.tracker.run_id}/{artifacts.MODEL}")\n'
-                'model.predict(["so proud of you!"])'
-            ),
-            pictures=[Picture(path=path, caption=path.stem.replace("_", " ")) for path in pictures],
-        )
+        data = report_data(self.config, self.tracker.run_id, dataset, conclusion, pictures)
         write_report(self.folder / artifacts.REPORT, data)
         card.write_card(self.folder, data)
 
@@ -266,6 +256,8 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
     output = Path(config.run.output)
     settings = flatten(config)
     resumed = runs.find_resumable(output, config.run.resume, settings).name if config.run.resume else None
+    wanted = config.run.retrain_from
+    earlier = find_earlier(output, wanted, settings) if wanted else None
     session = open_session(config.fit.precision, config.run.seed)
     tags = {artifacts.TAG_PRESET: config.run.preset}
     run = open_run(output, resume=resumed, parameters=settings, tags=tags) if session.is_main else nullcontext()
@@ -276,8 +268,5 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
             runs.write_json(Path(folder) / artifacts.CONFIG, settings)
             if not resumed:  # the tags, too, say where the run began
                 runs.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
-        yield Training(config, session, tracker or NullTracker(run_id, Path(folder)), Path(folder), screen)
-
-
-def _table(name: str) -> dict[str, Any]:
-    return {"path": name, "type": "table"}
+        told = tracker or NullTracker(run_id, Path(folder))
+        yield Training(config, session, told, Path(folder), screen, earlier)

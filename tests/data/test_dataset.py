@@ -72,7 +72,11 @@ def test_facts_are_json_and_say_what_is_left_in_train():
         "dropped": 0,
     }
     assert facts["rows"] == {"train": 2, "dev": 2, "test": 2}
-    assert set(facts) == {*("name", "source", "licence", "label_names", "digests"), "overlap", "left_in_train", "rows"}
+    assert facts["rows_trained_on"] == 2
+    assert set(facts) == {
+        *("name", "source", "licence", "label_names", "digests"),
+        *("overlap", "left_in_train", "rows", "rows_trained_on"),
+    }
 
 
 def test_take_keeps_rows_together():

@@ -154,6 +154,48 @@ def test_what_is_left_in_train_is_counted_after_the_sample(write):
     assert (data.overlap.dev_left, data.overlap.test_left) == (int("anks" in text), int("see" in text))
 
 
+class TestWithDev:
+    """Dev is trained on too."""
+
+    @pytest.fixture
+    def folder(self, write):
+        return write(
+            train__csv="id,text,labels\n1,a day,joy\n2,a night,grief\n",
+            dev__csv="id,text,labels\n1,so glad,joy\n2,THE END!,grief\n",
+            test__csv="id,text,labels\n1,the end,joy\n2,a morning,joy\n",
+        )
+
+    def load(self, folder, **settings):
+        return load(DataConfig(dataset=str(folder), **settings), seed=0, with_dev=True)
+
+    def test_its_rows_stand_behind_those_of_train_without_what_test_has(self, folder):
+        data, held_out = self.load(folder), read(folder)
+        assert data.trained_on.texts == ("a day", "a night", "so glad")
+        assert data.trained_on.row_ids == ("train/1", "train/2", "dev/1")
+        assert data.trained_on.labels.tolist() == [[0, 1], [1, 0], [0, 1]]
+        assert data.trained_on.observed.all()
+        assert data.digests == held_out.digests
+        assert held_out.trained_on is held_out.train
+        assert data.overlap.dropped == held_out.overlap.dropped + 1
+        facts = data.facts()
+        assert facts["rows"] == {"train": 2, "dev": 2, "test": 2}
+        assert (facts["rows_trained_on"], facts["left_in_train"]) == (3, {"test": 0})
+
+    def test_rows_of_test_in_it_are_a_leak_where_they_are_kept(self, folder):
+        facts = self.load(folder, overlap="keep").facts()
+        assert (facts["rows_trained_on"], facts["left_in_train"]) == (4, {"test": 1})
+        assert read(folder, overlap="keep").facts()["left_in_train"] == {"dev": 0, "test": 0}
+
+    def test_a_sample_of_train_leaves_dev_whole(self, write):
+        rows = "".join(f"text {row},joy\n" for row in range(9))
+        folder = write(
+            train__csv=f"text,labels\n{rows}", dev__csv="text,labels\nso glad,joy\n", test__csv="text,labels\nx,joy\n"
+        )
+        data = self.load(folder, max_train_rows=3)
+        assert len(data.train) == 3
+        assert data.trained_on.texts == (*data.train.texts, "so glad")
+
+
 def test_a_sample_of_train_is_seeded_and_leaves_dev_and_test_alone():
     whole = load(DataConfig(), seed=0)
     one, same, other = (load(DataConfig(max_train_rows=200), seed=seed) for seed in (1, 1, 2))

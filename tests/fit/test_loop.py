@@ -23,6 +23,7 @@ from trainer.fit.examples import predict_logits
 from trainer.model.vocabulary import trim_vocabulary
 
 BY_PIECES = {"tokens_per_batch": 48, "micro_batch_size": 16, "log_steps": 1}
+ONLY_TRAIN = {"share": 0.5, "log_steps": 1, "epochs": 3}
 RESUMABLE = {"checkpoint_steps": 4, "ema_decay": 0.9}
 HERE = Path(__file__).parent
 
@@ -215,6 +216,57 @@ def test_a_checkpoint_that_cannot_be_written_says_what_to_do(tmp_path, monkeypat
     with pytest.raises(ModelError, match=r"have room, but got .*No space left.* resume=latest"):
         store.save_state(1, {"step": 1})
     assert store.newest_step() is None
+
+
+class TestWithoutDev:
+    """Train rows alone: nothing is judged, the last weights are kept."""
+
+    @pytest.fixture
+    def only_train(self, examples):
+        return {"train": examples["train"]}
+
+    def test_it_goes_part_of_the_way_of_a_whole_schedule(self, tmp_path, examples, only_train):
+        _, whole = run(make_model(), examples, tmp_path / "a", epochs=3, log_steps=1)
+        AcceleratorState._reset_state()
+        fitted, part = run(make_model(), only_train, tmp_path / "b", **ONLY_TRAIN)
+        assert (fitted.steps, fitted.best_step, fitted.schedule_steps) == (9, 9, 18)
+        for name in ("train/learning_rate", "train/loss"):
+            assert part.tracker.series(name) == whole.tracker.series(name)[:9]
+        assert fitted.dev_logits is None
+        assert not [name for _, values in part.tracker.points for name in values if name.startswith("dev/")]
+
+    def test_a_small_share_is_one_step_at_least(self, tmp_path, only_train):
+        fitted, _ = run(make_model(), only_train, tmp_path, **(ONLY_TRAIN | {"share": 1e-9}))
+        assert fitted.steps == 1
+
+    @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+    def test_the_last_weights_are_kept(self, tmp_path, only_train, ema_decay):
+        session = open_session("fp32", seed=7)
+        loop = build(make_model(), only_train, tmp_path, session, ema_decay=ema_decay, **ONLY_TRAIN)
+        last = []
+        loop.store.save_state = lambda *_: last.append([each.detach().clone() for each in loop.model.parameters()])
+        fitted = loop.run(Silent())
+        expected = loop.average.averages if loop.average else last[-1]
+        assert all(torch.equal(a, b) for a, b in zip(fitted.model.parameters(), expected, strict=True))
+        assert not ema_decay or not torch.equal(expected[0], last[-1][0])
+
+    @pytest.mark.parametrize("stop_at", [3, 9])
+    def test_it_continues_where_it_stopped(self, tmp_path, only_train, stop_at):
+        class Stop(Silent):
+            def update(self, step, metrics):
+                if step == stop_at:
+                    raise KeyboardInterrupt
+
+        whole, _ = run(make_model(), only_train, tmp_path / "whole", **ONLY_TRAIN, **RESUMABLE)
+        AcceleratorState._reset_state()
+        model = make_model()  # first, as `run` has it: the session's seed is then that of dropout
+        loop = build(model, only_train, tmp_path / "again", open_session("fp32", seed=7), **ONLY_TRAIN, **RESUMABLE)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(Stop())
+        AcceleratorState._reset_state()
+        again, _ = run(make_model(), only_train, tmp_path / "again", **ONLY_TRAIN, **RESUMABLE)
+        for mine, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+            assert torch.equal(mine, other)
 
 
 def test_patience_ends_training_early(tmp_path, examples):

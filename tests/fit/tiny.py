@@ -92,6 +92,7 @@ class Recorder(NullTracker):
 
 
 def build(model, examples, folder: Path, session: Session, seed: int = 5, **settings) -> Loop:
+    share = settings.pop("share", 1.0)
     config = FitConfig(**(BASE | settings))
     groups = parameter_groups(
         model,
@@ -102,7 +103,7 @@ def build(model, examples, folder: Path, session: Session, seed: int = 5, **sett
     )
     loss = losses.build(LossConfig(loss="bce"), torch.ones(model.head.out_features).numpy())
     optimizer = build_optimizer(groups)
-    plan = Plan(examples["train"].encoded.lengths, config, seed)
+    plan = Plan(examples["train"].encoded.lengths, config, seed, share)
     stepper = Stepper(
         session.accelerator.prepare(model),
         session.accelerator.prepare(optimizer),
@@ -116,7 +117,7 @@ def build(model, examples, folder: Path, session: Session, seed: int = 5, **sett
     return Loop(
         stepper,
         examples["train"],
-        examples["dev"],
+        examples.get("dev"),
         loss_function=loss,
         config=config,
         session=session,

@@ -127,6 +127,7 @@ def make_run(
     names=LABELS,
     seed=1,
     left_in_train=0,
+    retrain_from="",
     without=(),
     model=True,
     wrong_answers=0.0,
@@ -137,7 +138,8 @@ def make_run(
     truth = make_truth() if truth is None else truth
     logits = make_logits(truth, quality, seed)
     digests = {role: f"{role}-{abs(hash(truth.tobytes())):x}-{len(names)}" for role in ("train", "dev", "test")}
-    with open_run(output, experiment=experiment) as tracker:
+    parameters = {"retrain_from": retrain_from}
+    with open_run(output, experiment=experiment, parameters=parameters) as tracker:
         folder = tracker.folder
         split = Predictions(
             logits=logits,
@@ -156,20 +158,21 @@ def make_run(
             artifacts.DATASET: {
                 "name": "made up",
                 "digests": digests,
-                "left_in_train": {"dev": 0, "test": left_in_train},
+                "left_in_train": {"test": left_in_train} | ({} if retrain_from else {"dev": 0}),
             },
         }
         for name, content in contents.items():
             write_json(folder / name, content)
         for name in (artifacts.REPORT, artifacts.MODEL_CARD):
             (folder / name).write_text(f"run of quality {quality}")
-        for role in ("dev", "test"):
+        for role in ("test",) if retrain_from else ("dev", "test"):
             results.write_predictions(folder, role, split)
         for name in without:
             (folder / name).unlink()
         tracker.set_tags({f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in digests.items()})
         score = quality if dev_score is None else dev_score
-        tracker.log_metrics({artifacts.metric("dev", "macro_f1"): score}, 1)
+        if not retrain_from:
+            tracker.log_metrics({artifacts.metric("dev", "macro_f1"): score}, 1)
         tracker.log_artifacts()
         if model:
             tracker.log_model(_save_model(folder, split, wrong_answers), 1)

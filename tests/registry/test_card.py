@@ -124,6 +124,18 @@ def test_a_leak_and_changed_code_are_limits(folder, report):
     assert "made from files that differ from the commit" in text
 
 
+def test_a_run_trained_on_dev_has_a_card_without_scores_there(folder, report):
+    change(folder, artifacts.DATASET, left_in_train={"test": 0})
+    calibration = json.loads((folder / artifacts.CALIBRATION).read_text())
+    del calibration["dev"]
+    (folder / artifacts.CALIBRATION).write_text(json.dumps(calibration))
+    text, _ = write(folder, ReportData(**{**vars(report), "warnings": ["Dev: trained on."]}))
+    assert "- Dev: trained on." in text[text.index("## Limits") : text.index("## Policies")]
+    assert "left were 0 of test." in text
+    assert "| test | 0.0812 | 0.0214 | 0.0613 | 0.0515 |" in text
+    assert "| dev | 0.0812" not in text
+
+
 def test_nothing_given_becomes_markup(folder, report):
     names = ("name", "source", "licence")
     change(folder, artifacts.DATASET, **dict.fromkeys(names, EVIL))

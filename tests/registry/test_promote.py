@@ -175,6 +175,31 @@ def test_a_leak_stops_a_candidate(desk):
     assert "champion" not in desk.aliases()
 
 
+class TestARunTrainedOnDevToo:
+    """It has no score on dev and no predictions there."""
+
+    def test_it_becomes_champion_when_it_is_named(self, desk):
+        modest = desk.run(0.8)
+        best = desk.run(0.95, seed=2, retrain_from=modest)
+        desk.promote()
+        assert desk.run_of("champion") == modest
+        assert "the best of 1 runs" in desk.text
+        assert desk.promote("--run_id", best) == 0
+        assert desk.run_of("champion") == best
+        assert desk.last()["candidate"]["dev/macro_f1"] is None
+
+    def test_test_rows_in_what_it_was_trained_on_stop_it(self, desk):
+        run_id = desk.run(0.9, left_in_train=2, retrain_from="another")
+        desk.promote("--run_id", run_id)
+        assert "BROKEN no leak: 2 rows" in desk.text
+        assert "champion" not in desk.aliases()
+
+    def test_it_needs_its_other_artifacts(self, desk):
+        run_id = desk.run(0.9, retrain_from="another", without=["predictions/test.parquet"])
+        assert desk.promote("--run_id", run_id) == 1
+        assert "without predictions/test.parquet" in desk.text
+
+
 def test_runs_with_other_test_rows_are_left_out_of_the_choice(desk):
     desk.run(0.8)
     desk.promote()

@@ -68,6 +68,7 @@ CHANGES = {
     "output": Change(value="elsewhere", seen=lambda seen: seen.tracker.folder.parent.name),
     "register": Change(value="true", seen=lambda seen: seen.tracker.registered),
     "read_test": Change(value="false", seen=logged("test/macro_f1")),
+    "retrain_from": Change(value="a-run", seen=error),
     "resume": Change(value="a-run", seen=error),
     # data
     "dataset": Change(value="{other_data}", seen=train_rows),
@@ -177,7 +178,7 @@ def test_the_same_settings_give_the_same_run(observe):
 
 
 def test_a_refused_setting_says_which(observe):
-    for name in ("dataset_revision", "model_revision", "resume"):
+    for name in ("dataset_revision", "model_revision", "retrain_from", "resume"):
         changed = observe(**{name: CHANGES[name].value})
         assert changed.status == 1
         assert name in changed.error

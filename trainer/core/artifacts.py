@@ -3,6 +3,7 @@
 import re
 
 __all__ = [
+    "BEST_STEP",
     "CALIBRATION",
     "CHECKPOINTS",
     "CLASSIFIER",
@@ -26,6 +27,7 @@ __all__ = [
     "PROMOTION",
     "REGISTERED_MODEL",
     "REPORT",
+    "SCHEDULE_STEPS",
     "TAG_ATTENTION",
     "TAG_COMMAND",
     "TAG_DATA_DIGEST",
@@ -106,6 +108,10 @@ TRAIN_LEARNING_RATE = "train/learning_rate"
 TRAIN_GRAD_NORM = "train/grad_norm"
 TRAIN_SAMPLES_PER_SECOND = "train/samples_per_second"
 TRAIN_EPOCH = "train/epoch"
+
+BEST_STEP = "dev/best_step"
+SCHEDULE_STEPS = "train/schedule_steps"
+"""Steps of the whole schedule, however early training stopped."""
 
 MODEL_PARAMETERS = "model/parameters"
 MODEL_SIZE_MB = "model/size_mb"

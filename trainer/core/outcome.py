@@ -51,6 +51,8 @@ class Outcome:
     """Policy → headline scores on test; none where test has not been read."""
     intervals: dict[str, significance.F1Intervals] = field(default_factory=dict)
     """Policy → 95 % intervals of F1 on test; none where test has not been read."""
+    origin: str = ""
+    """Run that made the choices with dev held out, where that was another: then there are no scores on dev."""
 
     def metrics(self) -> dict[str, float]:
         """Every score by its metric name, for the tracking server."""

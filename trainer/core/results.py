@@ -9,15 +9,23 @@ from typing import Any
 import numpy as np
 
 from trainer.core import artifacts, calibration, figures, thresholds
+from trainer.core.crossfit import PolicyChoice
 from trainer.core.errors import DataError
 from trainer.core.figures import Scored
 from trainer.core.outcome import Evaluated, Outcome
 from trainer.core.runs import write_json
 
-__all__ = ["LOGGED_TABLES", "Predictions", "read_predictions", "write_figures", "write_predictions", "write_tables"]
+__all__ = [
+    "Predictions",
+    "logged_tables",
+    "read_choices",
+    "read_predictions",
+    "write_figures",
+    "write_predictions",
+    "write_tables",
+]
 
-LOGGED_TABLES = [artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP]
-"""Artifacts in the form of `mlflow.log_table`: `mlflow.load_table` reads them and the UI shows them as tables."""
+_LOGGED_TABLES = (artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP)
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
 
@@ -30,19 +38,51 @@ class Predictions(Evaluated):
     label_names: tuple[str, ...]
 
 
-def write_tables(folder: Path, outcome: Outcome, dev: Evaluated) -> None:
-    """Write labels, thresholds, calibration, the table per label and the sweep over thresholds as JSON."""
+def write_tables(folder: Path, outcome: Outcome, dev: Evaluated | None) -> None:
+    """Write labels, thresholds, calibration, the table per label and the sweep over thresholds as JSON.
+
+    Without dev, where it was trained on, there is no sweep.
+    """
     write_json(folder / artifacts.LABELS, list(outcome.label_names))
     write_json(folder / artifacts.THRESHOLDS, _thresholds(outcome))
     write_json(
         folder / artifacts.CALIBRATION,
-        {"method": "temperature", "temperature": outcome.temperature, "fitted_on": "dev", **outcome.calibration},
+        {"method": "temperature", "temperature": outcome.temperature, **_fitted_on(outcome), **outcome.calibration},
     )
     rows = [{"role": role, **row} for role in ("test", "dev") for row in outcome.per_label.get(role, [])]
     write_json(folder / artifacts.PER_LABEL, _table(rows))
-    probabilities = calibration.apply_temperature(dev.logits, outcome.temperature)
-    sweep = thresholds.threshold_sweep(outcome.label_names, probabilities, dev.labels, dev.observed)
-    write_json(folder / artifacts.THRESHOLD_SWEEP, _table(sweep))
+    if dev is not None:
+        probabilities = calibration.apply_temperature(dev.logits, outcome.temperature)
+        sweep = thresholds.threshold_sweep(outcome.label_names, probabilities, dev.labels, dev.observed)
+        write_json(folder / artifacts.THRESHOLD_SWEEP, _table(sweep))
+
+
+def logged_tables(folder: Path) -> list[Path]:
+    """Files in the form of `mlflow.log_table`: `mlflow.load_table` reads them and the UI shows them as tables."""
+    return [folder / name for name in _LOGGED_TABLES if (folder / name).is_file()]
+
+
+def read_choices(folder: Path) -> Outcome:
+    """The temperature and thresholds that `write_tables` wrote, as an outcome without scores that names its origin.
+
+    Raises OSError, KeyError, TypeError or ValueError for a file that is missing or damaged.
+    """
+    names, cuts, stages = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in (artifacts.LABELS, artifacts.THRESHOLDS, artifacts.CALIBRATION)
+    )
+    policy = cuts["default_policy"]
+    return Outcome(
+        label_names=tuple(names),
+        temperature=stages["temperature"],
+        thresholds={name: np.array([cuts["policies"][name][label] for label in names]) for name in thresholds.POLICIES},
+        policy=policy,
+        choice=PolicyChoice(policy, cuts["shrinkage_strength"], cuts["crossfitted_macro_f1"], cuts["optimism"]),
+        calibration={},
+        dev={},
+        per_label={},
+        origin=folder.name,
+    )
 
 
 def write_predictions(folder: Path, role: str, split: Predictions) -> None:
@@ -142,7 +182,7 @@ def _scored(outcome: Outcome, split: Evaluated, temperature: float) -> Scored:
 def _thresholds(outcome: Outcome) -> dict[str, Any]:
     return {
         "default_policy": outcome.policy,
-        "fitted_on": "dev",
+        **_fitted_on(outcome),
         "policies": {
             policy: dict(zip(outcome.label_names, np.asarray(values).tolist(), strict=True))
             for policy, values in outcome.thresholds.items()
@@ -151,6 +191,10 @@ def _thresholds(outcome: Outcome) -> dict[str, Any]:
         "crossfitted_macro_f1": outcome.choice.scores,
         "optimism": outcome.choice.optimism,
     }
+
+
+def _fitted_on(outcome: Outcome) -> dict[str, str]:
+    return {"fitted_on": "dev"} | ({"of_run": outcome.origin} if outcome.origin else {})
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,14 +2,22 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
 
-__all__ = ["MAY_DIFFER", "check_data", "check_disk", "find_resumable", "write_json"]
+__all__ = [
+    "MAY_DIFFER",
+    "changed_roles",
+    "check_data",
+    "check_disk",
+    "differences",
+    "find_resumable",
+    "write_json",
+]
 
 MAY_DIFFER = (
     *("resume", "output", "processes", "micro_batch_size", "eval_batch_tokens"),
@@ -35,10 +43,9 @@ def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Pa
             f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
             f"lack some of them: python -m trainer.core.tracking sync {folder}"
         )
-    differences = _differences(folder, settings)
-    if differences:
+    if different := differences(folder, settings):
         raise SettingsError(
-            f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(differences)}."
+            f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(different)}."
         )
     return folder
 
@@ -57,13 +64,27 @@ def check_data(folder: Path, digests: Mapping[str, str]) -> None:
     """Keep the digests of the splits in the folder of a run; raise SettingsError when it has been begun with others."""
     path = folder / artifacts.DATA
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else dict(digests)
-    changed = sorted(role for role in kept.keys() | digests.keys() if kept.get(role) != digests.get(role))
-    if changed:
+    if changed := changed_roles(kept, digests):
         raise SettingsError(
             f"a resumed run must have the data it began with, but got other rows in {changed=}. "
             "Bring them back, or start a new run."
         )
     write_json(path, kept)
+
+
+def changed_roles(kept: Mapping[str, str], digests: Mapping[str, str]) -> list[str]:
+    """Roles of the splits with another digest than the one kept."""
+    return sorted(role for role in kept.keys() | digests.keys() if kept.get(role) != digests.get(role))
+
+
+def differences(folder: Path, settings: Mapping[str, Any], may_differ: Sequence[str] = MAY_DIFFER) -> list[str]:
+    """In words, where `settings` are not those of the run in `folder`, but for those that may differ."""
+    kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
+    return [
+        f"{name}: {kept.get(name)!r} then, {value!r} now"
+        for name, value in settings.items()
+        if name not in may_differ and kept.get(name) != value
+    ]
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -82,21 +103,12 @@ def _has_results(folder: Path, *, with_test: bool) -> bool:
     return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
 
 
-def _differences(folder: Path, settings: Mapping[str, Any]) -> list[str]:
-    kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
-    return [
-        f"{name}: {kept.get(name)!r} then, {value!r} now"
-        for name, value in settings.items()
-        if name not in MAY_DIFFER and kept.get(name) != value
-    ]
-
-
 def _newest_unfinished(output: Path, settings: Mapping[str, Any]) -> Path:
     candidates = [
         path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not (path.parent / artifacts.OUTCOME).is_file()
     ]
     if not candidates:
         raise SettingsError(f"resume=latest must find an unfinished run, but got none in output={str(output)!r}.")
-    fitting = [folder for folder in candidates if not _differences(folder, settings)]
+    fitting = [folder for folder in candidates if not differences(folder, settings)]
     # When none fits, the error about the newest says what is different.
     return max(fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)

@@ -43,8 +43,8 @@ def policy_scores(outcome: Outcome) -> list[PolicyScore]:
             name=policy,
             test_macro_f1=_estimate(outcome, "macro_f1", policy),
             test_micro_f1=_estimate(outcome, "micro_f1", policy),
-            dev_macro_f1=outcome.choice.scores[policy],
-            dev_optimism=outcome.choice.optimism[policy],
+            dev_macro_f1=None if outcome.origin else outcome.choice.scores[policy],
+            dev_optimism=None if outcome.origin else outcome.choice.optimism[policy],
             chosen=policy == outcome.policy,
         )
         for policy in outcome.test

@@ -82,7 +82,7 @@ class OverlapReport:
     test_normalised: int = 0
     """As dev_normalised, for test."""
     dropped: int = 0
-    """Rows left out of train because of it."""
+    """Rows that are not trained on because of it."""
     dev_left: int = 0
     """Rows of dev whose text, levelled, still stands in train as it is trained on: 0 once they are dropped there."""
     test_left: int = 0
@@ -105,6 +105,8 @@ class Dataset:
     licence: str
     """As its source states it."""
     overlap: OverlapReport
+    added: Split | None = None
+    """Rows of dev that are trained on as well; None = dev is held out."""
 
     def __post_init__(self) -> None:
         k = len(self.label_names)
@@ -120,21 +122,37 @@ class Dataset:
                 )
         _check_every_label_is_trained(self.label_names, self.train)
 
+    @cached_property
+    def trained_on(self) -> Split:
+        """The rows that weights are fitted on: train, then those added; the ids say where a row is from."""
+        if self.added is None:
+            return self.train
+        parts = {"train": self.train, "dev": self.added}
+        return Split(
+            texts=self.train.texts + self.added.texts,
+            labels=np.concatenate([part.labels for part in parts.values()]),
+            observed=np.concatenate([part.observed for part in parts.values()]),
+            row_ids=tuple(f"{role}/{row_id}" for role, part in parts.items() for row_id in part.row_ids),
+        )
+
     @property
     def digests(self) -> dict[str, str]:
-        """Digest of each split by role."""
+        """Digest of each split by role, as it was read: rows that are added to train change none."""
         return {role: getattr(self, role).digest for role in ROLES}
 
     def facts(self) -> dict[str, object]:
-        """What dataset.json says of it, all of it JSON values; `left_in_train` counts rows of dev and of test."""
+        """What dataset.json says of it, all of it JSON values; `left_in_train` counts rows of the splits held out."""
         overlap = vars(self.overlap).copy()
         left = {role: overlap.pop(f"{role}_left") for role in ROLES[1:]}
+        if self.added is not None:
+            del left["dev"]
         return {
             "name": self.name,
             "source": self.source,
             "licence": self.licence,
             "label_names": list(self.label_names),
             "rows": {role: len(getattr(self, role)) for role in ROLES},
+            "rows_trained_on": len(self.trained_on),
             "digests": self.digests,
             "overlap": overlap,
             "left_in_train": left,

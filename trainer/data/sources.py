@@ -26,10 +26,11 @@ _STARTER_LICENCE = "Apache-2.0"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
-def load(config: DataConfig, *, seed: int) -> Dataset:
+def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     """Return the data set that the settings name, checked, with leaks into train dropped or kept as they say.
 
-    seed: chooses the rows when max_train_rows asks for a sample; nothing else is random.
+    seed: chooses the rows when max_train_rows asks for a sample; nothing else is random. with_dev: train on dev too,
+    but for the rows of dev that are leaks from test.
     Raises DataError (missing, damaged or unfit data: every faulty row counted, the first ten named) and SettingsError.
     """
     problems = Problems(config.dataset)
@@ -38,10 +39,11 @@ def load(config: DataConfig, *, seed: int) -> Dataset:
     train, overlap = _without_leaks(splits["train"], splits["dev"], splits["test"], drop=config.overlap == "drop")
     if 0 < config.max_train_rows < len(train):
         train = train.take(sample_rows(train.labels, config.max_train_rows, seed=seed))
-    if config.overlap == "keep":
-        left, _ = find_overlap(train, splits["dev"], splits["test"])
-        overlap = dataclasses.replace(overlap, dev_left=left.dev_normalised, test_left=left.test_normalised)
-    return Dataset(
+    added = None
+    if with_dev:
+        added, from_test = _without_leaks(splits["dev"], splits["test"], splits["test"], drop=config.overlap == "drop")
+        overlap = dataclasses.replace(overlap, dropped=overlap.dropped + from_test.dropped)
+    dataset = Dataset(
         name=name,
         label_names=label_names,
         train=train,
@@ -50,7 +52,13 @@ def load(config: DataConfig, *, seed: int) -> Dataset:
         source=source,
         licence=raw.licence,
         overlap=overlap,
+        added=added,
     )
+    if config.overlap == "drop":
+        return dataset
+    left, _ = find_overlap(dataset.trained_on, dataset.dev, dataset.test)
+    overlap = dataclasses.replace(overlap, dev_left=left.dev_normalised, test_left=left.test_normalised)
+    return dataclasses.replace(dataset, overlap=overlap)
 
 
 def _read(config: DataConfig, problems: Problems) -> tuple[str, str, Raw]:

@@ -67,13 +67,15 @@ def build_workshop(dataset: Dataset, data: DataConfig, encoder: ModelConfig, *, 
             f"but got max_length={data.max_length}, model={encoder.model!r}."
         )
     model = EmotionClassifier(body, len(dataset.label_names), pooling=encoder.pooling, dropout=encoder.dropout)
-    model.init_bias(label_frequencies(dataset.train.labels, dataset.train.observed, dataset.label_names))
+    splits = {role: getattr(dataset, role) for role in ROLES} | {"train": dataset.trained_on}
+    train = splits["train"]
+    model.init_bias(label_frequencies(train.labels, train.observed, dataset.label_names))
 
     def examples(split: Split) -> Examples:
         pieces = encode(split.texts, tokenizer, max_length=data.max_length, cache_folder=cache)
         return Examples(pieces, split.labels, split.observed, split.row_ids, tokenizer.pad_token_id)
 
-    return Workshop(model, tokenizer, {role: examples(getattr(dataset, role)) for role in ROLES})
+    return Workshop(model, tokenizer, {role: examples(split) for role, split in splits.items()})
 
 
 def build_loop(  # noqa: PLR0913  # the parts of a run meet here
@@ -85,8 +87,12 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     tracker: Tracker,
     *,
     seed: int,
+    share: float | None = None,
 ) -> Loop:
-    """The loop that trains the model of a workshop, on the processes of a session."""
+    """The loop that trains the model of a workshop, on the processes of a session.
+
+    share: of the steps, after which it stops, dev being trained on; None = all, and dev favours the weights kept.
+    """
     train = workshop.examples["train"]
     weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
     loss = losses.build(objective, weights)
@@ -102,7 +108,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     if fit.compile:
         workshop.model.encoder.compile(dynamic=True)  # lengths differ from batch to batch
     optimizer = build_optimizer(groups)
-    plan = Plan(train.encoded.lengths, fit, seed)
+    plan = Plan(train.encoded.lengths, fit, seed, 1.0 if share is None else share)
     schedule = build_schedule(optimizer, fit, plan.total_steps)
     stepper = Stepper(
         session.accelerator.prepare(workshop.model),
@@ -118,7 +124,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     return Loop(
         stepper,
         train,
-        workshop.examples["dev"],
+        workshop.examples["dev"] if share is None else None,
         loss_function=loss,
         config=fit,
         session=session,

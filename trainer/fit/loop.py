@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -51,23 +51,26 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training leaves: the model with its best weights, dev logits (n, k), the points of all curves by step."""
+    """What training leaves: the model with the weights kept, and the points of all curves by step."""
 
     model: EmotionClassifier
-    dev_logits: NDArray[np.float32]
+    dev_logits: NDArray[np.float32] | None
+    """(n, k); None when there was no dev."""
     history: list[dict[str, float]]
     best_step: int
     steps: int
+    schedule_steps: int
+    """Steps of the whole schedule, of which `steps` were taken."""
 
 
 class Loop:
-    """Fits a model on train rows, evaluates on dev rows, keeps the best weights."""
+    """Fits a model on train rows, evaluates on dev rows, keeps the best weights; without dev it keeps the last."""
 
     def __init__(  # noqa: PLR0913  # what a loop connects
         self,
         stepper: Stepper,
         train: Examples,
-        dev: Examples,
+        dev: Examples | None,
         *,
         loss_function: LossFunction,
         config: FitConfig,
@@ -94,7 +97,7 @@ class Loop:
         return self.store.newest_step() or 0
 
     def run(self, watcher: Watcher) -> Fitted:
-        """Train to the end, or until dev no longer improves, and return the best weights.
+        """Train to the last step, or until dev no longer improves, and return the weights to keep.
 
         Takes up the newest checkpoint of the run when there is one. Raises ModelError on a loss that is not finite.
         """
@@ -108,10 +111,10 @@ class Loop:
         return self._best()
 
     def _remaining(self) -> Iterator[NDArray[np.int64]]:
-        """Rows of each step still to take; ends early once dev no longer improves."""
+        """Rows of each step still to take; ends once dev no longer improves, or at the last step."""
         for epoch in range(self.progress.step // self.plan.steps_per_epoch, self.config.epochs):
             for rows in self.plan.epoch(epoch)[self.progress.step - epoch * self.plan.steps_per_epoch :]:
-                if self.progress.stopped:
+                if self.progress.stopped or self.progress.step == self.plan.last_step:
                     return
                 yield rows
 
@@ -128,13 +131,20 @@ class Loop:
         saves = evaluates or step % self.config.checkpoint_steps == 0
         if saves or step % self.config.log_steps == 0:
             self._close_window(rate, watcher)  # first, so that weights of a broken step are never kept
-        if evaluates:
-            self._evaluate(watcher)
+        if evaluates and self.dev is not None:
+            self._evaluate(self.dev, watcher)
+        elif evaluates:
+            self.progress.best_step = step
+            with self._averaged():
+                self._save_best({})
         if saves:
             self._checkpoint()
             self._open_window()
 
     def _evaluates_at(self, step: int) -> bool:
+        """Whether the weights after this step may be kept: those judged on dev, or without dev the last."""
+        if self.dev is None:
+            return step == self.plan.last_step
         per_epoch = min(self.config.evals_per_epoch, self.plan.steps_per_epoch)
         within = (step - 1) % self.plan.steps_per_epoch + 1
         return any(within == round(part * self.plan.steps_per_epoch / per_epoch) for part in range(1, per_epoch + 1))
@@ -173,20 +183,28 @@ class Loop:
             f"and {max(len(row_ids) - 5, 0)} more. Lower learning_rate, or use precision=fp32."
         )
 
-    def _evaluate(self, watcher: Watcher) -> None:
-        with self.average.applied() if self.average else nullcontext():
+    def _evaluate(self, dev: Examples, watcher: Watcher) -> None:
+        with self._averaged():
             logits = predict_logits(
-                self.model, self.dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=False
+                self.model, dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=False
             )
-            metrics = dev_metrics(logits, self.dev, self.loss_function, seed=self.plan.seed)
+            metrics = dev_metrics(logits, dev, self.loss_function, seed=self.plan.seed)
             self._note_score(metrics)
-            if self.session.is_main and self.progress.evaluations_since_best == 0:
-                facts = {"step": self.progress.step, **metrics}
-                self.store.save_best(self.progress.step, self.model.state_dict(), facts)
+            if self.progress.evaluations_since_best == 0:
+                self._save_best(metrics)
         row = {"step": float(self.progress.step), "epoch": self.progress.step / self.plan.steps_per_epoch, **metrics}
         self.progress.history.append(row)
         self.tracker.log_metrics(metrics, self.progress.step)
         watcher.evaluated(row, best=self.progress.best_step == self.progress.step)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Inside, the weights are those that are judged and kept."""
+        return self.average.applied() if self.average else nullcontext()
+
+    def _save_best(self, metrics: Mapping[str, float]) -> None:
+        if self.session.is_main:
+            facts = {"step": self.progress.step, **metrics}
+            self.store.save_best(self.progress.step, self.model.state_dict(), facts)
 
     def _note_score(self, metrics: Mapping[str, float]) -> None:
         value = metrics[artifacts.metric("dev", self.config.best_metric)]
@@ -246,11 +264,12 @@ class Loop:
         self.model.load_state_dict(weights)
         restore_vocabulary(self.model.encoder)
         self.model.eval()
-        logits = predict_logits(
-            self.model, self.dev, self.session, max_tokens=self.config.eval_batch_tokens, exact=True
-        )
+        logits = None
+        if self.dev is not None:
+            max_tokens = self.config.eval_batch_tokens
+            logits = predict_logits(self.model, self.dev, self.session, max_tokens=max_tokens, exact=True)
         progress = self.progress
-        return Fitted(self.model, logits, progress.history, progress.best_step, progress.step)
+        return Fitted(self.model, logits, progress.history, progress.best_step, progress.step, self.plan.total_steps)
 
 
 def dev_metrics(

@@ -19,6 +19,8 @@ class Plan:
     lengths: NDArray[np.int64]
     config: FitConfig
     seed: int
+    share: float = 1.0
+    """Share of the steps that are taken, in (0, 1]; the learning rate follows all of them."""
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
         """Rows of each step of an epoch, which is counted from 0."""
@@ -33,8 +35,13 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps when training is not stopped early."""
+        """Optimizer steps of the schedule."""
         return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def last_step(self) -> int:
+        """Optimizer steps when dev does not stop training before."""
+        return max(1, round(self.share * self.total_steps))
 
     @property
     def longest(self) -> NDArray[np.int64]:
