@@ -3,9 +3,11 @@
 from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
 from registry.predict_config import PredictConfig
 from trainer.config import TrainConfig
+from tuning.config import TuneConfig
 
 SETTINGS_OF = {
     "train": TrainConfig,
+    "tune": TuneConfig,
     "promote": PromoteConfig,
     "rollback": RollbackConfig,
     "history": HistoryConfig,

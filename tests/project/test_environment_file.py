@@ -25,7 +25,7 @@ _NOT_IMPORTED = {
     "ruff": "a command of `make check`",
     "mypy": "a command of `make check`",
 }
-_PACKAGE_OF = {"train": "trainer"}  # the others stand in registry
+_PACKAGE_OF = {"train": "trainer", "tune": "tuning"}  # the others stand in registry
 
 
 @pytest.fixture(scope="module")
