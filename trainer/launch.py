@@ -1,5 +1,6 @@
 """Starts the processes of a run: one here, or several through torchrun."""
 
+import ctypes
 import os
 import runpy
 import signal
@@ -10,11 +11,12 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from trainer.core import signals
 from trainer.core.environment import available_cores
 from trainer.core.errors import SettingsError
 
 __all__ = ["count_processes", "end_with", "in_worker", "run_workers"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def in_worker() -> bool:
@@ -83,8 +85,12 @@ def end_with(main: Callable[[], int]) -> NoReturn:
 
 
 def _torchrun() -> None:
-    """Be torchrun, which ends with the process that started it."""
-    signals.end_with_parent()
+    """Be torchrun, which ends with the process that started it: else a killed run would go on beside its resumption.
+
+    Linux alone can do so; elsewhere the workers of a killed launcher have to be stopped by hand.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
 
 

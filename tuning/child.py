@@ -8,15 +8,15 @@ next, and this process never loads any of it.
 import contextlib
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-
-from trainer.core import signals
 
 __all__ = ["TRAINING", "Child", "Share", "start"]
 
@@ -78,7 +78,7 @@ def _train(  # what the new process needs to know
     module: str, words: list[str], share: Share, log: Path, environment: dict[str, str], folder: Path
 ) -> None:
     os.setsid()  # so that Ctrl-C reaches this process's parent alone, and `kill` all that it starts
-    signals.end_with_parent()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -92,3 +92,11 @@ def _train(  # what the new process needs to know
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share.cores)
     sys.exit(importlib.import_module(module).main(words))
+
+
+def _end_with_driver() -> None:
+    """End this process like a stop from outside when the driver is gone: it would go on beside its resumption."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        multiprocessing.connection.wait([driver.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from optuna.storages import BaseStorage
 from trainer.core import artifacts, console
 from trainer.core.connection import connect
 from trainer.core.environment import available_cores, child_environment
-from trainer.core.errors import SettingsError, TuningError
-from trainer.core.runs import MAY_DIFFER
+from trainer.core.errors import TuningError
 from trainer.core.settings import flatten
 from trainer.core.tracking import Tracker, open_run
 from tuning import finals, results, study, warm
@@ -25,18 +24,16 @@ from tuning.config import TuneConfig
 from tuning.driver import Driver, common_cause
 from tuning.finals import Winner
 from tuning.leader import Place, take_place
-from tuning.questions import Trainable, ask, check_space
+from tuning.preparation import Task, prepare
+from tuning.questions import Trainable
 from tuning.queue import Queue
 from tuning.ranking import FinalRun
-from tuning.runs import Runs, best_runs
-from tuning.shares import shares
-from tuning.space import SPACES, Space, read_space
+from tuning.runs import Runs
 from tuning.trial import COSTS, Plan
 from tuning.trials import Attribute, begun, scored
 
 __all__ = ["Search", "open_search"]
 
-_EARLIER_RUNS = 5
 _QUEUED = "queued"
 """Study attribute: whether the trials that are known from the start wait in the queue."""
 _LABELS = {
@@ -53,18 +50,23 @@ _STEPWISE = ("hyperband", "median", "successive_halving")
 class Search:
     """A search that has been opened: what is asked for, the study, this driver's place in it, tracker and screen."""
 
-    config: TuneConfig
-    trainable: Trainable
-    space: Space
-    losses: tuple[str, ...]
+    task: Task
     storage: BaseStorage
     study: optuna.Study
     place: Place
     tracker: Tracker
     screen: console.Console
     driver: Driver
-    total: int
-    """Trials of the study in all."""
+
+    @property
+    def config(self) -> TuneConfig:
+        """The settings of the search."""
+        return self.task.config
+
+    @property
+    def trainable(self) -> Trainable:
+        """What training says of the settings that all trials share."""
+        return self.task.trainable
 
     @property
     def leads(self) -> bool:
@@ -82,16 +84,16 @@ class Search:
             {
                 "study": {
                     "name": self.study.study_name,
-                    "trials": f"{self.total} in all" + (f", {known} there already" if known else ""),
+                    "trials": f"{self.task.total} in all" + (f", {known} there already" if known else ""),
                     "objective": goal,
                     "sampler": f"{asked.sampler}, pruner {asked.active_pruner}",
                     "finals": f"best {self.config.finals.top_k} with {self.config.finals.seeds} seeds",
                 },
-                "space": {one.name: _range(one.describe()) for one in self.space.dimensions},
+                "space": {one.name: _range(one.describe()) for one in self.task.space.dimensions},
                 "training": {
                     "preset": self.trainable.settings["preset"],
                     "data set": f"{facts['name']} ({facts['rows']['train']:,} rows of train)",
-                    "losses": ", ".join(self.losses),
+                    "losses": ", ".join(self.task.losses),
                     "workers": f"{len(self.driver.shares)} with {len(self.driver.shares[0].cores)} core(s) each",
                 },
             },
@@ -102,7 +104,7 @@ class Search:
 
     def explore(self) -> None:
         """Run the trials of the search. Raises TuningError when none of them has a score."""
-        queue = Queue(self.study, self.total)
+        queue = Queue(self.study, self.task.total)
         self.driver.run(queue, self._plan())
         if not scored(self.study):
             causes = [
@@ -139,8 +141,8 @@ class Search:
         facts = {
             "data set": self.trainable.data["name"],
             "preset": self.trainable.settings["preset"],
-            "losses": ", ".join(self.losses),
-            "space": {one.name: _range(one.describe()) for one in self.space.dimensions},
+            "losses": ", ".join(self.task.losses),
+            "space": {one.name: _range(one.describe()) for one in self.task.space.dimensions},
             "seed": self.config.study.seed,
             "to go on with it": f"-P study={self.study.study_name}",
         }
@@ -201,7 +203,7 @@ class Search:
 
     def _changes(self, trial: optuna.Trial) -> dict[str, Any]:
         """The settings of a trial: what the space suggests, and as many evaluations as the pruner wants to see."""
-        chosen: dict[str, Any] = self.space.suggest(trial)
+        chosen: dict[str, Any] = self.task.space.suggest(trial)
         asked = self.config.search
         if asked.active_pruner in _STEPWISE and "--evals_per_epoch" not in self.trainable.words:
             epochs = chosen.get("epochs", self.trainable.settings["epochs"])
@@ -224,78 +226,48 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
 
     of_training: settings of `train` that all trials share, as text.
     """
-    asked, output = config.search, Path(config.study.output)
-    own = {"seed": str(config.study.seed), "output": config.study.output}
-    trainable = ask(of_training, own)
-    losses = _losses(asked.losses, trainable, of_training)
-    space = read_space(_space_name(asked.space, trainable), trainable.settings, trainable.known, losses, [*of_training])
-    check_space(space, trainable)
-    grid = warm.read_grid(space, asked.grid_points, asked.trials) if asked.sampler == "grid" else []
-    parts = shares(asked.workers, trainable.settings["processes"])
     screen, store = console.make(), connect()
-    metric = artifacts.metric("dev", asked.objective)
-    digests = {role: trainable.data["digests"][role] for role in ("train", "dev")}
-    earlier = best_runs(store, asked.warm_start, metric, digests, _EARLIER_RUNS) if asked.warm_start else []
-    storage = study.open_storage(output)
-    goals: list[study.Goal] = ["maximize"] if asked.against == "none" else ["maximize", "minimize"]
-    about = _about(config, trainable, space, losses)
-    opened = study.open_study(storage, config.study.study, about, goals, prefix=Path(trainable.settings["preset"]).stem)
-    place = take_place(opened, screen.show_note)
-    known = len(opened.get_trials(deepcopy=False))
-    # A sampler that is seeded alike after a resume would suggest what it has suggested before.
-    opened.sampler = study.make_sampler(asked, config.study.seed + known if place.leads else None)
-    opened.pruner = study.make_pruner(asked)
-    tags = {artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: opened.study_name}
-    resumed = place.run_id if place.leads else None
-    parameters = {**trainable.settings, **flatten(config)}
-    _set_threads(parts[0], trainable.settings["processes"])
-    with open_run(output, resume=resumed, parameters=parameters, tags=tags) as tracker:
+    task = prepare(config, of_training, store)
+    with ExitStack() as stack:
+        storage = study.open_storage(Path(config.study.output))
+        stack.callback(study.close_storage, storage)
+        preset = Path(task.trainable.settings["preset"]).stem
+        opened = study.open_study(storage, config.study.study, task.about, task.goals, prefix=preset)
+        place = take_place(opened, screen.show_note)
+        # A sampler that is seeded alike after a resume would suggest what it has suggested before.
+        seed = config.study.seed + len(opened.get_trials(deepcopy=False))
+        opened.sampler = study.make_sampler(config.search, seed if place.leads else None)
+        opened.pruner = study.make_pruner(config.search)
+        tracker = stack.enter_context(_open_run(task, opened, place))
         if place.leads:
             place.lead(tracker.run_id)
-        if place.leads and _QUEUED not in opened.user_attrs:
-            for point in grid:
-                opened.enqueue_trial(point, skip_if_exists=True)
-            if not grid:
-                warm.enqueue_known(opened, space, losses, trainable.presets, earlier)
-            opened.set_user_attr(_QUEUED, value=True)
+            _fill(opened, task)
         runs = Runs(store, place.run_id or tracker.run_id)
-        driver = Driver(parts, runs, screen, asked.max_failures, place.beat)
-        total = len(grid) or asked.trials
-        yield Search(config, trainable, space, losses, storage, opened, place, tracker, screen, driver, total)
+        driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
+        yield Search(task, storage, opened, place, tracker, screen, driver)
 
 
-def _losses(asked: str, trainable: Trainable, given: Mapping[str, str]) -> tuple[str, ...]:
-    if not asked:
-        return (trainable.settings["loss"],)
-    if "loss" in given:
-        raise SettingsError(f"losses and loss must not both be given, but got losses={asked}, loss={given['loss']}.")
-    losses = tuple(part.strip() for part in asked.split(","))
-    if len(set(losses)) < len(losses):
-        raise SettingsError(f"losses must be different ones, but got {asked=}.")
-    return losses
+def _open_run(task: Task, opened: optuna.Study, place: Place) -> AbstractContextManager[Tracker]:
+    """The study's run for who leads, else one of this driver's own."""
+    config, training = task.config, task.trainable.settings
+    _set_threads(task.shares[0], training["processes"])
+    return open_run(
+        Path(config.study.output),
+        resume=place.run_id if place.leads else None,
+        parameters={**training, **flatten(config)},
+        tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: opened.study_name},
+    )
 
 
-def _space_name(asked: str, trainable: Trainable) -> str:
-    if asked != "auto":
-        return asked
-    preset = trainable.settings["preset"]
-    return preset if (SPACES / f"{preset}.yaml").is_file() else "default"
-
-
-def _about(config: TuneConfig, trainable: Trainable, space: Space, losses: Sequence[str]) -> dict[str, Any]:
-    """What makes two commands the same search."""
-    asked = config.search
-    free = {*MAY_DIFFER, "preset"}
-    return {
-        "objective": asked.objective,
-        "against": asked.against,
-        "repeats": asked.repeats,
-        "reports": asked.reports,
-        "losses": list(losses),
-        "space": space.describe(),
-        "settings": {name: value for name, value in trainable.settings.items() if name not in free},
-        "data": dict(trainable.data["digests"]),
-    }
+def _fill(opened: optuna.Study, task: Task) -> None:
+    """Queue the trials that are known from the start, once."""
+    if _QUEUED in opened.user_attrs:
+        return
+    for point in task.grid:
+        opened.enqueue_trial(dict(point), skip_if_exists=True)
+    if not task.grid:
+        warm.enqueue_known(opened, task.space, task.losses, task.trainable.presets, task.earlier)
+    opened.set_user_attr(_QUEUED, value=True)
 
 
 def _set_threads(share: Share, processes: str) -> None:

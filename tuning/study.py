@@ -15,7 +15,16 @@ from trainer.core.environment import redact
 from trainer.core.errors import TuningError
 from tuning.config import SearchConfig
 
-__all__ = ["JOURNAL", "STORAGE_VARIABLE", "Goal", "make_pruner", "make_sampler", "open_storage", "open_study"]
+__all__ = [
+    "JOURNAL",
+    "STORAGE_VARIABLE",
+    "Goal",
+    "close_storage",
+    "make_pruner",
+    "make_sampler",
+    "open_storage",
+    "open_study",
+]
 
 STORAGE_VARIABLE = "OPTUNA_STORAGE"
 JOURNAL = "optuna.journal"
@@ -45,6 +54,13 @@ def open_storage(output: Path) -> BaseStorage:
         raise TuningError(
             f"storage of studies must answer, but got {shown!r}: {_first_line(error)}. Start it, or correct {variable}."
         ) from None  # the cause may repeat the password
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Give up the connections of a storage."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def open_study(

@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from itertools import takewhile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from entry_points import SETTINGS_OF
 
 from trainer.config import PRESETS
 from trainer.core import settings
+from tuning.study import JOURNAL
 
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "text", "yaml", "json", "toml", "mermaid")
@@ -45,10 +48,11 @@ def check_mlflow_run(words, root):
 
 
 def check_setting(entry_point, name, value):
-    """A setting of the entry point; a preset is a shipped one."""
-    assert name in settings.flatten(SETTINGS_OF[entry_point]())
+    """A setting of the entry point, or of the trainings that it starts; a preset is a shipped one, or a file."""
+    configurations = [SETTINGS_OF[entry_point], *([SETTINGS_OF["train"]] if entry_point == "tune" else [])]
+    assert name in {known for one in configurations for known in settings.flatten(one())}
     if name == "preset":
-        assert value in settings.preset_names(PRESETS)
+        assert value in settings.preset_names(PRESETS) or value.endswith("/winner.yaml")
 
 
 def check_module(words, root):
@@ -81,6 +85,12 @@ def check_activate(words, root):
     assert words[1:] == [".venv/bin/activate"]
 
 
+def check_dashboard(words, root):
+    """Optuna's dashboard on the file where studies are; test_tune.py opens it."""
+    assert shutil.which(words[0])
+    assert Path(words[1]).name == JOURNAL
+
+
 _CHECKS = [  # first match decides
     (r"make( [\w=]|$)", check_make),
     (r"mlflow run ", check_mlflow_run),
@@ -89,6 +99,7 @@ _CHECKS = [  # first match decides
     (r"(\.|source) ", check_activate),
     (r"git clone ", check_nothing),
     (r"cd [\w-]+$", check_nothing),
+    (r"optuna-dashboard ", check_dashboard),
     (r"export [A-Z_]+=", check_nothing),
     (r"\.ci/run$", lambda words, root: check_executable(root / words[0])),
 ]

@@ -1,6 +1,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,7 +17,9 @@ PASSWORD = "pa55-w0rd-of-the-storage"
 
 @pytest.fixture
 def searches(tmp_path, root, tracking_uri):
-    return Searches(tmp_path, root)
+    made = Searches(tmp_path, root)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +52,7 @@ def postgresql():
             time.sleep(0.1)
         yield f"postgresql+psycopg://tuner:{PASSWORD}@127.0.0.1:{port}"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # without waiting for clients
         server.wait()
         shutil.rmtree(folder)
 

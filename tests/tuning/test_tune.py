@@ -2,14 +2,18 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import requests
 from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import Searches
+from tuning.study import JOURNAL
 from tuning.trials import Attribute, begun, is_cut_off
 
 
@@ -306,6 +310,31 @@ class TestBadInput:
         assert code == 1
         assert "storage of studies must answer, but got 'postgresql://127.0.0.1:1/studies'" in output
         assert "secret-word" not in output
+
+
+def test_the_dashboard_opens_on_the_storage(searches):
+    searches.run(trials=1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    with (searches.folder / "dashboard.log").open("w") as log:
+        server = subprocess.Popen(
+            [program, str(searches.output / JOURNAL), "--port", str(port)], stdout=log, stderr=log
+        )
+    try:
+        answer = None
+        until = time.monotonic() + 60
+        while answer is None and time.monotonic() < until:
+            try:
+                answer = requests.get(f"http://127.0.0.1:{port}/api/studies", timeout=10).json()
+            except requests.ConnectionError:
+                assert server.poll() is None, (searches.folder / "dashboard.log").read_text()
+                time.sleep(0.2)
+    finally:
+        server.kill()
+        server.wait()
+    assert [study["study_name"] for study in answer["study_summaries"]] == ["s"]
 
 
 def test_help_is_quick_to_import_and_lists_every_setting(root):

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
 from tuning import child, driver, drivers, tune
-from tuning.study import open_storage
+from tuning.study import close_storage, open_storage
 from tuning.trials import Attribute
 
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
@@ -89,6 +89,10 @@ class Searches:
                     patch.setenv(name, value)
                 self._storage = open_storage(self.output)
         return optuna.load_study(study_name="s", storage=self._storage)
+
+    def close(self):
+        if self._storage is not None:
+            close_storage(self._storage)
 
     def wait_for(self, condition, seconds=60):
         """Wait until the study is so; the study."""

@@ -1,26 +1,13 @@
 """What signals do while a run is open."""
 
-import ctypes
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["end_with_parent", "handled", "raise_exit"]
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-def end_with_parent() -> None:
-    """Have SIGTERM sent to this process when the one that started it ends: else it would go on beside its resumption.
-
-    Linux alone can do so; elsewhere the children of a killed process have to be stopped by hand.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+__all__ = ["handled", "raise_exit"]
 
 
 @contextmanager
