@@ -9,6 +9,8 @@ from tuning.trials import Attribute, begun, is_cut_off
 __all__ = ["Queue"]
 
 _CARRIED = (Attribute.RUNS, Attribute.RUN_ID, Attribute.WARM_START, Attribute.SECONDS)
+_FIXED = "fixed_params"
+"""System attribute where Optuna keeps the values that a queued trial is to have."""
 
 
 class Queue:
@@ -48,7 +50,9 @@ class Queue:
         attributes = {name: known.user_attrs[name] for name in _CARRIED if name in known.user_attrs}
         retries = known.user_attrs.get(Attribute.RETRIES, 0) + 1
         again = {Attribute.RETRY_OF: number, Attribute.RETRIES: retries}
-        self.study.enqueue_trial(known.params, user_attrs=attributes | again)
+        # One that was cut off at once has no values yet, only those it was to have.
+        params = {**known.system_attrs.get(_FIXED, {}), **known.params}
+        self.study.enqueue_trial(params, user_attrs=attributes | again)
 
     def reclaim(self) -> list[int]:
         """Queue the trials again whose drivers are gone; returns their numbers."""

@@ -1,0 +1,346 @@
+"""Drivers that share a study: who is gone, who leads, which trials come next and which come again."""
+
+import os
+import subprocess
+import sys
+import time
+
+import optuna
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from tuning import drivers, leader
+from tuning.drivers import STALE_SECONDS, Watch, identity, is_here
+from tuning.leader import take_place
+from tuning.queue import Queue
+from tuning.trials import Attribute, begun, counted, is_cut_off
+
+ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 0.0}
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def study():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """A driver on this machine whose process is gone."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        return {**identity(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+
+
+class TestWatch:
+    def test_a_process_of_this_machine_is_seen_at_once(self, clock, dead):
+        watch = Watch(clock)
+        assert is_here(identity())
+        assert not watch.is_gone("a", identity(), None)
+        assert watch.is_gone("b", dead, None)
+        clock.now += 10 * STALE_SECONDS
+        assert not watch.is_gone("a", identity(), None)  # however long it has said nothing
+
+    def test_another_process_with_the_number_of_one_that_is_gone(self, clock):
+        assert Watch(clock).is_gone("a", {**identity(), "started": 1.0}, None)
+
+    def test_a_process_that_nobody_waits_for_is_gone(self, clock):
+        process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        known = {**identity(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+        assert not Watch(clock).is_gone("a", known, None)
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Watch(clock).is_gone("a", known, None)
+        process.wait()
+
+    @pytest.mark.parametrize("driver", [ELSEWHERE, None])
+    @pytest.mark.parametrize("beat", [None, 7])
+    def test_another_machine_is_gone_when_its_number_has_stood_still(self, clock, driver, beat):
+        watch = Watch(clock)
+        assert not watch.is_gone("a", driver, beat)
+        clock.now += STALE_SECONDS
+        assert not watch.is_gone("a", driver, beat)
+        clock.now += 0.1
+        assert watch.is_gone("a", driver, beat)
+        assert not watch.has_stirred("a")
+
+    def test_one_that_beats_is_there(self, clock):
+        watch = Watch(clock)
+        for beat in range(50):
+            assert not watch.is_gone("a", ELSEWHERE, beat)
+            assert watch.has_stirred("a") == (beat > 0)
+            clock.now += STALE_SECONDS * 0.9
+        clock.now += STALE_SECONDS
+        assert watch.is_gone("a", ELSEWHERE, beat)
+
+    def test_each_is_watched_for_itself(self, clock):
+        watch = Watch(clock)
+        watch.is_gone("a", ELSEWHERE, 1)
+        clock.now += STALE_SECONDS + 1
+        assert not watch.is_gone("b", ELSEWHERE, 1)
+        assert watch.is_gone("a", ELSEWHERE, 1)
+
+    @given(steps=st.lists(st.tuples(st.floats(0, 300), st.booleans()), max_size=30))
+    def test_is_gone_exactly_when_nothing_was_heard_for_too_long(self, steps):
+        clock = Clock()
+        watch, beat = Watch(clock), 0
+        watch.is_gone("a", ELSEWHERE, beat)
+        heard = clock.now
+        for seconds, beats in steps:
+            clock.now += seconds
+            beat += beats
+            heard = clock.now if beats else heard
+            assert watch.is_gone("a", ELSEWHERE, beat) == (clock.now - heard > STALE_SECONDS)
+
+
+class TestPlace:
+    def notes(self):
+        raise AssertionError("nothing is to be waited for")
+
+    def test_the_first_leads_and_has_no_run_yet(self, study):
+        place = take_place(study, self.notes)
+        assert (place.leads, place.run_id) == (True, None)
+        place.lead("r")
+        assert study.user_attrs["run_id"] == "r"
+        assert study.user_attrs["leader"] == identity()
+        place.beat()
+        place.beat()
+        assert study.user_attrs["leader_beat"] == 2
+
+    def test_the_second_helps_and_does_not_beat(self, study):
+        take_place(study, self.notes).lead("r")
+        place = take_place(study, self.notes)
+        assert (place.leads, place.run_id) == (False, "r")
+        place.beat()
+        assert "leader_beat" not in study.user_attrs
+
+    def test_the_place_of_one_that_is_gone_is_free(self, study, dead):
+        study.set_user_attr("leader", dead)
+        study.set_user_attr("run_id", "r")
+        place = take_place(study, self.notes)
+        assert (place.leads, place.run_id) == (True, "r")
+
+    @pytest.mark.parametrize("beats", [True, False])
+    def test_a_leader_elsewhere_is_watched(self, study, beats, monkeypatch):
+        study.set_user_attr("leader", ELSEWHERE)
+        study.set_user_attr("run_id", "r")
+        notes, naps = [], []
+
+        def nap(seconds):
+            naps.append(seconds)
+            if beats:
+                study.set_user_attr("leader_beat", len(naps))
+
+        clock = Clock()
+        monkeypatch.setattr(drivers, "Watch", lambda: Watch(lambda: clock.now + sum(naps)))
+        monkeypatch.setattr(time, "sleep", nap)
+        place = take_place(study, notes.append)
+
+        assert place.leads is not beats
+        assert place.run_id == "r"
+        assert len(notes) == 1
+        assert "the driver on elsewhere" in notes[0]
+        assert sum(naps) == (leader._LOOK_SECONDS if beats else STALE_SECONDS + leader._LOOK_SECONDS)
+
+
+class TestQueue:
+    def test_gives_out_as_many_as_asked_for(self, study):
+        queue = Queue(study, 3)
+        found = [queue.next() for _ in range(5)]
+        assert [trial is not None for trial in found] == [True] * 3 + [False] * 2
+        assert all(trial.user_attrs[Attribute.DRIVER] == identity() for trial in found[:3])
+        assert not queue.is_finished()
+        for trial in found[:3]:
+            study.tell(trial, 0.5)
+        assert queue.is_finished()
+        assert queue.next() is None
+
+    def test_those_that_wait_come_first_and_count_within_the_total(self, study):
+        for value in (0.1, 0.2, 0.3):
+            study.enqueue_trial({"x": value})
+        queue = Queue(study, 2)
+        assert [queue.next().suggest_float("x", 0, 1) for _ in range(2)] == [0.1, 0.2]
+        assert queue.next() is None
+        assert Queue(study, 4).next().suggest_float("x", 0, 1) == 0.3
+
+    def test_those_of_earlier_commands_count(self, study):
+        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+            trial = study.ask()
+            if state == TrialState.FAIL:
+                trial.set_user_attr(Attribute.CAUSE, "it has failed")
+            study.tell(trial, 0.5 if state == TrialState.COMPLETE else None, state=state)
+        assert Queue(study, 3).next() is None
+        assert Queue(study, 3).is_finished()
+        assert Queue(study, 4).next().number == 3
+
+    def test_one_too_many_is_taken_back(self, study, monkeypatch):
+        queue, other = Queue(study, 2), Queue(study, 2)
+        ours = queue.next()
+        ask = study.ask
+
+        def overtaken():
+            monkeypatch.setattr(study, "ask", ask)
+            assert other.next() is not None
+            return ask()
+
+        monkeypatch.setattr(study, "ask", overtaken)
+        assert queue.next() is None
+        assert [trial.number for trial in begun(study)] == [0, 1]
+        assert study.trials[2].user_attrs[Attribute.SURPLUS] is True
+        assert study.trials[2].state == TrialState.FAIL
+        assert not is_cut_off(study.trials[2])
+        assert Queue(study, 2).reclaim() == []
+        study.tell(ours, 0.5)
+
+    def test_of_two_that_continue_the_same_the_first_stands(self, study):
+        cut = Queue(study, 9).next()
+        for queue in (Queue(study, 9), Queue(study, 9)):  # both have seen that its driver is gone
+            queue.give_back(cut.number)
+        queue = Queue(study, 9)
+        assert queue.next().number == 1
+        assert queue.next() is None
+        assert study.trials[2].user_attrs[Attribute.SURPLUS] is True
+        assert [trial.number for trial in counted(study)] == [1]
+        assert queue.next().number == 3  # and the next one is a new one
+
+    def test_what_is_given_back_goes_on_where_it_stood(self, study):
+        study.enqueue_trial({"x": 0.25}, user_attrs={Attribute.WARM_START: "a preset"})
+        queue = Queue(study, 1)
+        trial = queue.next()
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("kind", ["a", "b"])
+        known = {Attribute.RUNS: {"42": "r1"}, Attribute.RUN_ID: "r1", Attribute.SECONDS: 7.5}
+        for name, value in {**known, Attribute.BEAT: 3}.items():
+            trial.set_user_attr(name, value)
+        queue.give_back(trial.number)
+
+        assert is_cut_off(study.trials[0])
+        again = queue.next()
+        assert again.number == 1
+        assert again.suggest_float("x", 0, 1) == 0.25
+        assert again.suggest_categorical("kind", ["a", "b"]) == study.trials[0].params["kind"]
+        assert {**known, Attribute.WARM_START: "a preset"}.items() <= again.user_attrs.items()
+        assert (again.user_attrs[Attribute.RETRY_OF], again.user_attrs[Attribute.RETRIES]) == (0, 1)
+        assert Attribute.BEAT not in again.user_attrs
+        queue.give_back(1)
+        third = queue.next()
+        assert (third.user_attrs[Attribute.RETRY_OF], third.user_attrs[Attribute.RETRIES]) == (1, 2)
+        study.tell(third, 0.5)
+        assert queue.is_finished()
+        assert [trial.number for trial in begun(study)] == [2]
+
+    def test_one_that_is_cut_off_before_it_had_its_values_keeps_those_it_was_to_have(self, study):
+        study.enqueue_trial({"x": 0.25, "y": 0.5})
+        queue = Queue(study, 1)
+        queue.next().suggest_float("y", 0, 1)
+        queue.give_back(0)
+        assert queue.next().suggest_float("x", 0, 1) == 0.25
+        queue.give_back(1)
+        again = queue.next()
+        assert (again.suggest_float("x", 0, 1), again.suggest_float("y", 0, 1)) == (0.25, 0.5)
+
+
+class TestReclaim:
+    def left(self, study, driver, **attributes):
+        trial = study.ask()
+        for name, value in {Attribute.DRIVER: driver, **attributes}.items():
+            trial.set_user_attr(name, value)
+        return trial.number
+
+    def queue(self, study, clock):
+        queue = Queue(study, 9)
+        queue._watch = Watch(clock)
+        return queue
+
+    def test_of_a_driver_of_this_machine_at_once_and_once_only(self, study, dead, clock):
+        number, queue = self.left(study, dead), self.queue(study, clock)
+        assert queue.reclaim() == [number]
+        assert queue.reclaim() == []
+        assert self.queue(study, clock).reclaim() == []
+        assert queue.next().user_attrs[Attribute.RETRY_OF] == number
+
+    def test_not_of_one_that_is_there(self, study, clock):
+        self.left(study, identity())
+        own = self.queue(study, clock)
+        own.next()
+        clock.now += 10 * STALE_SECONDS
+        assert own.reclaim() == []
+        assert self.queue(study, clock).reclaim() == []
+
+    @pytest.mark.parametrize("driver", [ELSEWHERE, None])
+    def test_of_another_machine_after_a_while(self, study, driver, clock):
+        number = self.left(study, driver, **{Attribute.BEAT: 1})
+        queue = self.queue(study, clock)
+        assert queue.reclaim() == []
+        clock.now += STALE_SECONDS - 1
+        study._storage.set_trial_user_attr(study.trials[0]._trial_id, Attribute.BEAT, 2)
+        assert queue.reclaim() == []
+        clock.now += STALE_SECONDS + 1
+        assert queue.reclaim() == [number]
+
+    def test_one_that_nobody_put_its_name_to(self, study, clock):
+        study.ask()
+        queue = self.queue(study, clock)
+        assert queue.reclaim() == []
+        clock.now += STALE_SECONDS + 1
+        assert queue.reclaim() == [0]
+
+    def test_one_whose_driver_was_killed_between_ending_and_queueing_it(self, study, clock):
+        trial = study.ask()
+        study.tell(trial, state=TrialState.FAIL)
+        assert self.queue(study, clock).reclaim() == [0]
+
+    def test_neither_one_that_has_failed_nor_one_that_has_ended_nor_one_that_waits(self, study, dead, clock):
+        failed = study.ask()
+        failed.set_user_attr(Attribute.CAUSE, "it has failed")
+        study.tell(failed, state=TrialState.FAIL)
+        study.tell(study.ask(), 0.5)
+        study.tell(study.ask(), state=TrialState.PRUNED)
+        study.enqueue_trial({"x": 0.1})
+        queue = self.queue(study, clock)
+        queue.reclaim()
+        clock.now += STALE_SECONDS + 1
+        assert queue.reclaim() == []
+
+    @settings(max_examples=30)
+    @given(
+        fates=st.lists(st.sampled_from(["complete", "pruned", "failed", "cut", "left"]), max_size=12), more=st.data()
+    )
+    def test_whatever_befalls_trials_so_many_end_as_were_asked_for(self, fates, more):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+        total = more.draw(st.integers(1, 6))
+        gone = {**identity(), "started": 1.0}
+        fates = iter(fates)
+        for _ in range(40):
+            queue = Queue(study, total)
+            queue.reclaim()
+            trial = queue.next()
+            if trial is None:
+                break
+            fate = next(fates, "complete")
+            if fate == "failed":
+                trial.set_user_attr(Attribute.CAUSE, "it has failed")
+                study.tell(trial, state=TrialState.FAIL)
+            elif fate == "cut":
+                queue.give_back(trial.number)
+            elif fate == "left":
+                trial.set_user_attr(Attribute.DRIVER, gone)
+            else:
+                study.tell(trial, *([0.5] if fate == "complete" else [None, TrialState.PRUNED]))
+        assert Queue(study, total).is_finished()
+        assert len(begun(study)) == len(counted(study)) == total
