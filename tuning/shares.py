@@ -1,5 +1,6 @@
 """Parts the machine between workers."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from tuning.child import Share
 __all__ = ["divide", "gpu_names", "shares"]
 
 _MOST_ON_CORES = 4
+_NO_GPU = "-1"
+"""CUDA sees neither this one nor what comes after it."""
 
 
 def shares(workers: str, processes: str) -> list[Share]:
@@ -25,8 +28,8 @@ def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> l
     processes have room for.
     """
     each = 1 if processes == "auto" else int(processes)
-    room = max(len(gpus) // each, 1) if gpus else max(min(len(cores), _MOST_ON_CORES) // each, 1)
-    count = room if workers == "auto" else int(workers)
+    room = max((len(gpus) if gpus else min(len(cores), _MOST_ON_CORES)) // each, 1)
+    count = min(room, len(cores)) if workers == "auto" else int(workers)
     if count > len(cores):
         raise SettingsError(f"workers must be at most the number of cores, but got {workers=}, cores={len(cores)}.")
     if gpus and each > 1 and count * each > len(gpus):
@@ -46,7 +49,8 @@ def gpu_names() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them. Loads no torch."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        return list(itertools.takewhile(lambda name: name != _NO_GPU, names))
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

@@ -1,0 +1,131 @@
+"""The machine is parted between workers without a rest and without a quarrel."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.core.errors import SettingsError
+from tuning import shares
+from tuning.child import Share
+from tuning.shares import divide, gpu_names
+
+
+def cores(number):
+    return list(range(number))
+
+
+def gpus(number):
+    return [str(place) for place in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_gpus", "workers", "processes", "expected"),
+    [
+        (1, 0, "auto", "auto", [((0,), None)]),
+        (2, 0, "auto", "auto", [((0,), None), ((1,), None)]),
+        (16, 0, "auto", "auto", [(tuple(range(start, start + 4)), None) for start in (0, 4, 8, 12)]),
+        (3, 0, "2", "auto", [((0,), None), ((1, 2), None)]),
+        (4, 0, "auto", "2", [((0, 1), None), ((2, 3), None)]),
+        (2, 0, "auto", "8", [((0, 1), None)]),
+        (8, 1, "auto", "auto", [(tuple(range(8)), ("0",))]),
+        (8, 2, "auto", "auto", [((0, 1, 2, 3), ("0",)), ((4, 5, 6, 7), ("1",))]),
+        (4, 2, "4", "auto", [((0,), ("0",)), ((1,), ("1",)), ((2,), ("0",)), ((3,), ("1",))]),
+        (4, 4, "2", "auto", [((0, 1), ("0", "1")), ((2, 3), ("2", "3"))]),
+        (8, 4, "auto", "2", [((0, 1, 2, 3), ("0", "1")), ((4, 5, 6, 7), ("2", "3"))]),
+        (4, 3, "auto", "2", [((0, 1, 2, 3), ("0", "1", "2"))]),
+        (2, 8, "auto", "auto", [((0,), ("0", "1", "2", "3")), ((1,), ("4", "5", "6", "7"))]),
+    ],
+)
+def test_parts_are_these(num_cores, num_gpus, workers, processes, expected):
+    assert divide(cores(num_cores), gpus(num_gpus), workers, processes) == [Share(*one) for one in expected]
+
+
+@given(
+    used=st.lists(st.integers(0, 200), min_size=1, max_size=40, unique=True),
+    num_gpus=st.integers(0, 10),
+    workers=st.just("auto") | st.integers(1, 40).map(str),
+    processes=st.just("auto") | st.integers(1, 10).map(str),
+)
+def test_parts_are_the_whole_and_do_not_overlap(used, num_gpus, workers, processes):
+    each = 1 if processes == "auto" else int(processes)
+    try:
+        parts = divide(used, gpus(num_gpus), workers, processes)
+    except SettingsError:
+        asked = 1 if workers == "auto" else int(workers)
+        assert asked > len(used) or (each > 1 and asked * each > num_gpus > 0)
+        return
+    assert workers in ("auto", str(len(parts)))
+    assert [core for part in parts for core in part.cores] == used
+    sizes = [len(part.cores) for part in parts]
+    assert min(sizes) >= 1
+    assert max(sizes) - min(sizes) <= 1
+    if num_gpus == 0:
+        assert {part.gpus for part in parts} == {None}
+        return
+    assert {name for part in parts for name in part.gpus} == set(gpus(num_gpus))
+    assert all(len(part.gpus) >= each for part in parts)
+    if len(parts) <= num_gpus:
+        assert sum(len(part.gpus) for part in parts) == num_gpus  # none is shared
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((cores(2), [], "3", "auto"), "workers must be at most the number of cores, but got workers='3', cores=2"),
+        (
+            (cores(8), gpus(2), "2", "2"),
+            "workers must leave each training its GPUs, but got workers='2', processes='2'",
+        ),
+        ((cores(8), gpus(2), "auto", "4"), "workers must leave each training its GPUs"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        divide(*arguments)
+
+
+class TestGpuNames:
+    @pytest.mark.parametrize(
+        ("given", "names"),
+        [
+            ("0,1", ["0", "1"]),
+            (" 3 , GPU-8932f937 ", ["3", "GPU-8932f937"]),
+            ("", []),
+            ("-1", []),
+            ("2,-1,3", ["2"]),
+        ],
+    )
+    def test_the_environment_decides(self, given, names, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert gpu_names() == names
+
+    @pytest.mark.parametrize(
+        ("script", "names"),
+        [
+            ("echo 0; echo 1", ["0", "1"]),
+            ("echo 'No devices were found'; exit 6", []),
+            ("echo 'driver does not answer' >&2; exit 9", []),
+            ("true", []),
+        ],
+    )
+    def test_else_nvidia_smi_is_asked(self, script, names, tmp_path, monkeypatch):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{script}\n')
+        program.chmod(0o755)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert gpu_names() == names
+        assert "--query-gpu=index" in (tmp_path / "asked").read_text()
+
+    def test_without_it_there_are_none(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert gpu_names() == []
+
+
+def test_shares_are_of_the_cores_and_gpus_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(shares, "available_cores", lambda: [3, 5, 7])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
+    assert shares.shares("auto", "auto") == [Share((3, 5, 7), ("GPU-a",))]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [part.cores for part in shares.shares("auto", "auto")] == [(3,), (5,), (7,)]
