@@ -6,8 +6,10 @@ Each setting has one line: a range `{low: 0.0, high: 0.2}`, optionally with `log
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,7 @@ class Dimension:
         if self.choices:
             return self.choices
         if self.step:
-            count = min(count, int((self.high - self.low) / self.step) + 1)
+            count = min(count, round((self.high - self.low) / self.step) + 1)
         spaced = (np.geomspace if self.log else np.linspace)(self.low, self.high, count)
         if self.step:
             spaced = self.low + np.round((spaced - self.low) / self.step) * self.step
@@ -191,33 +193,67 @@ def _check_line(name: str, line: str, spec: Any, known: Mapping[str, str], lines
             f"{line} of a space must be a range {{low:, high:}}, {{times: [from, to]}} or {{choices: [...]}}, "
             f"with log, step and when, but got {line}: {spec} in space={name!r}."
         )
-    unknown = set(spec.get("when", {})) - set(known)
+    _check_condition(line, spec.get("when", {}), known, lines)
+
+
+def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapping[str, Any]) -> None:
+    if not isinstance(when, dict) or not all(isinstance(values, list) for values in when.values()):
+        raise SettingsError(f"when of {line} must list values of settings, {{loss: [asl]}}, but got {when}.")
+    unknown = set(when) - set(known)
     if unknown:
         raise SettingsError(f"when of {line} must name settings of training, but got {sorted(unknown)}.")
-    later = [
-        other for other in spec.get("when", {}) if other in lines and list(lines).index(other) > list(lines).index(line)
-    ]
+    order = list(lines)
+    later = [other for other in when if other in lines and order.index(other) > order.index(line)]
     if later:
         raise SettingsError(f"when of {line} must name settings before it, but got {later}. Move {line} below them.")
+    ranges = [other for other in when if other in lines and "choices" not in lines[other]]
+    if ranges:
+        raise SettingsError(f"when of {line} must name settings with choices, but got {ranges} with a range.")
 
 
 def _dimension(name: str, spec: Mapping[str, Any], base: Mapping[str, Any]) -> Dimension:
     when = {other: tuple(values) for other, values in spec.get("when", {}).items()}
     if "choices" in spec:
-        choices = tuple(spec["choices"])
-        if not choices or len(set(choices)) < len(choices):
-            raise SettingsError(f"choices of {name} must be different values, but got {spec['choices']}.")
-        return Dimension(name=name, choices=choices, when=when)
+        return Dimension(name=name, choices=_choices(name, spec["choices"], base[name]), when=when)
     is_integer = isinstance(base[name], int)
     low, high = _ends(name, spec, base[name], is_integer=is_integer)
     step = spec.get("step")
-    if low >= high or (spec.get("log") and low <= 0) or (spec.get("log") and step) or (step is not None and step <= 0):
+    if low >= high or (spec.get("log") and (low <= 0 or step is not None)):
         raise SettingsError(
             f"range of {name} must rise, and from above 0 and without a step where it is logarithmic, but got {spec}."
         )
+    if step is not None:
+        step = _step(name, spec, high - low, is_integer=is_integer)
     return Dimension(
         name=name, is_integer=is_integer, low=low, high=high, log=bool(spec.get("log")), step=step, when=when
     )
+
+
+def _choices(name: str, given: Any, around: Any) -> tuple[Value, ...]:
+    """The choices as values of the setting: YAML reads `1e-4` as text, and training would say that it used 0.0001."""
+    values = [_as_float(one) if isinstance(around, float) else one for one in given] if isinstance(given, list) else []
+    if not values or not all(isinstance(one, Value) for one in values) or len(set(values)) < len(values):
+        raise SettingsError(f"choices of {name} must be different values, but got {given}.")
+    return tuple(values)
+
+
+def _as_float(value: Any) -> Any:
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value  # training says what is wrong with it
+
+
+def _step(name: str, spec: Mapping[str, Any], width: float, *, is_integer: bool) -> float:
+    """The step, which must lead from one end of the range to the other: Optuna would move the end."""
+    step = _as_float(spec["step"])
+    is_number = isinstance(step, float) and 0 < step < math.inf and (step.is_integer() or not is_integer)
+    if not is_number or round(Decimal(repr(width)), 12) % Decimal(repr(step)):
+        raise SettingsError(
+            f"range of {name} must be a whole number of steps above 0, which are whole for whole numbers, "
+            f"but got {dict(spec)}."
+        )
+    return float(step)
 
 
 def _ends(name: str, spec: Mapping[str, Any], around: Any, *, is_integer: bool) -> tuple[float, float]:
@@ -228,8 +264,11 @@ def _ends(name: str, spec: Mapping[str, Any], around: Any, *, is_integer: bool) 
             low, high = (around * float(factor) for factor in spec["times"])
         else:
             low, high = float(spec["low"]), float(spec["high"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise SettingsError(f"range of {name} must have two numbers, but got {dict(spec)}.") from error
+        is_finite = math.isfinite(low) and math.isfinite(high)
+    except (TypeError, ValueError, KeyError):
+        is_finite = False
+    if not is_finite:
+        raise SettingsError(f"range of {name} must have two numbers, but got {dict(spec)}.")
     if is_integer and "times" in spec:
         return float(max(1, round(low))), float(max(2, round(high)))
     if is_integer and not (low.is_integer() and high.is_integer()):
