@@ -24,7 +24,7 @@ from tuning.training import Order, Training
 from tuning.trial import Plan
 from tuning.trials import Attribute, begun, scored
 
-__all__ = ["Winner", "complete", "open_finals", "read", "seed_of", "settings_of"]
+__all__ = ["Winner", "complete", "count", "open_finals", "read", "seed_of", "settings_of"]
 
 _SETTING, _SEED = "setting", "seed"
 _HIGHEST = 2**53
@@ -61,6 +61,12 @@ def open_finals(
             for best in scored(study)[: config.top_k]:
                 finals.enqueue_trial({_SETTING: best.number, _SEED: drawn}, skip_if_exists=True)
     return finals
+
+
+def count(finals: optuna.Study) -> int:
+    """How many were asked for: without the trials that continue one that was cut off, or were one too many."""
+    beside = {Attribute.RETRY_OF, Attribute.SURPLUS}
+    return sum(not beside & set(trial.user_attrs) for trial in finals.get_trials(deepcopy=False))
 
 
 def settings_of(trial: optuna.Trial, study: optuna.Study) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def prepare(config: TuneConfig, of_training: Mapping[str, str], store: Store) ->
     Raises SettingsError for whatever is wrong with them, and TrackingError for a warm_start that does not exist.
     """
     asked = config.search
-    trainable = ask(of_training, {"seed": str(config.study.seed), "output": config.study.output})
+    trainable = ask(_shared(asked.losses, of_training), {"seed": str(config.study.seed), "output": config.study.output})
     losses = _losses(asked.losses, trainable, of_training)
     space = read_space(_space_name(asked.space, trainable), trainable.settings, trainable.known, losses, [*of_training])
     check_space(space, trainable)
@@ -83,6 +83,11 @@ def prepare(config: TuneConfig, of_training: Mapping[str, str], store: Store) ->
         shares=shares(asked.workers, trainable.settings["processes"]),
         earlier=best_runs(store, asked.warm_start, metric, digests, _EARLIER_RUNS) if asked.warm_start else (),
     )
+
+
+def _shared(losses: str, given: Mapping[str, str]) -> dict[str, str]:
+    """What all trials share. The only one of `losses` is part of it: no trial would change it."""
+    return {**given, "loss": losses.strip()} if losses and "," not in losses else dict(given)
 
 
 def _losses(asked: str, trainable: Trainable, given: Mapping[str, str]) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ class Search:
             return []
         used = self.config.study.seed + self.config.search.repeats - 1
         rounds = finals.open_finals(self.storage, self.study, asked, used, fills=self.leads)
-        self.driver.run(Queue(rounds, len(rounds.trials)), self._finals_plan())
+        self.driver.run(Queue(rounds, finals.count(rounds)), self._finals_plan())
         return finals.read(rounds)
 
     def complete(self, finished: Sequence[FinalRun]) -> Winner | None:
