@@ -117,8 +117,8 @@ def complete(
         again = study.user_attrs.get(_RETRAINED) or runs.create("winner on train and dev", tags)
         study.set_user_attr(_RETRAINED, again)
         done = _train(Order((*words, "--retrain_from", run_id), changes, plan.output / again), share, runs)
-    for one in finished:
-        shutil.rmtree(plan.output / one.run_id / artifacts.CHECKPOINTS, ignore_errors=True)
+    for run in {one.run_id for one in finished if one.run_id}:
+        shutil.rmtree(plan.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
     return Winner(first.setting, best.seed, done.folder.name, settings, done.outcome or {})
 
 
