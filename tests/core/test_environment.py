@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,42 @@ def test_gpus_are_named_only_when_torch_is_loaded_already(monkeypatch):
     assert "gpus" not in describe()
     monkeypatch.setitem(sys.modules, "torch", type("torch", (), {"cuda": Cuda}))
     assert describe()["gpus"] == ["gpu 0", "gpu 1"]
+
+
+class TestChildEnvironment:
+    def test_a_child_finds_our_packages_anywhere(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", "elsewhere")
+        variables = environment.child_environment()
+        assert variables["PYTHONPATH"].split(os.pathsep)[1:] == ["elsewhere"]
+        monkeypatch.delenv("PYTHONPATH")
+        program = "import trainer.core.errors as e; print(e.__file__)"
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment.child_environment(), capture_output=True, text=True, check=True
+        )
+        assert Path(done.stdout.strip()).parent == Path(environment.__file__).parent
+
+    def test_a_child_keeps_all_but_the_run_that_is_open(self, monkeypatch):
+        monkeypatch.setenv("MLFLOW_RUN_ID", "r1")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+        variables = environment.child_environment()
+        assert "MLFLOW_RUN_ID" not in variables
+        assert variables["MLFLOW_TRACKING_URI"] == "http://host"
+        assert os.environ.keys() - variables.keys() == {"MLFLOW_RUN_ID"}
+        assert os.environ["MLFLOW_RUN_ID"] == "r1"
+
+
+class TestAvailableCores:
+    def test_are_those_this_process_may_use(self, monkeypatch):
+        assert environment.available_cores() == sorted(os.sched_getaffinity(0))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 3})
+        assert environment.available_cores() == [3, 7]
+
+    def test_are_all_where_the_system_does_not_confine(self, monkeypatch):
+        monkeypatch.delattr(os, "sched_getaffinity")
+        for count, cores in ((3, [0, 1, 2]), (None, [0])):
+            monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+            assert environment.available_cores() == cores
 
 
 @pytest.fixture

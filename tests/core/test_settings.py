@@ -10,6 +10,7 @@ from typing import Literal
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from trainer.core import settings
@@ -119,6 +120,83 @@ def test_a_wrong_preset_names_itself_and_the_rule(presets, text, message):
     (presets / "broken.yaml").write_text(text)
     with pytest.raises(SettingsError, match=message):
         parse(["--preset", "broken"], presets)
+
+
+class TestSplitWords:
+    def test_parts_what_is_known_from_all_others(self):
+        words = ["--width=5", "--rows", "3", "--max-depth", "--9", "--wrap", "true"]
+        own, others = settings.split_words(Whole, words)
+        assert own == ["--width", "5", "--wrap", "true"]
+        assert others == {"rows": "3", "max_depth": "--9"}
+        assert settings.parse(Whole, own).size.width == 5
+
+    @pytest.mark.parametrize("nothing", settings.NOT_GIVEN)
+    def test_leaves_out_what_is_not_given(self, nothing):
+        assert settings.split_words(Whole, ["--width", nothing, "--rows", nothing]) == ([], {})
+
+    @pytest.mark.parametrize("word", ["-h", "--help"])
+    def test_leaves_help_to_the_known_ones(self, word):
+        assert settings.split_words(Whole, ["--rows", "3", word]) == ([word], {"rows": "3"})
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["rows", "3"], "`--name value` pairs, but got word='rows'"),
+            (["--rows"], "followed by a value, but got nothing after name='rows'"),
+            (["--rows", "3", "--rows=4"], "given once, but got name='rows' twice"),
+            (["--max-rows", "3", "--max_rows", "4"], "given once, but got name='max_rows' twice"),
+        ],
+    )
+    def test_a_wrong_command_line_names_the_word(self, words, message):
+        with pytest.raises(SettingsError, match=message):
+            settings.split_words(Whole, words)
+
+    @examples(max_examples=30)
+    @given(
+        own=st.dictionaries(st.sampled_from(["shade", "depth", "width", "wrap"]), st.text(min_size=1)),
+        others=st.dictionaries(st.sampled_from(["rows", "cells", "lid"]), st.text(min_size=1)),
+        order=st.randoms(use_true_random=False),
+    )
+    def test_no_word_is_lost_whatever_the_order(self, own, others, order):
+        pairs = [(name, text) for name, text in (own | others).items() if text not in settings.NOT_GIVEN]
+        order.shuffle(pairs)
+        words, rest = settings.split_words(Whole, [word for name, text in pairs for word in (f"--{name}={text}",)])
+        assert dict(zip((name[2:] for name in words[::2]), words[1::2], strict=True)) | rest == dict(pairs)
+        assert rest.keys() <= others.keys()
+
+
+class TestLoadYaml:
+    def test_reads_a_shipped_name_or_a_file(self, presets):
+        assert settings.load_yaml("space", "deep", presets) == {"depth": "1e-4", "wrap": True}
+        (presets / "a.json").write_text('{"low": {"high": [1, null]}}')
+        assert settings.load_yaml("space", str(presets / "a.json"), presets) == {"low": {"high": [1, None]}}
+        assert settings.load_yaml("space", str(presets / "plain.yaml"), presets / "nowhere") == {"width": 4}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[1]", "space must hold `name: value` lines, but got space='.*a.yaml' with list"),
+            ("", "space must hold `name: value` lines, but got space='.*' with NoneType"),
+            ("a: [", "space must be a readable file of settings, but got space="),
+            ("a: \x00", "space must be a readable file of settings"),
+        ],
+    )
+    def test_an_error_says_what_kind_of_file_it_is(self, presets, text, message):
+        (presets / "a.yaml").write_text(text)
+        with pytest.raises(SettingsError, match=message):
+            settings.load_yaml("space", str(presets / "a.yaml"), presets)
+
+    def test_a_file_in_another_encoding_is_an_error(self, presets):
+        (presets / "a.yaml").write_bytes(b"a: \xff\xfe")
+        with pytest.raises(SettingsError, match="space must be a readable file"):
+            settings.load_yaml("space", str(presets / "a.yaml"), presets)
+
+    @pytest.mark.parametrize("name", ["pain", "nothing.yaml", "nothing.json", ""])
+    def test_one_that_is_not_there_names_those_that_are(self, presets, name, monkeypatch):
+        monkeypatch.chdir(presets)
+        with pytest.raises(SettingsError, match=r"space must be a shipped name .* Shipped: deep, plain") as caught:
+            settings.load_yaml("space", name, presets)
+        assert ("Did you mean `plain`" in str(caught.value)) == (name == "pain")
 
 
 @given(

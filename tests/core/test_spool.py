@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.core.errors import TrackingError
-from trainer.core.spool import Spool, find_spools
+from trainer.core.spool import Spool, find_spools, has_spool, read_metrics
 
 
 def test_entries_come_back_in_order_with_their_time_and_run(tmp_path):
@@ -166,3 +166,42 @@ def test_the_latest_run_is_the_one_written_last(tmp_path):
 
     assert [folder.name for folder in find_spools(tmp_path)] == ["b", "c", "a"]
     assert find_spools(tmp_path / "b") == [tmp_path / "b"]
+
+
+class TestReadMetrics:
+    def test_of_a_run_that_has_not_begun_there_are_none(self, tmp_path):
+        assert read_metrics(tmp_path / "r", 0) == ([], 0)
+        assert not has_spool(tmp_path / "r")
+
+    def test_gives_groups_in_order_and_where_to_go_on(self, tmp_path):
+        with Spool(tmp_path) as spool:
+            spool.append("r", "params", {"params": {"a": "1"}})
+            spool.append("r", "metrics", {"metrics": {"a": 1.5, "b": 2.0}, "step": 1})
+            groups, offset = read_metrics(tmp_path, 0)  # while its owner has it
+            assert groups == [{"a": 1.5, "b": 2.0}]
+            assert offset == spool.size
+            assert read_metrics(tmp_path, offset) == ([], offset)
+            spool.append("r", "metrics", {"metrics": {"a": 3.0}, "step": 2})
+            assert read_metrics(tmp_path, offset) == ([{"a": 3.0}], spool.size)
+        assert has_spool(tmp_path)
+
+    @settings(max_examples=30)
+    @given(
+        values=st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3), min_size=1, max_size=6),
+        cuts=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    )
+    def test_a_spool_that_comes_in_pieces_gives_each_group_once(self, tmp_path_factory, values, cuts):
+        whole, growing = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("growing")
+        with Spool(whole) as spool:
+            for value in values:
+                spool.append("r", "metrics", {"metrics": value, "step": 1})
+                spool.append("r", "tags", {"\u00e9": "\n"})
+        rest, found, offset = (whole / "spool.jsonl").read_bytes(), [], 0
+        for cut in [*cuts, len(rest)]:
+            with (growing / "spool.jsonl").open("ab") as file:
+                file.write(rest[:cut])
+            rest = rest[cut:]
+            groups, offset = read_metrics(growing, offset)
+            found += groups
+        assert found == values
+        assert offset == (whole / "spool.jsonl").stat().st_size

@@ -81,8 +81,8 @@ class TestTraining:
             ("epoch 1\nKilled\n\n", "exit status None: Killed"),
             ("error: it is short\n", "it is short"),
             (
-                "epoch 1\nerror: loss must be finite, but got\n       loss=nan at\n       step=3. Lower the rate.\nend\n",
-                "loss must be finite, but got loss=nan at step=3. Lower the rate.",
+                "epoch 1\nerror: loss must be finite,\n       but got loss=nan\n       at step=3.\nend\n",
+                "loss must be finite, but got loss=nan at step=3.",
             ),
             ("error: the first\n       one\nepoch 2\nerror: the second\n", "the second"),
             (
