@@ -1,8 +1,10 @@
 """What the benchmarks share: alternating repetitions, child processes, tables of results."""
 
 import json
+import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,11 +14,16 @@ from pathlib import Path
 from statistics import median
 from textwrap import wrap
 
+from trainer.core.signals import handled, raise_exit
+
 __all__ = ["COLUMNS", "ROOT", "Row", "Table", "alternate", "contend", "peak_resident_mib", "run_python"]
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ("measure", "reference", "ours", "ratio", "min-max", "aim")
-_FOREIGN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI")
+_FOREIGN = (
+    *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"),
+    "OPTUNA_STORAGE",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,7 @@ class Row:
     """One figure by repetition, ours and, where there is one, the reference's in the same repetition.
 
     at_least and below are aims: bounds on the median of the ratio, or of ours where there is no reference.
+    Infinity stands for what was not reached, so a median is one only when most repetitions have reached it.
     """
 
     measure: str
@@ -55,7 +63,7 @@ class Row:
     def _verdict(self, value: float) -> str:
         if self.at_least is not None:
             return f"at least {self.at_least:g}: aim {'met' if value >= self.at_least else 'missed'}"
-        return "-" if self.below is None else f"below {self.below:g}: aim {'met' if value < self.below else 'missed'}"
+        return "-" if self.below is None else f"below {self.below:.3g}: aim {'met' if value < self.below else 'missed'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,8 @@ class Table:
 
     def facts(self) -> dict[str, object]:
         """The table for JSON, with the figures of every repetition."""
-        rows = [{**vars(row), "ratios": row.ratios, "aim": row.cells()[-1]} for row in self.rows]
+        rows = [{**vars(row), "ours": [_reached(one) for one in row.ours], "ratios": row.ratios} for row in self.rows]
+        rows = [{**facts, "aim": row.cells()[-1]} for facts, row in zip(rows, self.rows, strict=True)]
         return {"title": self.title, "rows": rows, "note": self.note}
 
 
@@ -105,9 +114,17 @@ def run_python(words, folder):
     own = {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "HF_HUB_OFFLINE": "1"}
     environment = {"CUDA_VISIBLE_DEVICES": "0", "TOKENIZERS_PARALLELISM": "false"} | kept | own
     command, started = [sys.executable, *words], time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+    with handled(raise_exit, signal.SIGTERM), done:
+        try:
+            _, errors = done.communicate()
+        except BaseException:  # it may have to close something first: a search writes down what its trainings took
+            done.terminate()
+            done.wait()
+            raise
     if done.returncode:
-        raise RuntimeError(f"{words} must end well, but got {done.returncode=}: {done.stderr[-3000:]}")
+        raise RuntimeError(f"{words} must end well, but got {done.returncode=}: {errors[-3000:]}")
     return time.perf_counter() - started
 
 
@@ -123,5 +140,12 @@ def peak_resident_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
+def _reached(value):
+    """The number for JSON, which has no infinity."""
+    return None if math.isinf(value) else value
+
+
 def _number(value):
+    if math.isinf(value):
+        return "not reached"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
