@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
+from trainer.check import answer
 from tuning import child, driver, drivers, tune
 from tuning.study import close_storage, open_storage
 from tuning.trials import Attribute
@@ -43,7 +44,14 @@ class Searches:
         self.output = folder / "runs"
         self._storage = None
         self.behave()
-        (folder / "space.yaml").write_text(SPACE)
+        self.write_space()
+
+    def write_space(self, more: str = "") -> None:
+        (self.folder / "space.yaml").write_text(SPACE + more)
+
+    def digests(self):
+        """Of the starter data set."""
+        return answer({"words": [], "data": True})["data"]["digests"]
 
     def behave(self, **behaviour) -> None:
         Behaviour(**behaviour).write(self.output)
@@ -83,12 +91,15 @@ class Searches:
 
     @property
     def study(self):
+        return self.load("s")
+
+    def load(self, name):
         if self._storage is None:
             with pytest.MonkeyPatch.context() as patch:
-                for name, value in self.variables.items():
-                    patch.setenv(name, value)
+                for variable, value in self.variables.items():
+                    patch.setenv(variable, value)
                 self._storage = open_storage(self.output)
-        return optuna.load_study(study_name="s", storage=self._storage)
+        return optuna.load_study(study_name=name, storage=self._storage)
 
     def close(self):
         if self._storage is not None:
