@@ -50,15 +50,13 @@ class Driver:
         """
         with self.screen.progress(queue.total, _standing(queue)[0], plan.name) as progress:
             try:
-                while not self._turn(queue, plan):
-                    progress.update(*_standing(queue))
+                while not self._turn(queue, plan, progress):
                     time.sleep(_TICK_SECONDS)
-                progress.update(*_standing(queue))
             except BaseException:
                 self._stop(queue)
                 raise
 
-    def _turn(self, queue: Queue, plan: Plan) -> bool:
+    def _turn(self, queue: Queue, plan: Plan, progress: console.Progress) -> bool:
         """Do whatever is due; whether all is done. A storage that is away for a while is waited for."""
         try:
             self._beat(queue)
@@ -68,9 +66,10 @@ class Driver:
                     self._tell(queue, running)
                     del self._running[place]
                     self._count_failure(running)
+            progress.update(*_standing(queue))
             finished = not self._running and queue.is_finished()
-        except optuna.exceptions.StorageInternalError as error:
-            self._wait_for_storage(error)
+        except optuna.exceptions.StorageInternalError:
+            self._wait_for_storage()
             return False
         self._away_since = None
         return finished
@@ -141,7 +140,7 @@ class Driver:
         else:
             self.screen.show_warning(f"{name} failed: {running.cause}")
 
-    def _wait_for_storage(self, error: Exception) -> None:
+    def _wait_for_storage(self) -> None:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now

@@ -53,8 +53,7 @@ def open_finals(
 
     seed: highest one of the search; the finals take those after it.
     """
-    about = {"of": study.study_name, "top_k": config.top_k, "seeds": config.seeds}
-    finals = open_study(storage, f"{study.study_name}.finals", about, ["maximize"])
+    finals = open_study(storage, f"{study.study_name}.finals", {"finals of": study.study_name}, ["maximize"])
     if fills:
         seeds = range(seed + 1, seed + 1 + config.seeds)
         for drawn in seeds:  # all settings with one seed first: a search that is stopped has compared something

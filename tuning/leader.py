@@ -12,6 +12,7 @@ __all__ = ["Place", "take_place"]
 
 _RUN, _LEADER, _BEAT = "run_id", "leader", "leader_beat"
 _LOOK_SECONDS = 2.0
+_SETTLE_SECONDS = 1.0
 
 
 @dataclass
@@ -25,9 +26,8 @@ class Place:
     _beats: int = 0
 
     def lead(self, run_id: str) -> None:
-        """Say to all others that this driver leads, and which run is the study's."""
+        """Say to all others which run is the study's."""
         self.run_id = run_id
-        self.study.set_user_attr(_LEADER, drivers.identity())
         self.study.set_user_attr(_RUN, run_id)
 
     def beat(self) -> None:
@@ -41,19 +41,22 @@ def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:
     """The place that is free: to lead when nobody does, else to help.
 
     A leader on another machine is watched until it stirs or has been still for too long; `note` is told so.
+    Of several that want to lead at the same moment, the last to say so does.
     """
-    watch = drivers.Watch()
+    watch, name = drivers.Watch(), study.study_name
     told = False
     while True:
         known = study.user_attrs
-        if _RUN not in known:
-            return Place(study, leads=True, run_id=None)
-        leader, beat = known[_LEADER], known.get(_BEAT)
-        if watch.is_gone(study.study_name, leader, beat):
-            return Place(study, leads=True, run_id=known[_RUN])
-        if drivers.is_here(leader) or watch.has_stirred(study.study_name):
-            return Place(study, leads=False, run_id=known[_RUN])
-        if not told:
+        leader, run_id = known.get(_LEADER), known.get(_RUN)
+        if leader is None or watch.is_gone(name, leader, known.get(_BEAT)):
+            study.set_user_attr(_LEADER, drivers.identity())
+            time.sleep(_SETTLE_SECONDS)
+        elif leader == drivers.identity():
+            return Place(study, leads=True, run_id=run_id)
+        elif run_id is not None and (drivers.is_here(leader) or watch.has_stirred(name)):
+            return Place(study, leads=False, run_id=run_id)
+        elif not told and not drivers.is_here(leader):
             note(f"looking whether the driver on {leader['machine']} is still at work; it may take two minutes")
             told = True
-        time.sleep(_LOOK_SECONDS)
+        else:
+            time.sleep(_LOOK_SECONDS)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from trainer.core.environment import redact
 from trainer.core.errors import TuningError
@@ -45,6 +45,7 @@ def open_storage(output: Path) -> BaseStorage:
     try:
         if not url:
             output.mkdir(parents=True, exist_ok=True)
+            _drop_torn_line(output / JOURNAL)
             return JournalStorage(JournalFileBackend(str(output / JOURNAL)))
         arguments = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
@@ -54,6 +55,21 @@ def open_storage(output: Path) -> BaseStorage:
         raise TuningError(
             f"storage of studies must answer, but got {shown!r}: {_first_line(error)}. Start it, or correct {variable}."
         ) from None  # the cause may repeat the password
+
+
+def _drop_torn_line(journal: Path) -> None:
+    """Take away what a full disk or a kill has left of a last line: the next one would be spoilt by it."""
+    if not journal.exists():
+        return
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(journal, whole)
+    finally:
+        lock.release()
 
 
 def close_storage(storage: BaseStorage) -> None:

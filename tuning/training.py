@@ -52,7 +52,9 @@ class Training:
         self._began = time.monotonic()
         self._offset = 0
         self._epoch = 0.0
-        self._child = child.start(words, share, order.folder / artifacts.TRIAL_LOG, variables)
+        log = order.folder / artifacts.TRIAL_LOG
+        self._log_began = log.stat().st_size if log.exists() else 0
+        self._child = child.start(words, share, log, variables)
 
     @property
     def seconds(self) -> float:
@@ -100,7 +102,8 @@ class Training:
     def cause(self) -> str:
         """Why it failed: the error it has printed last, else its last line."""
         path = self.order.folder / artifacts.TRIAL_LOG
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        said = path.read_bytes()[self._log_began :] if path.is_file() else b""  # before that stands an earlier life
+        lines = said.decode("utf-8", errors="replace").splitlines()
         starts = [place for place, line in enumerate(lines) if line.startswith(_ERROR)]
         if starts:
             block = [lines[starts[-1]].removeprefix(_ERROR)]
@@ -109,8 +112,8 @@ class Training:
                     break
                 block.append(line.strip())
             return " ".join(block)[:_SHOWN_CHARACTERS]
-        said = [line.strip() for line in lines if line.strip()]
-        return f"exit status {self.status}: {said[-1] if said else 'no output'}"[:_SHOWN_CHARACTERS]
+        words = [line.strip() for line in lines if line.strip()]
+        return f"exit status {self.status}: {words[-1] if words else 'no output'}"[:_SHOWN_CHARACTERS]
 
 
 def as_words(changes: Mapping[str, Any]) -> Sequence[str]:

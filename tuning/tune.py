@@ -3,11 +3,12 @@
 `mlflow run . -e tune -P trials=40 -P workers=4`, or `python -m tuning.tune --losses bce,asl --trials 40`.
 """
 
+import errno
 import sys
 from collections.abc import Mapping, Sequence
 
 from trainer.core import console, settings
-from trainer.core.errors import EmotionsError
+from trainer.core.errors import EmotionsError, TuningError
 from tuning.config import TuneConfig
 
 __all__ = ["main", "tune"]
@@ -20,6 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         tune(settings.parse(TuneConfig, own), others)
     except EmotionsError as error:
         console.make().show_error(error)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        full = TuningError(
+            f"disk must have room, but got {error}. Free some, and give the same command again: nothing is lost."
+        )
+        console.make().show_error(full)
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell reports Ctrl-C; what ran is queued again by now

@@ -91,7 +91,7 @@ def failures(study: optuna.Study) -> Mapping[str, list[int]]:
     causes: dict[str, list[int]] = defaultdict(list)
     for trial in trials.counted(study):
         if trial.state == TrialState.FAIL:
-            causes[str(trial.user_attrs.get(trials.Attribute.CAUSE) or "cause not recorded")].append(trial.number)
+            causes[str(trial.user_attrs[trials.Attribute.CAUSE])].append(trial.number)
     return dict(sorted(causes.items(), key=lambda item: -len(item[1])))
 
 

@@ -36,6 +36,8 @@ def make_study(*trials, directions=("maximize",), name="search"):
 def make_trial(values=None, params=None, spaces=None, state=TrialState.COMPLETE, reports=(), place=0, **attrs):
     """values: one number or several. reports: values by epoch, from 1. place: of its start, in half-minutes."""
     params = {"learning_rate": 1e-4} if params is None else params
+    if state == TrialState.FAIL:
+        attrs.setdefault("cause", "it broke")  # one without was cut off
     spaces = spaces or {name: _space(name) for name in params}
     trial = create_trial(
         state=state,

@@ -63,7 +63,7 @@ def test_the_first_of_two_objectives_decides_in_its_own_direction(direction):
 
 
 def test_trials_that_were_queued_again_do_not_count():
-    found = [make_trial(0.1 * place, {"learning_rate": 1e-4, "layers": 1}, interrupted=True) for place in range(9)]
+    found = [make_trial(0.1 * place, {"learning_rate": 1e-4, "layers": 1}, surplus=True) for place in range(9)]
 
     assert importance(make_study(*found)).trials == 0
 

@@ -183,7 +183,7 @@ def test_small_studies_have_a_whole_page(count, directions, tmp_path):
 
 
 def test_what_was_queued_again_is_listed_and_not_counted(data, tmp_path):
-    study = make_study(make_trial(0.5), make_trial(0.9, interrupted=True))
+    study = make_study(make_trial(0.5), make_trial(0.9, surplus=True))
     page = write(replace(data, study=study), tmp_path)
 
     assert "1 trial: 1 complete." in page.text

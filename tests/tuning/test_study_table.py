@@ -23,7 +23,7 @@ def test_rows_hold_what_the_trials_left(tmp_path):
         make_trial(0.5, {"learning_rate": 1e-4, "loss": "asl"}, reports=[0.3, 0.4], seconds=9.5, run_id="a"),
         make_trial(0.3, state=TrialState.PRUNED, reports=[0.3]),
         make_trial(state=TrialState.FAIL, cause="größer als 0 <b>"),
-        make_trial(state=TrialState.FAIL, interrupted=True),
+        make_trial(state=TrialState.FAIL, surplus=True),
     )
     first, pruned, failed, again = read(write_trials(tmp_path / "new", study))
 

@@ -1,5 +1,6 @@
 """Whole searches as processes, with stand-ins for trainings."""
 
+import errno
 import json
 import signal
 import socket
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 import requests
 from mlflow import MlflowClient
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import Searches
 from trainer.config import parse
 from trainer.core.settings import flatten
+from tuning import drivers, queue
 from tuning.study import JOURNAL
 from tuning.trials import Attribute, begun, is_cut_off
 
@@ -467,3 +470,43 @@ class TestOtherSearches:
         known = {trial.params["learning_rate"] for trial in searches.study.trials}
         assert warm
         assert {trial.params["learning_rate"] for trial in warm} <= known
+
+
+def test_a_full_disk_ends_it_and_nothing_is_lost(searches, monkeypatch):
+    append, calls = JournalFileBackend.append_logs, []
+
+    def append_until_full(backend, logs):
+        calls.append(logs)
+        if len(calls) > 12:
+            with (searches.output / JOURNAL).open("ab") as file:
+                file.write(b'{"op_code": 8, "tri')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(backend, logs)
+
+    gone = {**drivers.identity(), "pid": 2**22 + 1}  # so that this process is not the driver that it waits for later
+    with monkeypatch.context() as patch:
+        patch.setattr(drivers, "identity", lambda: gone)
+        patch.setattr(queue, "identity", lambda: gone)
+        searches.run(trials=1)
+        whole = (searches.output / JOURNAL).read_bytes()
+        patch.setattr(JournalFileBackend, "append_logs", append_until_full)
+        code, output = searches.run(trials=4)
+    assert code == 1
+    assert "disk must have room" in output
+    assert (searches.output / JOURNAL).read_bytes().startswith(whole)
+
+    code, output = searches.run(trials=4, pruner="none")
+    assert code == 0, output
+    assert states(searches.study) == [TrialState.COMPLETE] * 4
+    assert {run.info.status for run in searches.runs()} == {"FINISHED"}
+
+
+def test_two_drivers_that_start_at_once_agree_on_who_leads(searches):
+    searches.behave(epoch_seconds=0.2)
+    both = [searches.start(trials=6, workers=1, pruner="none", machine=name) for name in ("one", "two")]
+    said = [" ".join(process.communicate(timeout=120)[0].split()) for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("this one helps" in output for output in said) == 1, said
+    assert states(searches.study) == [TrialState.COMPLETE] * 6
+    assert {run.info.status for run in searches.runs()} == {"FINISHED"}

@@ -27,7 +27,7 @@ def test_what_was_searched_and_how():
 def test_trials_are_counted_by_how_they_ended_without_those_queued_again():
     study = make_study(
         make_trial(0.5, seconds=100.0),
-        make_trial(state=FAIL, interrupted=True, seconds=1e6),
+        make_trial(state=FAIL, surplus=True, seconds=1e6),
         make_trial(0.4, surplus=True),
         make_trial(state=FAIL),
         make_trial(state=RUNNING),
@@ -113,10 +113,10 @@ def test_failures_are_grouped_by_cause():
         make_trial(state=FAIL, cause="loss is not finite"),
         make_trial(state=FAIL),
         make_trial(state=FAIL, cause="loss is not finite"),
-        make_trial(state=FAIL, cause="killed", interrupted=True),
+        make_trial(state=FAIL, cause="killed", surplus=True),
     )
 
-    assert words.failures(study) == {"loss is not finite": [1, 3], "out of memory": [0], "cause not recorded": [2]}
+    assert words.failures(study) == {"loss is not finite": [1, 3], "out of memory": [0], "it broke": [2]}
 
 
 def test_what_mattered_is_said_once_where_it_cannot_be_told():

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
-from tuning import child, driver, drivers, tune
+from tuning import child, driver, drivers, leader, tune
 from tuning.study import close_storage, open_storage
 from tuning.trials import Attribute
 
@@ -29,6 +29,7 @@ _PROGRAM = """
 
     child.TRAINING, child._PRELOADED = "tests.tuning.fake_training", []
     driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 2.0, 0.1
+    leader._SETTLE_SECONDS = 0.3
     if {machine!r}:
         drivers._machine = lambda: {machine!r}
     if __name__ == "__main__":
@@ -69,6 +70,8 @@ class Searches:
             patch.setattr(child, "_PRELOADED", [])
             patch.setattr(driver, "BEAT_SECONDS", 0.3)
             patch.setattr(drivers, "STALE_SECONDS", 2.0)
+            patch.setattr(leader, "_LOOK_SECONDS", 0.1)
+            patch.setattr(leader, "_SETTLE_SECONDS", 0.1)
             for name, value in self.variables.items():
                 patch.setenv(name, value)
             code = tune.main(self.words(settings))
