@@ -376,7 +376,7 @@ class TestFinals:
         assert study_run.data.metrics["test/macro_f1"] == pytest.approx(best[0].value - 0.02, abs=0.01)
 
     def test_what_the_run_of_the_study_holds(self, searches):
-        code, output = searches.run(trials=9, top_k=1, seeds=1, pruner="none")
+        code, output = searches.run(trials=9, top_k=1, seeds=1, pruner="none", draws=True)
         assert code == 0, output
         client = MlflowClient()
         (run,) = [run for run in searches.runs() if run.data.tags.get("command") == "tune"]
@@ -420,7 +420,7 @@ class TestOtherSearches:
         assert {trial.params["loss"] for trial in searches.study.trials} == {"bce", "asl"}
 
     def test_for_two_goals(self, searches):
-        code, output = searches.run(trials=6, against="size", top_k=1, seeds=1)
+        code, output = searches.run(trials=6, against="size", top_k=1, seeds=1, draws=True)
 
         assert code == 0, output
         assert all(trial.values[1] == 10.0 * trial.params["epochs"] for trial in searches.study.trials)

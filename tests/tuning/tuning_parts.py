@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
-from tuning import child, driver, drivers, leader, tune
+from tuning import child, driver, drivers, figures, leader, results, tune
 from tuning.study import close_storage, open_storage
 from tuning.trials import Attribute
 
@@ -61,13 +61,16 @@ class Searches:
         given = {"study": "s", "space": "space.yaml", "trials": 4, "workers": 2, "top_k": 0, **settings}
         return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
-    def run(self, **settings):
-        """Exit status and output of a driver in this process."""
+    def run(self, *, draws=False, **settings):
+        """Exit status and output of a driver in this process. draws: whether it makes figures and report."""
         written = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(written), redirect_stderr(written):
             patch.chdir(self.folder)
             patch.setattr(child, "TRAINING", "tests.tuning.fake_training")
             patch.setattr(child, "_PRELOADED", [])
+            if not draws:
+                patch.setattr(figures, "draw", lambda *_: None)
+                patch.setattr(results, "write_report", lambda *_: None)
             patch.setattr(driver, "BEAT_SECONDS", 0.3)
             patch.setattr(drivers, "STALE_SECONDS", 2.0)
             patch.setattr(leader, "_LOOK_SECONDS", 0.1)
