@@ -209,6 +209,10 @@ def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapp
     ranges = [other for other in when if other in lines and "choices" not in lines[other]]
     if ranges:
         raise SettingsError(f"when of {line} must name settings with choices, but got {ranges} with a range.")
+    for other in [other for other in when if other in lines]:
+        conditions = lines[other].get("when", {})
+        if not all(set(when.get(name, [None])) <= set(allowed) for name, allowed in conditions.items()):
+            raise SettingsError(f"when of {line} must repeat what {other} depends on, but got {when}.")
 
 
 def _dimension(name: str, spec: Mapping[str, Any], base: Mapping[str, Any]) -> Dimension:

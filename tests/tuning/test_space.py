@@ -389,3 +389,26 @@ class TestBadSpaces:
         space = read(text, losses=("bce", "combined"))
         with pytest.raises(SettingsError, match=message):
             check_space(space, trainable_of())
+
+
+@pytest.mark.parametrize(
+    ("when", "stands"),
+    [
+        ("{class_weights: [effective_number], loss: [combined]}", True),
+        ("{class_weights: [effective_number]}", False),
+        ("{class_weights: [effective_number], loss: [combined, asl]}", False),
+    ],
+)
+def test_a_condition_repeats_those_of_what_it_names(tmp_path, when, stands):
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "class_weights: {choices: [none, effective_number], when: {loss: [combined]}}\n"
+        f"effective_number_beta: {{low: 0.9, high: 0.999, when: {when}}}\n"
+    )
+    told = check.answer({"words": []})
+    around = (told["settings"], told["known"], ("combined", "asl"), ())
+    if stands:
+        assert len(read_space(str(path), *around).dimensions) == 3
+    else:
+        with pytest.raises(SettingsError, match="must repeat what class_weights depends on"):
+            read_space(str(path), *around)
