@@ -6,6 +6,7 @@ import pytest
 from small_runs import LABELS, ROWS, client, predictions, read_json, runs_of
 
 from registry.candidates import read_candidate
+from trainer.config import EvaluationConfig
 from trainer.core import artifacts, calibration, metrics, runs, thresholds
 from trainer.fit.step import Stepper
 
@@ -128,7 +129,8 @@ def test_data_that_changed_are_refused(train, first, in_tmp, capsys):
 
 
 def test_dev_does_not_go_through_the_model(observe, first, in_tmp, base_settings):
-    seen = observe(retrain_from=first, output=in_tmp / "runs", epochs=base_settings["epochs"])
+    same = {"epochs": base_settings["epochs"], "threshold_folds": EvaluationConfig().threshold_folds}
+    seen = observe(retrain_from=first, output=in_tmp / "runs", **same)
     assert seen.status == 0, seen.error
     assert sum(seen.eval_batches) == ROWS["test"]
     assert seen.loop.dev is None

@@ -9,7 +9,7 @@ import pytest
 from trainer.config import TrainConfig
 from trainer.core import settings
 from trainer.core.errors import SettingsError
-from tuning import finals, search, study, warm
+from tuning import finals, preparation, search, study, warm
 from tuning.config import SearchConfig, TuneConfig
 from tuning.questions import Trainable
 from tuning.shares import divide
@@ -149,16 +149,19 @@ def opened(tmp_path, monkeypatch):
     text = "dropout: {low: 0.0, high: 0.4}\n"
     Path("mine.yaml").write_text(text, encoding="utf-8")
     Path("default.yaml").write_text(text.replace("0.4", "0.2"), encoding="utf-8")
-    monkeypatch.setattr(search, "SPACES", tmp_path)
+    monkeypatch.setattr(preparation, "SPACES", tmp_path)
 
     def call(**values):
         config = parse(**values)
-        losses = search._losses(config.search.losses, TRAINABLE, {})
-        name = search._space_name(config.search.space, TRAINABLE)
+        losses = preparation._losses(config.search.losses, TRAINABLE, {})
+        name = preparation._space_name(config.search.space, TRAINABLE)
         path = name if name.endswith(".yaml") else f"{name}.yaml"
         space = read_space(path, TRAINABLE.settings, TRAINABLE.known, losses, [])
         made = optuna.create_study(study_name="s", sampler=study.make_sampler(config.search, config.study.seed))
-        found = search.Search(config, TRAINABLE, space, losses, None, made, None, None, None, None, 0)
+        task = preparation.Task(
+            config=config, trainable=TRAINABLE, losses=losses, space=space, grid=(), shares=(), earlier=()
+        )
+        found = search.Search(task, None, made, None, None, None, None)
         return config, found
 
     return call
@@ -180,7 +183,7 @@ def pruner_of(config, found):
 
 
 def dimensions_of(config, found):
-    return found.space.describe()
+    return found.task.space.describe()
 
 
 def finals_of(config, found):
@@ -195,7 +198,7 @@ def finals_of(config, found):
 
 
 def grid_of(config, found):
-    return warm.read_grid(found.space, config.search.grid_points, 100)
+    return warm.read_grid(found.task.space, config.search.grid_points, 100)
 
 
 def shares_of(config, found):
@@ -266,9 +269,9 @@ class TestPlan:
 
 @pytest.mark.parametrize("losses", ["asl", " asl "])
 def test_a_single_loss_reaches_training_as_the_loss_of_all_trials(losses):
-    assert search._shared(losses, {"epochs": "2"}) == {"epochs": "2", "loss": "asl"}
-    assert search._shared("", {"loss": "bce"}) == {"loss": "bce"}
-    assert search._shared("bce,asl", {"epochs": "2"}) == {"epochs": "2"}
+    assert preparation._shared(losses, {"epochs": "2"}) == {"epochs": "2", "loss": "asl"}
+    assert preparation._shared("", {"loss": "bce"}) == {"loss": "bce"}
+    assert preparation._shared("bce,asl", {"epochs": "2"}) == {"epochs": "2"}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,7 @@ def test_a_single_loss_reaches_training_as_the_loss_of_all_trials(losses):
 )
 def test_losses_that_contradict_themselves(losses, given, message):
     with pytest.raises(SettingsError, match=message):
-        search._losses(losses, TRAINABLE, given)
+        preparation._losses(losses, TRAINABLE, given)
 
 
 def _choices(name):

@@ -23,7 +23,7 @@ from tuning.trials import Attribute
 
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
 _PROGRAM = """
-    import sys
+    import signal, sys
     from tuning import child, driver, drivers, leader
     from tuning.tune import main
 
@@ -32,6 +32,7 @@ _PROGRAM = """
     leader._SETTLE_SECONDS = 0.3
     if {machine!r}:
         drivers._machine = lambda: {machine!r}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
     if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
 """
