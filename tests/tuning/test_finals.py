@@ -70,10 +70,10 @@ class TestOpenFinals:
         half.enqueue_trial({"setting": 1, "seed": 43})
         assert queued(opened(storage, study, top_k=2, seeds=2)) == [(1, 43), (3, 43), (1, 44), (3, 44)]
 
-    def test_others_than_before_need_another_study(self, storage, study):
-        opened(storage, study, top_k=2)
-        with pytest.raises(TuningError, match=r"got study='s\.finals' with top_k: 2 then, 3 now"):
-            opened(storage, study, top_k=3)
+    def test_more_than_before_join_those_that_there_are(self, storage, study):
+        opened(storage, study, top_k=1, seeds=1)
+        found = queued(opened(storage, study, top_k=2, seeds=2))
+        assert sorted(found) == [(1, 43), (1, 44), (3, 43), (3, 44)]
 
     def test_a_trial_has_the_settings_and_the_seed_it_was_queued_with(self, storage, study):
         rounds = opened(storage, study, top_k=1, seeds=2)

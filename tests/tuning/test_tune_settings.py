@@ -251,7 +251,8 @@ class TestPlan:
         assert "evals_per_epoch" not in plan_of(*opened(pruner="none"))[1]
         assert "evals_per_epoch" not in plan_of(*opened(repeats=5))[1]
         fixed = dataclasses.replace(TRAINABLE, words=("--evals_per_epoch", "3"))
-        assert "evals_per_epoch" not in plan_of(config, dataclasses.replace(found, trainable=fixed))[1]
+        other = dataclasses.replace(found.task, trainable=fixed)
+        assert "evals_per_epoch" not in plan_of(config, dataclasses.replace(found, task=other))[1]
 
     def test_progress_is_told_where_something_prunes_by_it(self, opened):
         assert plan_of(*opened())[0]["reports"] == 9
