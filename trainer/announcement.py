@@ -10,7 +10,7 @@ from trainer.fit.build import Workshop
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import Session
 from trainer.fit.plan import Plan
-from trainer.model.config import USED_BY, LossConfig
+from trainer.model.config import LossConfig, unread
 
 __all__ = ["STARTER_NOTE", "data_facts", "measure", "model_facts", "training_facts", "warnings"]
 
@@ -80,5 +80,4 @@ def warnings(config: TrainConfig, workshop: Workshop) -> Iterator[str]:
 
 def _idle_settings(objective: LossConfig) -> list[str]:
     default = vars(LossConfig())
-    changed = {name for name, value in vars(objective).items() if value != default[name]}
-    return sorted(changed - USED_BY[objective.loss] - {"loss"})
+    return unread(objective.loss, [name for name, value in vars(objective).items() if value != default[name]])

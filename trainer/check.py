@@ -18,7 +18,7 @@ from trainer.config import PRESETS, TrainConfig, parse
 from trainer.core import outcome, settings
 from trainer.core.errors import EmotionsError
 from trainer.data import sources
-from trainer.model.config import USED_BY, LossConfig
+from trainer.model.config import LossConfig, unread
 
 __all__ = ["answer", "main"]
 
@@ -50,8 +50,8 @@ def _changed(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
         config = settings.from_flat(TrainConfig, {**base, **change}, origin="a change")
     except EmotionsError as error:
         return {"error": str(error)}
-    of_losses = {name for name in change if name in vars(LossConfig())}
-    return {"idle": sorted(of_losses - USED_BY[config.objective.loss] - {"loss"})}
+    of_losses = [name for name in change if name in vars(LossConfig())]
+    return {"idle": unread(config.objective.loss, of_losses)}
 
 
 def main() -> int:

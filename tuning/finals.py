@@ -101,10 +101,10 @@ def complete(
     retrain: train once more, on train and dev. Raises TuningError when no final has a score or a training fails.
     """
     first = rank(finished)[0]
-    scored = [one for one in finished if one.setting == first.setting and one.score is not None]
-    if not scored:
+    of_first = [one for one in finished if one.setting == first.setting and one.score is not None]
+    if not of_first:
         raise TuningError("finals must have a score, but got none: every training failed. See their logs.")
-    best = max(scored, key=lambda one: (one.score or 0.0, -one.seed))
+    best = max(of_first, key=lambda one: (one.score or 0.0, -one.seed))
     settings = study.get_trials(deepcopy=False)[first.setting].user_attrs[Attribute.SETTINGS]
     changes = {**settings, "seed": best.seed}
     words, tags = _with_test(plan.words), {artifacts.TAG_STUDY: study.study_name}

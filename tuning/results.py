@@ -14,7 +14,7 @@ from tuning.finals import Winner
 from tuning.ranking import FinalRun, rank
 from tuning.report import StudyReport, write_report
 from tuning.table import TRIALS, write_trials
-from tuning.trials import Attribute, begun, score, scored
+from tuning.trials import begun, score, scored, seconds
 
 __all__ = ["PRESET", "log", "show"]
 
@@ -87,8 +87,9 @@ def _test_scores(winner: Winner) -> dict[str, float]:
 
 
 def _metrics(study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None) -> dict[str, float]:
-    spent = [float(trial.user_attrs.get(Attribute.SECONDS, 0.0)) for trial in begun(study)]
-    found = {"search/best": score(scored(study)[0]), "search/trials": len(spent), "search/trainer_seconds": sum(spent)}
+    known = begun(study)
+    spent = sum(taken for trial in known if (taken := seconds(trial)) is not None)
+    found = {"search/best": score(scored(study)[0]), "search/trials": len(known), "search/trainer_seconds": spent}
     standings = {one.setting: one for one in rank(finals)}
     mean = standings[winner.setting].mean if winner else None
     scores = {artifacts.metric("test", name): value for name, value in (_test_scores(winner) if winner else {}).items()}

@@ -89,7 +89,7 @@ class Search:
                     "sampler": f"{asked.sampler}, pruner {asked.active_pruner}",
                     "finals": f"best {self.config.finals.top_k} with {self.config.finals.seeds} seeds",
                 },
-                "space": {one.name: _range(one.describe()) for one in self.task.space.dimensions},
+                "space": self._ranges,
                 "training": {
                     "preset": self.trainable.settings["preset"],
                     "data set": f"{facts['name']} ({facts['rows']['train']:,} rows of train)",
@@ -142,7 +142,7 @@ class Search:
             "data set": self.trainable.data["name"],
             "preset": self.trainable.settings["preset"],
             "losses": ", ".join(self.task.losses),
-            "space": {one.name: _range(one.describe()) for one in self.task.space.dimensions},
+            "space": self._ranges,
             "seed": self.config.study.seed,
             "to go on with it": f"-P study={self.study.study_name}",
         }
@@ -158,6 +158,11 @@ class Search:
         done = subprocess.run(command, env=child_environment(), check=False)
         if done.returncode:
             raise TuningError(f"promote must end well, but got exit status {done.returncode} for run {winner.run_id}.")
+
+    @property
+    def _ranges(self) -> dict[str, str]:
+        """What is varied, as people read it."""
+        return {one.name: _range(one.describe()) for one in self.task.space.dimensions}
 
     @property
     def _output(self) -> Path:

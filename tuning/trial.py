@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -214,9 +214,9 @@ class RunningTrial:
         self._end(state)
 
     def _finish_run(self, order: Order, state: State) -> None:
-        tags: Mapping[str, object] = {artifacts.TAG_TRIAL_STATE: state}
         # A training that was asked to stop has called that an error.
-        tags = {**tags, artifacts.TAG_ERROR: self.cause if state == "failed" else None}
+        error = self.cause if state == "failed" else None
+        tags = {artifacts.TAG_TRIAL_STATE: state, artifacts.TAG_ERROR: error}
         self.runs.close(order.folder, _STATUS[state], tags)
         if state != "interrupted" and not (state == "complete" and self.plan.keeps_checkpoints):
             shutil.rmtree(order.folder / artifacts.CHECKPOINTS, ignore_errors=True)

@@ -1,12 +1,23 @@
 """Settings of the classifier and of its loss."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from trainer.core.errors import SettingsError
 from trainer.core.settings import nearest, require
 
-__all__ = ["CLASS_WEIGHTS", "LOSSES", "STARTER", "USED_BY", "LossConfig", "LossName", "ModelConfig", "Pooling"]
+__all__ = [
+    "CLASS_WEIGHTS",
+    "LOSSES",
+    "STARTER",
+    "USED_BY",
+    "LossConfig",
+    "LossName",
+    "ModelConfig",
+    "Pooling",
+    "unread",
+]
 
 Pooling = Literal["mean", "cls"]
 LossName = Literal["bce", "weighted_bce", "focal", "asl", "combined"]
@@ -28,6 +39,11 @@ USED_BY: dict[str, frozenset[str]] = {
     ),
 }
 """Fields of LossConfig that each loss reads; a value given for another field changes nothing."""
+
+
+def unread(loss: str, names: Iterable[str]) -> list[str]:
+    """Those of the names, of fields of LossConfig, that this loss does not read, sorted."""
+    return sorted(set(names) - USED_BY[loss] - {"loss"})
 
 
 @dataclass(frozen=True, kw_only=True)
