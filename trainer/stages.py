@@ -1,6 +1,5 @@
 """The stages of a training run, in the order in which `trainer.train` calls them."""
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from trainer.core.outcome import Outcome
 from trainer.core.report import write_report
 from trainer.core.results import Predictions
 from trainer.core.settings import flatten
+from trainer.core.tables import table_tags
 from trainer.core.tracking import NullTracker, Tracker, open_run
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
@@ -170,8 +170,7 @@ class Training:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         self.tracker.log_metrics(metrics, fitted.steps)
         self.tracker.log_artifacts()
-        tables = [{"path": path.name, "type": "table"} for path in results.logged_tables(self.folder)]
-        self.tracker.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
+        self.tracker.set_tags(table_tags(path.name for path in results.logged_tables(self.folder)))
         if self.config.run.read_test:
             self._keep_model(workshop, fitted, conclusion)
         runs.write_json(self.folder / artifacts.OUTCOME, metrics)

@@ -1,6 +1,5 @@
 """What a search leaves on its run: tables, figures, the report, the winner's settings."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import optuna
 import yaml
 
 from trainer.core import artifacts, console
+from trainer.core.tables import table_tags
 from trainer.core.tracking import Tracker
 from tuning import figures
 from tuning.finals import Winner
@@ -54,7 +54,7 @@ def log(  # noqa: PLR0913, PLR0917  # all that a search has come to
     for name in (TRIALS, artifacts.FIGURES, artifacts.REPORT, *([PRESET] if winner else [])):
         if (folder / name).exists():
             tracker.log_artifact(name)
-    tracker.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": TRIALS, "type": "table"}])})
+    tracker.set_tags(table_tags([TRIALS]))
     if winner:
         tracker.set_tags({artifacts.TAG_WINNER: winner.run_id})
     tracker.log_metrics(_metrics(study, finals, winner), 0)

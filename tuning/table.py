@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from trainer.core.runs import write_json
+from trainer.core.tables import as_table
 from tuning import trials
 
 __all__ = ["TRIALS", "write_trials"]
@@ -23,9 +24,7 @@ def write_trials(folder: Path, study: optuna.Study) -> Path:
     as `params.NAME`. What a trial lacks is null, and so is a value that is not finite.
     """
     rows = [_row(trial, len(study.directions)) for trial in study.get_trials(deepcopy=False)]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    content = {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}
-    return write_json(folder / TRIALS, content)
+    return write_json(folder / TRIALS, as_table(rows))
 
 
 def _row(trial: FrozenTrial, objectives: int) -> dict[str, Any]:

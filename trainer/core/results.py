@@ -14,6 +14,7 @@ from trainer.core.errors import DataError
 from trainer.core.figures import Scored
 from trainer.core.outcome import Evaluated, Outcome
 from trainer.core.runs import write_json
+from trainer.core.tables import as_table
 
 __all__ = [
     "Predictions",
@@ -50,11 +51,11 @@ def write_tables(folder: Path, outcome: Outcome, dev: Evaluated | None) -> None:
         {"method": "temperature", "temperature": outcome.temperature, **_fitted_on(outcome), **outcome.calibration},
     )
     rows = [{"role": role, **row} for role in ("test", "dev") for row in outcome.per_label.get(role, [])]
-    write_json(folder / artifacts.PER_LABEL, _table(rows))
+    write_json(folder / artifacts.PER_LABEL, as_table(rows))
     if dev is not None:
         probabilities = calibration.apply_temperature(dev.logits, outcome.temperature)
         sweep = thresholds.threshold_sweep(outcome.label_names, probabilities, dev.labels, dev.observed)
-        write_json(folder / artifacts.THRESHOLD_SWEEP, _table(sweep))
+        write_json(folder / artifacts.THRESHOLD_SWEEP, as_table(sweep))
 
 
 def logged_tables(folder: Path) -> list[Path]:
@@ -195,8 +196,3 @@ def _thresholds(outcome: Outcome) -> dict[str, Any]:
 
 def _fitted_on(outcome: Outcome) -> dict[str, str]:
     return {"fitted_on": "dev"} | ({"of_run": outcome.origin} if outcome.origin else {})
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}
