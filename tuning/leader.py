@@ -48,11 +48,11 @@ def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:
     while True:
         known = study.user_attrs
         leader, run_id = known.get(_LEADER), known.get(_RUN)
+        if leader == drivers.identity():
+            return Place(study, leads=True, run_id=run_id)
         if leader is None or watch.is_gone(name, leader, known.get(_BEAT)):
             study.set_user_attr(_LEADER, drivers.identity())
             time.sleep(_SETTLE_SECONDS)
-        elif leader == drivers.identity():
-            return Place(study, leads=True, run_id=run_id)
         elif run_id is not None and (drivers.is_here(leader) or watch.has_stirred(name)):
             return Place(study, leads=False, run_id=run_id)
         elif not told and not drivers.is_here(leader):
