@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from registry import command
 from registry.config import HistoryConfig
-from trainer.core import console
+from trainer.core import console, settings
+from trainer.core.command import exit_status
 from trainer.core.connection import connect, describe, readable_errors
 from trainer.core.errors import RegistryError
 
@@ -19,7 +19,7 @@ __all__ = ["history", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when the ledger was read, 1 on an error that the user can mend."""
-    return command.run(history, HistoryConfig, argv)
+    return exit_status(lambda words: history(settings.parse(HistoryConfig, words)), argv)
 
 
 def history(config: HistoryConfig) -> None:

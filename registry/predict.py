@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from registry import job
 from registry.predict_config import PredictConfig
 from trainer.core import console, settings, signals
-from trainer.core.errors import DataError, EmotionsError
+from trainer.core.command import exit_status
+from trainer.core.errors import DataError
 
 if TYPE_CHECKING:
     from registry.chunks import Chunk, Source
@@ -31,17 +32,8 @@ SOME_REJECTED = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a job: 0 when every row was scored, 3 when some were not, 1 on an error that the user can mend."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    say = console.make()
-    try:
-        config = settings.parse(PredictConfig, words)
-        with signals.handled(signals.raise_exit, signal.SIGTERM):
-            return predict(config, say)
-    except EmotionsError as error:
-        say.show_error(error)
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as a shell reports Ctrl-C
+    with signals.handled(signals.raise_exit, signal.SIGTERM):
+        return exit_status(lambda words: predict(settings.parse(PredictConfig, words), console.make()), argv)
 
 
 def predict(config: PredictConfig, say: console.Console) -> int:

@@ -6,15 +6,16 @@
 import sys
 from collections.abc import Sequence
 
-from registry import command
 from registry.config import PromoteConfig
+from trainer.core import settings
+from trainer.core.command import exit_status
 
 __all__ = ["main", "promote"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when a decision was taken, yes or no; 1 when none could be, and nothing was changed."""
-    return command.run(promote, PromoteConfig, argv)
+    return exit_status(lambda words: promote(settings.parse(PromoteConfig, words)), argv)
 
 
 def promote(config: PromoteConfig) -> None:

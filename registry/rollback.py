@@ -6,8 +6,9 @@
 import sys
 from collections.abc import Sequence
 
-from registry import command
 from registry.config import RollbackConfig
+from trainer.core import settings
+from trainer.core.command import exit_status
 from trainer.core.errors import RegistryError
 
 __all__ = ["main", "rollback"]
@@ -15,7 +16,7 @@ __all__ = ["main", "rollback"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when the version is champion again; 1 when it cannot be, and nothing was changed."""
-    return command.run(rollback, RollbackConfig, argv)
+    return exit_status(lambda words: rollback(settings.parse(RollbackConfig, words)), argv)
 
 
 def rollback(config: RollbackConfig) -> None:

@@ -3,32 +3,27 @@
 `mlflow run . -e train -P loss=combined`, or `python -m trainer.train --preset goemotions-minilm --dataset FOLDER`.
 """
 
-import sys
 from collections.abc import Sequence
 
 from trainer import launch
 from trainer.config import TrainConfig, parse
-from trainer.core import console
-from trainer.core.errors import EmotionsError
+from trainer.core.command import exit_status
 
 __all__ = ["main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a training run: 0 when it has ended well, 1 on an error that the user can mend."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        config = parse(words)
-        if not launch.in_worker():
-            processes = launch.count_processes(config.run.processes)
-            if processes > 1:
-                return launch.run_workers("trainer.train", words, processes)
-        train(config)
-    except EmotionsError as error:
-        console.make(quiet=False).show_error(error)  # on any process: it may be the only one that knows
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as a shell reports Ctrl-C; the run is closed by now
+    return exit_status(_start, argv)
+
+
+def _start(words: Sequence[str]) -> int:
+    config = parse(words)
+    if not launch.in_worker():
+        processes = launch.count_processes(config.run.processes)
+        if processes > 1:
+            return launch.run_workers("trainer.train", words, processes)
+    train(config)
     return 0
 
 

@@ -3,12 +3,11 @@
 `mlflow run . -e tune -P trials=40 -P workers=4`, or `python -m tuning.tune --losses bce,asl --trials 40`.
 """
 
-import errno
 import sys
 from collections.abc import Mapping, Sequence
 
-from trainer.core import console, settings
-from trainer.core.errors import EmotionsError, TuningError
+from trainer.core import settings
+from trainer.core.command import exit_status
 from tuning.config import TuneConfig
 
 __all__ = ["main", "tune"]
@@ -16,23 +15,12 @@ __all__ = ["main", "tune"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a search: 0 when it has ended well, 1 on an error that the user can mend."""
-    try:
-        own, others = settings.split_words(TuneConfig, sys.argv[1:] if argv is None else argv)
-        tune(settings.parse(TuneConfig, own), others)
-    except EmotionsError as error:
-        console.make().show_error(error)
-        return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        full = TuningError(
-            f"disk must have room, but got {error}. Free some, and give the same command again: nothing is lost."
-        )
-        console.make().show_error(full)
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as a shell reports Ctrl-C; what ran is queued again by now
-    return 0
+    return exit_status(_start, argv)
+
+
+def _start(words: Sequence[str]) -> None:
+    own, others = settings.split_words(TuneConfig, words)
+    tune(settings.parse(TuneConfig, own), others)
 
 
 def tune(config: TuneConfig, of_training: Mapping[str, str]) -> None:
