@@ -72,6 +72,7 @@ def end_with(main: Callable[[], int]) -> NoReturn:
     """
     if not in_worker():
         sys.exit(main())
+    _end_with_parent()
     status = 1
     try:
         status = main()
@@ -84,13 +85,18 @@ def end_with(main: Callable[[], int]) -> NoReturn:
     os._exit(status)
 
 
-def _torchrun() -> None:
-    """Be torchrun, which ends with the process that started it: else a killed run would go on beside its resumption.
+def _end_with_parent() -> None:
+    """Be stopped when the process that started this one is killed: a run would go on beside its resumption.
 
     Linux alone can do so; elsewhere the workers of a killed launcher have to be stopped by hand.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _torchrun() -> None:
+    """Be torchrun, which ends with the process that started it, as its workers do with it."""
+    _end_with_parent()
     runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
 
 

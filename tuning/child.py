@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import psutil
+
 __all__ = ["TRAINING", "Child", "Share", "start"]
 
 TRAINING = "trainer.train"
@@ -57,12 +59,16 @@ class Child:
 
     def kill(self) -> None:
         """End it and everything it started, at once."""
+        with contextlib.suppress(psutil.NoSuchProcess):  # torchrun's workers have groups of their own
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def wait(self) -> None:
-        """Wait for its end."""
-        self._process.join()
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for its end, at most so long."""
+        self._process.join(seconds)
 
 
 def start(words: Sequence[str], share: Share, log: Path, variables: Mapping[str, str]) -> Child:

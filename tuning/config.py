@@ -78,6 +78,9 @@ class SearchConfig:
         if self.against != "none":
             allowed = self.pruner in ("auto", "none")
             require("pruner", self.pruner, allowed, "be auto or none with two goals, which nothing can prune by")
+            require("sampler", self.sampler, self.sampler != "cmaes", "be another than cmaes with two goals")
+        if self.sampler == "grid":
+            require("warm_start", self.warm_start, not self.warm_start, "be empty with sampler=grid")
 
     @property
     def active_pruner(self) -> str:

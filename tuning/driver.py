@@ -4,13 +4,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import TrialState
 
 from trainer.core import console, signals
-from trainer.core.errors import TuningError
+from trainer.core.errors import TrackingError, TuningError
 from tuning.child import Share
 from tuning.drivers import BEAT_SECONDS
 from tuning.queue import Queue
@@ -22,7 +23,7 @@ __all__ = ["Driver"]
 
 _TICK_SECONDS = 0.3
 _RETRIES = 2
-_STORAGE_PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = 600.0
 _SHOWN = {TrialState.RUNNING: "running", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -46,7 +47,7 @@ class Driver:
         """Run trials until the queue is finished, those of other drivers included.
 
         When stopped, trainings are ended and queued again. Raises TuningError after `max_failures` failures in a row,
-        and when the storage has been away for ten minutes.
+        and when the storage or the tracking server has been away for ten minutes.
         """
         with self.screen.progress(queue.total, _standing(queue)[0], plan.name) as progress:
             try:
@@ -57,7 +58,7 @@ class Driver:
                 raise
 
     def _turn(self, queue: Queue, plan: Plan, progress: console.Progress) -> bool:
-        """Do whatever is due; whether all is done. A storage that is away for a while is waited for."""
+        """Do whatever is due; whether all is done. A server that is away for a while is waited for."""
         try:
             self._beat(queue)
             self._start(queue, plan)
@@ -65,11 +66,12 @@ class Driver:
                 if running.poll():
                     self._tell(queue, running)
                     del self._running[place]
+                    queue.take_back(running.trial.number)
                     self._count_failure(running)
             progress.update(*_standing(queue))
             finished = not self._running and queue.is_finished()
-        except optuna.exceptions.StorageInternalError:
-            self._wait_for_storage()
+        except (optuna.exceptions.StorageInternalError, TrackingError) as error:
+            self._wait_for_server(error)
             return False
         self._away_since = None
         return finished
@@ -80,10 +82,7 @@ class Driver:
         self._beats, self._last_beat = self._beats + 1, time.monotonic()
         self.on_beat()
         for running in self._running.values():
-            try:
-                running.trial.set_user_attr(Attribute.BEAT, self._beats)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                running.interrupt()  # this machine slept so long that another driver has taken the trial over
+            running.beat(self._beats)
         for number in queue.reclaim():
             self.screen.show_note(f"trial {number} was cut off: queued again")
 
@@ -118,14 +117,16 @@ class Driver:
         self._show(running)
 
     def _count_failure(self, running: RunningTrial) -> None:
-        if running.state != "failed":
+        if running.state in ("complete", "pruned"):
             self._causes.clear()
+        if running.state != "failed":  # what was cut off comes again, and fails when that does not end
             return
         self._causes.append(running.cause)
         if len(self._causes) >= self.max_failures:
             raise TuningError(
                 f"trials must not fail again and again, but got max_failures={self.max_failures} in a row. "
-                f"{common_cause(self._causes)} The same command goes on with the study when that is mended."
+                f"{common_cause(self._causes)} Mend that, and give the same command again; what has failed counts as a "
+                "trial, so raise trials where none is left."
             )
 
     def _show(self, running: RunningTrial) -> None:
@@ -140,14 +141,16 @@ class Driver:
         else:
             self.screen.show_warning(f"{name} failed: {running.cause}")
 
-    def _wait_for_storage(self) -> None:
-        now = time.monotonic()
+    def _wait_for_server(self, error: Exception) -> None:
+        now, is_tracking = time.monotonic(), isinstance(error, TrackingError)
+        name = "tracking server" if is_tracking else "storage of the study"
         if self._away_since is None:
             self._away_since = now
-            self.screen.show_warning("the storage of the study does not answer; trainings go on, and it is asked again")
-        if now - self._away_since > _STORAGE_PATIENCE_SECONDS:
+            self.screen.show_warning(f"the {name} does not answer; trainings go on, and it is asked again")
+        if now - self._away_since > _PATIENCE_SECONDS:
+            said = f" ({error})" if is_tracking else ""  # an error of the storage may hold its password
             raise TuningError(
-                f"storage of the study must answer, but got none for {now - self._away_since:.0f} seconds. "
+                f"{name} must answer, but got none for {now - self._away_since:.0f} seconds{said}. "
                 "Start it, and give the same command again."
             ) from None
         time.sleep(_TICK_SECONDS * 10)
@@ -161,7 +164,8 @@ class Driver:
             while any(not running.poll() for running in self._running.values()):
                 time.sleep(_TICK_SECONDS)
             for running in self._running.values():
-                self._tell(queue, running)
+                with suppress(optuna.exceptions.StorageInternalError):  # the next driver finds what was left
+                    self._tell(queue, running)
             self._running.clear()
 
 

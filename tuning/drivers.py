@@ -4,6 +4,7 @@ A driver says with each of its trials who it is, and raises a number there every
 that is gone is seen at once; elsewhere by its number, which has stood still for too long by the observer's clock.
 """
 
+import functools
 import os
 import socket
 import time
@@ -17,11 +18,13 @@ __all__ = ["BEAT_SECONDS", "STALE_SECONDS", "Watch", "identity", "is_here"]
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
+_CLOCK_SECONDS = 60.0
+"""By which the time of a process's start may seem to move: it is told by the clock, which is corrected."""
 
 
 def identity() -> dict[str, Any]:
     """What names the present process, so that another one can tell whether it is still there."""
-    return {"machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {"machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def is_here(driver: Mapping[str, Any]) -> bool:
@@ -54,15 +57,26 @@ class Watch:
         return key in self._seen and self._seen[key][0] != self._first[key]
 
 
+@functools.cache
+def _started(pid: int) -> float:
+    """Told once: later it may be another number, since the clock is corrected."""
+    return float(psutil.Process(pid).create_time())
+
+
 def _machine() -> str:
-    """Name of the machine, and on Linux of the container's processes: the same number may be another process there."""
-    namespace = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {namespace.readlink() if namespace.exists() else ''}".strip()
+    """Name of the machine, on Linux with its boot and the container's processes: machines may be made alike.
+
+    After a reboot it is another machine: what it did before is seen like work elsewhere.
+    """
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    known = [boot.read_text(encoding="ascii").strip(), str(namespace.readlink())] if boot.exists() else []
+    return " ".join([socket.gethostname(), *known])
 
 
 def _is_running(driver: Mapping[str, Any]) -> bool:
     try:
         process = psutil.Process(driver["pid"])
-        return bool(process.create_time() == driver["started"]) and process.status() != psutil.STATUS_ZOMBIE
+        is_same: bool = abs(process.create_time() - driver["started"]) < _CLOCK_SECONDS
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -5,31 +5,47 @@ They are trials of a study of their own, NAME.finals, so that they survive what 
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
 from tuning.child import Share
 from tuning.config import FinalsConfig
+from tuning.queue import FIXED
 from tuning.ranking import FinalRun, rank
 from tuning.runs import Runs
 from tuning.study import open_study
 from tuning.training import Order, Training
 from tuning.trial import Plan
-from tuning.trials import Attribute, begun, scored
+from tuning.trials import Attribute, begun, counted, scored
 
-__all__ = ["Winner", "complete", "count", "open_finals", "read", "seed_of", "settings_of"]
+__all__ = [
+    "Finish",
+    "Winner",
+    "complete",
+    "count",
+    "fill",
+    "is_filled",
+    "open_finals",
+    "read",
+    "seed_of",
+    "settings_of",
+]
 
 _SETTING, _SEED = "setting", "seed"
 _HIGHEST = 2**53
+_FILLED = "filled"
+"""Study attribute: whether the trials of the finals are known to all drivers."""
 _RETRAINED = "retrained"
+"""Study attribute: run of the winner to the run on train and dev."""
 _POLL_SECONDS = 0.3
+_STOP_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -46,20 +62,38 @@ class Winner:
     """All scores of the model, those on test included."""
 
 
-def open_finals(
-    storage: BaseStorage, study: optuna.Study, config: FinalsConfig, seed: int, *, fills: bool
-) -> optuna.Study:
-    """The study of the finals; with `fills` its trials are queued when they are not there yet.
+def open_finals(storage: BaseStorage, study: optuna.Study) -> optuna.Study:
+    """The study of the finals."""
+    return open_study(storage, f"{study.study_name}.finals", {"finals of": study.study_name}, ["maximize"])
+
+
+def fill(finals: optuna.Study, study: optuna.Study, config: FinalsConfig, seed: int) -> None:
+    """Queue the finals that are not there yet, and once more those that have failed.
 
     seed: highest one of the search; the finals take those after it.
     """
-    finals = open_study(storage, f"{study.study_name}.finals", {"finals of": study.study_name}, ["maximize"])
-    if fills:
-        seeds = range(seed + 1, seed + 1 + config.seeds)
-        for drawn in seeds:  # all settings with one seed first: a search that is stopped has compared something
-            for best in scored(study)[: config.top_k]:
-                finals.enqueue_trial({_SETTING: best.number, _SEED: drawn}, skip_if_exists=True)
-    return finals
+    there = {_drawn(trial) for trial in counted(finals) if trial.state != TrialState.FAIL}
+    best = [trial.number for trial in scored(study)[: config.top_k]]
+    seeds = range(seed + 1, seed + 1 + config.seeds)
+    # All settings with one seed first: a search that is stopped has compared something.
+    for drawn in [(setting, seed) for seed in seeds for setting in best if (setting, seed) not in there]:
+        finals.enqueue_trial(dict(zip((_SETTING, _SEED), drawn, strict=True)))
+    finals.set_user_attr(_FILLED, _mark(study))
+
+
+def is_filled(finals: optuna.Study, study: optuna.Study) -> bool:
+    """Whether the finals of this search, which may have got more trials since, are queued."""
+    return bool(finals.user_attrs.get(_FILLED) == _mark(study))
+
+
+def _mark(study: optuna.Study) -> int:
+    return len(scored(study))
+
+
+def _drawn(trial: FrozenTrial) -> tuple[int, int]:
+    """Setting and seed of a trial of the finals, which waits or has been begun."""
+    given = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+    return given[_SETTING], given[_SEED]
 
 
 def count(finals: optuna.Study) -> int:
@@ -90,16 +124,49 @@ def read(finals: optuna.Study) -> list[FinalRun]:
             run_id=trial.user_attrs.get(Attribute.RUN_ID, ""),
         )
         for trial in begun(finals)
+        if _SEED in trial.params
     ]
 
 
-def complete(
-    finished: Sequence[FinalRun], study: optuna.Study, plan: Plan, share: Share, runs: Runs, *, retrain: bool
-) -> Winner:
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """How the last trainings of a search run: what all have in common, their share of the machine, their runs."""
+
+    plan: Plan
+    share: Share
+    runs: Runs
+    on_beat: Callable[[], None]
+    """Called again and again meanwhile."""
+
+    def train(self, words: Sequence[str], changes: Mapping[str, Any], run_id: str) -> Order:
+        """Run a training to its end, unless it has its results; a stop ends it too."""
+        order = Order(tuple(words), changes, self.plan.output / run_id)
+        if _has_test(order):
+            return order
+        training = Training(order, self.share)
+        try:
+            while training.status is None:
+                self.on_beat()
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            training.ask_to_stop()
+            raise
+        finally:
+            training.wait(_STOP_SECONDS)
+            training.clean_up()
+            training.wait()
+            self.runs.close(order.folder, "FINISHED" if training.status == 0 else "FAILED", {})
+        if training.status or not _has_test(order):
+            raise TuningError(f"winner's training must end well, but got run {run_id}: {training.cause()}")
+        return order
+
+
+def complete(finished: Sequence[FinalRun], study: optuna.Study, finish: Finish, *, retrain: bool) -> Winner:
     """The winner with its model, which alone reads test. Of its seeds the one with the best dev score stands for it.
 
     retrain: train once more, on train and dev. Raises TuningError when no final has a score or a training fails.
     """
+    plan, runs = finish.plan, finish.runs
     first = rank(finished)[0]
     of_first = [one for one in finished if one.setting == first.setting and one.score is not None]
     if not of_first:
@@ -111,11 +178,12 @@ def complete(
     run_id = best.run_id
     if not (plan.output / run_id).is_dir():  # it was trained on another machine
         run_id = runs.create("winner", tags)
-    done = _train(Order(words, changes, plan.output / run_id), share, runs)
+    done = finish.train(words, changes, run_id)
     if retrain:
-        again = study.user_attrs.get(_RETRAINED) or runs.create("winner on train and dev", tags)
-        study.set_user_attr(_RETRAINED, again)
-        done = _train(Order((*words, "--retrain_from", run_id), changes, plan.output / again), share, runs)
+        known = study.user_attrs.get(_RETRAINED, {})
+        again = known.get(run_id) or runs.create("winner on train and dev", tags)
+        study.set_user_attr(_RETRAINED, {**known, run_id: again})
+        done = finish.train((*words, "--retrain_from", run_id), changes, again)
     for run in {one.run_id for one in finished if one.run_id}:
         shutil.rmtree(plan.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
     return Winner(first.setting, best.seed, done.folder.name, settings, done.outcome or {})
@@ -128,23 +196,3 @@ def _with_test(words: Sequence[str]) -> tuple[str, ...]:
 
 def _has_test(order: Order) -> bool:
     return artifacts.metric("test", "macro_f1") in (order.outcome or {})
-
-
-def _train(order: Order, share: Share, runs: Runs) -> Order:
-    """Run a training to its end, unless it has its results; a stop ends it too."""
-    if _has_test(order):
-        return order
-    training = Training(order, share)
-    try:
-        while training.status is None:
-            time.sleep(_POLL_SECONDS)
-    except BaseException:
-        training.ask_to_stop()
-        raise
-    finally:
-        training.wait()
-        training.clean_up()
-        runs.close(order.folder, "FAILED" if training.status else "FINISHED", {})
-    if training.status or not _has_test(order):
-        raise TuningError(f"winner's training must end well, but got run {order.folder.name}: {training.cause()}")
-    return order

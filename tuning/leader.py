@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import optuna
 
+from trainer.core.errors import TuningError
 from tuning import drivers
 
 __all__ = ["Place", "take_place"]
@@ -36,6 +37,18 @@ class Place:
             self._beats += 1
             self.study.set_user_attr(_BEAT, self._beats)
 
+    def wait_for_leader(self, is_ready: Callable[[], bool]) -> None:
+        """Wait for something the leader does. Raises TuningError when the leader is gone."""
+        watch = drivers.Watch()
+        while not is_ready():
+            known = self.study.user_attrs
+            if watch.is_gone(_LEADER, known.get(_LEADER), known.get(_BEAT)):
+                raise TuningError(
+                    "the driver that keeps the study's run must begin the finals, but got one that is gone. "
+                    "Give the same command again: it takes its place."
+                )
+            time.sleep(_LOOK_SECONDS)
+
 
 def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:
     """The place that is free: to lead when nobody does, else to help.
@@ -56,7 +69,8 @@ def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:
         elif run_id is not None and (drivers.is_here(leader) or watch.has_stirred(name)):
             return Place(study, leads=False, run_id=run_id)
         elif not told and not drivers.is_here(leader):
-            note(f"looking whether the driver on {leader['machine']} is still at work; it may take two minutes")
+            host = leader["machine"].partition(" ")[0]
+            note(f"looking whether the driver on {host} is still at work; it may take two minutes")
             told = True
         else:
             time.sleep(_LOOK_SECONDS)

@@ -6,10 +6,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tuning.drivers import Watch, identity
 from tuning.trials import Attribute, begun, is_cut_off
 
-__all__ = ["Queue"]
+__all__ = ["FIXED", "Queue"]
 
 _CARRIED = (Attribute.RUNS, Attribute.RUN_ID, Attribute.WARM_START, Attribute.SECONDS)
-_FIXED = "fixed_params"
+FIXED = "fixed_params"
 """System attribute where Optuna keeps the values that a queued trial is to have."""
 
 
@@ -20,7 +20,7 @@ class Queue:
         self.study = study
         self.total = total
         self._watch = Watch()
-        self._mine: set[int] = set()
+        self._given_out: set[int] = set()
 
     def trials(self) -> list[FrozenTrial]:
         """All trials as the storage has them now, by number."""
@@ -36,12 +36,16 @@ class Queue:
             return None
         trial = self.study.ask()
         trial.set_user_attr(Attribute.DRIVER, identity())
-        self._mine.add(trial.number)
         if self._is_surplus(trial.number):
             trial.set_user_attr(Attribute.SURPLUS, value=True)
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+        self._given_out.add(trial.number)
         return trial
+
+    def take_back(self, number: int) -> None:
+        """Know that a trial of `next` is run no longer: when it has not ended by then, it is one that was left."""
+        self._given_out.discard(number)
 
     def give_back(self, number: int) -> None:
         """Queue a trial that was cut off again, to be continued where it stood."""
@@ -51,7 +55,7 @@ class Queue:
         retries = known.user_attrs.get(Attribute.RETRIES, 0) + 1
         again = {Attribute.RETRY_OF: number, Attribute.RETRIES: retries}
         # One that was cut off at once has no values yet, only those it was to have.
-        params = {**known.system_attrs.get(_FIXED, {}), **known.params}
+        params = {**known.system_attrs.get(FIXED, {}), **known.params}
         self.study.enqueue_trial(params, user_attrs=attributes | again)
 
     def reclaim(self) -> list[int]:
@@ -61,16 +65,17 @@ class Queue:
         found = [
             trial.number
             for trial in trials
-            if trial.number not in self._mine | retried and (is_cut_off(trial) or self._is_left(trial))
+            if trial.number not in self._given_out | retried and (is_cut_off(trial) or self._is_left(trial))
         ]
         for number in found:
             self.give_back(number)
         return found
 
     def _is_left(self, trial: FrozenTrial) -> bool:
-        attributes = trial.user_attrs
-        return trial.state == TrialState.RUNNING and self._watch.is_gone(
-            str(trial.number), attributes.get(Attribute.DRIVER), attributes.get(Attribute.BEAT)
+        driver, beat = trial.user_attrs.get(Attribute.DRIVER), trial.user_attrs.get(Attribute.BEAT)
+        # Its own that was never given out: the storage went away while the trial was taken.
+        return trial.state == TrialState.RUNNING and (
+            driver == identity() or self._watch.is_gone(str(trial.number), driver, beat)
         )
 
     def _is_surplus(self, number: int) -> bool:

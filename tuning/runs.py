@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts
-from trainer.core.connection import describe, readable_errors
+from trainer.core.connection import readable_errors
+from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
+from trainer.core.runs import MAY_DIFFER
 from trainer.core.spool import has_spool
 from trainer.core.store import Store
 from trainer.core.tracking import sync
@@ -15,7 +17,7 @@ from trainer.core.tracking import sync
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Runs", "best_runs"]
+__all__ = ["Runs", "best_runs", "check_run"]
 
 _log = logging.getLogger(__name__)
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
@@ -51,20 +53,46 @@ class Runs:
         try:
             if has_spool(folder):
                 sync(folder)
-            known = self._store.run(run_id).data.tags
-            for key, value in tags.items():
-                if value is not None:
-                    self._store.client.set_tag(run_id, key, str(value))
-                elif key in known:
-                    self._store.client.delete_tag(run_id, key)
-            if (folder / artifacts.TRIAL_LOG).is_file():
-                self._store.client.log_artifact(run_id, str(folder / artifacts.TRIAL_LOG))
-            if self._store.run(run_id).info.status == _RUNNING:
-                self._store.client.set_terminated(run_id, status)
+            with readable_errors(self._store):
+                self._end(run_id, status, tags)
+                if (folder / artifacts.TRIAL_LOG).is_file():
+                    self._store.client.log_artifact(run_id, str(folder / artifacts.TRIAL_LOG))
         except TrackingError as error:
             _log.warning("run %s is not wholly on the server: %s", run_id, error)
-        except Exception as error:
-            _log.warning("run %s could not be closed: %s", run_id, describe(error))
+
+    def give_up(self, run_id: str) -> None:
+        """End the run of a training that another machine has left and that is begun anew here."""
+        try:
+            with readable_errors(self._store):
+                self._end(run_id, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
+        except TrackingError as error:
+            _log.warning("run %s could not be ended: %s", run_id, error)
+
+    def _end(self, run_id: str, status: str, tags: Mapping[str, object]) -> None:
+        known = self._store.run(run_id)
+        for key, value in tags.items():
+            if value is not None:
+                self._store.client.set_tag(run_id, key, str(value))
+            elif key in known.data.tags:
+                self._store.client.delete_tag(run_id, key)
+        if known.info.status == _RUNNING:
+            self._store.client.set_terminated(run_id, status)
+
+
+def check_run(store: Store, run_id: str) -> None:
+    """Raise TrackingError unless the server has the run of a study that has begun."""
+    from mlflow.exceptions import MlflowException
+
+    with readable_errors(store):
+        try:
+            store.run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise TrackingError(
+                f"study's run must be on the tracking server, but got {run_id=}, which {redact(store.uri)} does not "
+                "have. Set MLFLOW_TRACKING_URI to the server that the study began with, or begin another study."
+            ) from None
 
 
 def best_runs(
@@ -82,12 +110,17 @@ def best_runs(
         runs = store.client.search_runs(
             [found.experiment_id],
             " and ".join(["attributes.status = 'FINISHED'", *same]),
-            max_results=count,
             order_by=[f"metrics.`{metric}` DESC"],
         )
-    return [_settings(run) for run in runs if metric in run.data.metrics]
+    different: list[Mapping[str, str]] = []
+    for run in runs:
+        if metric in run.data.metrics and (settings := _settings(run)) not in different:
+            different.append(settings)
+    return different[:count]
 
 
 def _settings(run: "Run") -> dict[str, str]:
+    """But for the seed and what else belongs to the run alone: the best may be one setting with several seeds."""
     prefix = artifacts.PARAMETER_PREFIX
-    return {name.removeprefix(prefix): text for name, text in run.data.params.items() if name.startswith(prefix)}
+    named = {name.removeprefix(prefix): text for name, text in run.data.params.items() if name.startswith(prefix)}
+    return {name: text for name, text in named.items() if name not in ("seed", *MAY_DIFFER)}

@@ -1,10 +1,12 @@
 """The stages of a search, in the order in which `tuning.tune` calls them."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from trainer.core import artifacts, console
+from trainer.core import artifacts, console, signals
 from trainer.core.connection import connect
 from trainer.core.environment import available_cores, child_environment
 from trainer.core.errors import TuningError
@@ -28,7 +30,7 @@ from tuning.preparation import Task, prepare
 from tuning.questions import Trainable
 from tuning.queue import Queue
 from tuning.ranking import FinalRun
-from tuning.runs import Runs
+from tuning.runs import Runs, check_run
 from tuning.trial import COSTS, Plan
 from tuning.trials import Attribute, begun, scored
 
@@ -43,6 +45,7 @@ _LABELS = {
     "latency": "latency in ms",
     "size": "size in MB",
 }
+_POLL_SECONDS = 0.3
 _STEPWISE = ("hyperband", "median", "successive_halving")
 
 
@@ -54,7 +57,8 @@ class Search:
     storage: BaseStorage
     study: optuna.Study
     place: Place
-    tracker: Tracker
+    tracker: Tracker | None
+    """Of the study's run; None for a driver that helps, which has no run."""
     screen: console.Console
     driver: Driver
 
@@ -67,11 +71,6 @@ class Search:
     def trainable(self) -> Trainable:
         """What training says of the settings that all trials share."""
         return self.task.trainable
-
-    @property
-    def leads(self) -> bool:
-        """Whether this driver keeps the study's run."""
-        return self.place.leads
 
     def announce(self) -> None:
         """Say on the screen what is going to happen."""
@@ -99,7 +98,7 @@ class Search:
             },
             hint=f"To go on after a stop, or to help: the same command with -P study={self.study.study_name}",
         )
-        if not self.leads:
+        if not self.place.leads:
             self.screen.show_note(f"another driver keeps the study's run, {self.place.run_id}; this one helps")
 
     def explore(self) -> None:
@@ -112,29 +111,52 @@ class Search:
                 for trial in begun(self.study)
                 if Attribute.CAUSE in trial.user_attrs
             ]
-            raise TuningError(f"a search must have a trial with a score, but got none. {common_cause(causes)}")
+            raise TuningError(
+                f"a search must have a trial with a score, but got none. {common_cause(causes)} Mend that, and raise "
+                "trials, since failed ones count, or begin a new study."
+            )
 
     def run_finals(self) -> list[FinalRun]:
         """Train the best settings again with fresh seeds, together with all other drivers."""
         asked = self.config.finals
         if not asked.top_k:
             return []
-        used = self.config.study.seed + self.config.search.repeats - 1
-        rounds = finals.open_finals(self.storage, self.study, asked, used, fills=self.leads)
+        rounds = finals.open_finals(self.storage, self.study)
+        if self.place.leads:
+            used = self.config.study.seed + self.config.search.repeats - 1
+            finals.fill(rounds, self.study, asked, used)
+        else:
+            self.place.wait_for_leader(lambda: finals.is_filled(rounds, self.study))
         self.driver.run(Queue(rounds, finals.count(rounds)), self._finals_plan())
         return finals.read(rounds)
 
-    def complete(self, finished: Sequence[FinalRun]) -> Winner | None:
+    def conclude(self, finished: Sequence[FinalRun]) -> None:
+        """Complete the winner, report and promote, or leave that to the driver that keeps the study's run."""
+        if self.tracker is None:
+            self.screen.show_note(
+                f"the driver that keeps run {self.place.run_id} ends the search; "
+                "if it is gone, the same command does so in its place"
+            )
+            return
+        winner = self._complete(finished)
+        self._report(self.tracker, finished, winner)
+        self._promote(winner)
+
+    def _complete(self, finished: Sequence[FinalRun]) -> Winner | None:
         """Let the winner's model read test, and make it a candidate; None when there were no finals."""
         if not finished:
             return None
-        plan = self._finals_plan()
-        everything = Share(tuple(available_cores()), self._all_gpus())
-        return finals.complete(
-            finished, self.study, plan, everything, self.driver.runs, retrain=self.config.finals.retrain_on_dev
+        asked = self.config.finals
+        self.screen.show_note("winner: " + ("training it on train and dev" if asked.retrain_on_dev else "reading test"))
+        finish = finals.Finish(
+            plan=self._finals_plan(),
+            share=Share(tuple(available_cores()), self._all_gpus()),
+            runs=self.driver.runs,
+            on_beat=self.place.beat,
         )
+        return finals.complete(finished, self.study, finish, retrain=asked.retrain_on_dev)
 
-    def report(self, finished: Sequence[FinalRun], winner: Winner | None) -> None:
+    def _report(self, tracker: Tracker, finished: Sequence[FinalRun], winner: Winner | None) -> None:
         """Write tables, figures, the report and the winner's preset, record them, and say where they are."""
         preset = self._preset(winner) if winner else {}
         asked = self.config.search
@@ -147,17 +169,22 @@ class Search:
             "to go on with it": f"-P study={self.study.study_name}",
         }
         goals = [_LABELS[asked.objective], *([_LABELS[asked.against]] if asked.against != "none" else [])]
-        results.log(self.tracker, self.study, goals, finished, winner, preset, facts)
-        results.show(self.screen, self.tracker, self.study, finished, winner)
+        results.log(tracker, self.study, goals, finished, winner, preset, facts)
+        results.show(self.screen, tracker, self.study, finished, winner)
 
-    def promote(self, winner: Winner | None) -> None:
+    def _promote(self, winner: Winner | None) -> None:
         """Hand the winner's model to `promote`, when asked to. Raises TuningError when that ends with an error."""
         if winner is None or not self.config.finals.promote:
             return
         command = [sys.executable, "-m", "registry.promote", "--run_id", winner.run_id, "--output", str(self._output)]
-        done = subprocess.run(command, env=child_environment(), check=False)
-        if done.returncode:
-            raise TuningError(f"promote must end well, but got exit status {done.returncode} for run {winner.run_id}.")
+        with subprocess.Popen(command, env=child_environment()) as promoter:
+            while promoter.poll() is None:
+                self.place.beat()
+                time.sleep(_POLL_SECONDS)
+        if promoter.returncode:
+            raise TuningError(
+                f"promote must end well, but got exit status {promoter.returncode} for run {winner.run_id}."
+            )
 
     @property
     def _ranges(self) -> dict[str, str]:
@@ -217,7 +244,7 @@ class Search:
 
     def _preset(self, winner: Winner) -> dict[str, Any]:
         """Every setting of the winner's training, but those of a single run."""
-        whole = {**self.trainable.settings, **winner.settings}
+        whole = {**self.trainable.settings, **winner.settings, "best_metric": self.config.search.objective}
         return {name: whole[name] for name, part in self.trainable.known.items() if part != "run"}
 
     def _all_gpus(self) -> tuple[str, ...] | None:
@@ -243,35 +270,50 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         seed = config.study.seed + len(opened.get_trials(deepcopy=False))
         opened.sampler = study.make_sampler(config.search, seed if place.leads else None)
         opened.pruner = study.make_pruner(config.search)
-        tracker = stack.enter_context(_open_run(task, opened, place))
-        if place.leads:
-            place.lead(tracker.run_id)
-            _fill(opened, task)
-        runs = Runs(store, place.run_id or tracker.run_id)
+        if place.run_id is not None:
+            check_run(store, place.run_id)
+        _set_threads(task.shares[0], task.trainable.settings["processes"])
+        tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
+        runs = Runs(store, str(place.run_id))
         driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
         yield Search(task, storage, opened, place, tracker, screen, driver)
 
 
-def _open_run(task: Task, opened: optuna.Study, place: Place) -> AbstractContextManager[Tracker]:
-    """The study's run for who leads, else one of this driver's own."""
-    config, training = task.config, task.trainable.settings
-    _set_threads(task.shares[0], training["processes"])
-    return open_run(
-        Path(config.study.output),
-        resume=place.run_id if place.leads else None,
-        parameters={**training, **flatten(config)},
+@contextmanager
+def _lead(task: Task, opened: optuna.Study, place: Place, screen: console.Console) -> Iterator[Tracker]:
+    """The study's run, which the others are told of when the first trials wait."""
+    with open_run(
+        Path(task.config.study.output),
+        resume=place.run_id,
+        parameters={**task.trainable.settings, **flatten(task.config)},
         tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: opened.study_name},
-    )
+    ) as tracker:
+        _fill(opened, task, screen)
+        place.lead(tracker.run_id)
+        yield tracker
 
 
-def _fill(opened: optuna.Study, task: Task) -> None:
+@contextmanager
+def _help() -> Iterator[None]:
+    """A driver that helps has no run, and leaves that of `mlflow run` alone: its trainings must not write into it."""
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    with signals.handled(signals.raise_exit, signal.SIGTERM):
+        yield
+
+
+def _fill(opened: optuna.Study, task: Task, screen: console.Console) -> None:
     """Queue the trials that are known from the start, once."""
+    asked = task.config.search
     if _QUEUED in opened.user_attrs:
+        if asked.warm_start:
+            screen.show_note(f"the study has begun: warm_start={asked.warm_start} adds nothing to it")
         return
     for point in task.grid:
         opened.enqueue_trial(dict(point), skip_if_exists=True)
     if not task.grid:
         warm.enqueue_known(opened, task.space, task.losses, task.trainable.presets, task.earlier)
+    if asked.warm_start:
+        screen.show_note(f"warm start: {len(task.earlier)} earlier settings from {asked.warm_start} for the same data")
     opened.set_user_attr(_QUEUED, value=True)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from trainer.core.environment import redact
 from trainer.core.errors import TuningError
 from tuning.config import SearchConfig
 
@@ -31,6 +31,8 @@ JOURNAL = "optuna.journal"
 _ABOUT = "about"
 """Study attribute: what makes two commands the same search."""
 _CONNECT_SECONDS = 10
+_SECRET_OPTIONS = ("password", "sslpassword")
+"""Of a database's driver, in the query of a URL."""
 
 Goal = Literal["maximize", "minimize"]
 
@@ -42,19 +44,48 @@ def open_storage(output: Path) -> BaseStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = os.environ.get(STORAGE_VARIABLE, "")
+    if url:
+        return _open_database(url)
     try:
-        if not url:
-            output.mkdir(parents=True, exist_ok=True)
-            _drop_torn_line(output / JOURNAL)
-            return JournalStorage(JournalFileBackend(str(output / JOURNAL)))
-        arguments = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
+        output.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(output / JOURNAL)
+        return JournalStorage(JournalFileBackend(str(output / JOURNAL)))
+    except Exception as error:
+        raise TuningError(
+            f"storage of studies must answer, but got {str(output / JOURNAL)!r}: {_first_line(error)}. Correct output."
+        ) from error
+
+
+def _open_database(url: str) -> RDBStorage:
+    parsed = _read_url(url)
+    arguments = {"connect_timeout": _CONNECT_SECONDS} if parsed.get_backend_name() == "postgresql" else {}
+    try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
     except Exception as error:  # whatever a driver of a database raises
-        shown = redact(url) if url else str(output / JOURNAL)
-        variable = STORAGE_VARIABLE if url else "output"
+        place = sqlalchemy.URL.create(
+            parsed.drivername, host=parsed.host, port=parsed.port, database=parsed.database
+        ).render_as_string()
+        secrets = [parsed.password, *(parsed.query.get(name) for name in _SECRET_OPTIONS)]
+        said = _first_line(error)
+        for secret in filter(None, secrets):
+            said = said.replace(str(secret), "***")
         raise TuningError(
-            f"storage of studies must answer, but got {shown!r}: {_first_line(error)}. Start it, or correct {variable}."
+            f"storage of studies must answer, but got {place!r}: {said}. Start it, or correct {STORAGE_VARIABLE}."
         ) from None  # the cause may repeat the password
+
+
+def _read_url(url: str) -> sqlalchemy.URL:
+    """The parts of a URL. Raises TuningError, without a word of it, where its password cannot be told from the rest."""
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or (parsed.host and "@" in f"{parsed.host}{parsed.database}"):
+        raise TuningError(
+            f"{STORAGE_VARIABLE} must be the URL of a database, such as postgresql://user:password@host/studies, but "
+            "got another text, not shown for the password in it. In a password, write @ as %40 and / as %2F."
+        ) from None
+    return parsed
 
 
 def _drop_torn_line(journal: Path) -> None:
@@ -162,4 +193,4 @@ def _free_name(storage: BaseStorage, name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return redact(str(error).strip().partition("\n")[0])
+    return str(error).strip().partition("\n")[0]

@@ -80,9 +80,9 @@ class Training:
         """Ask it to end, without waiting."""
         self._child.ask_to_stop()
 
-    def wait(self) -> None:
-        """Wait for its end."""
-        self._child.wait()
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for its end, at most so long."""
+        self._child.wait(seconds)
 
     def clean_up(self) -> None:
         """End it and whatever it started, at once."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import optuna
 
 from trainer.core import artifacts
+from trainer.core.spool import is_owned
 from tuning.child import Share
 from tuning.runs import Runs
 from tuning.training import Order, Training
@@ -27,6 +28,7 @@ _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "inte
 _STOPPED_BY_TERM = 128 + 15
 _FORK_SERVER_GONE = 255
 _STOP_SECONDS = 30
+_OWNED_SECONDS = 60
 _SECONDS_PER_MINUTE = 60
 
 
@@ -70,6 +72,7 @@ class RunningTrial:
     _seconds: float = 0.0
     _stopping: State | None = None
     _patience_ends: float = math.inf
+    _waits_since: float | None = None
     _told: set[int] = field(default_factory=set)
     _judged: int = 0
 
@@ -86,18 +89,35 @@ class RunningTrial:
     def poll(self) -> bool:
         """Do and note what is due; whether the trial has ended. May be called again after an error of the storage."""
         if self.state is None:
-            if self._changes is None:
-                self._begin()
-            if self._training is None:
-                self._next()
-            else:
-                self._look(self._training)
+            try:
+                self._advance()
+            except optuna.exceptions.UpdateFinishedTrialError:
+                self._lose()
         return self.state is not None
+
+    def beat(self, number: int) -> None:
+        """Say that its driver is still there."""
+        try:
+            self.trial.set_user_attr(Attribute.BEAT, number)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self._lose()
 
     def interrupt(self) -> None:
         """Ask the training to end, to be continued by a later driver; poll until it has."""
         if self.state is None:
             self._stop("interrupted", "the search was stopped")
+
+    def _lose(self) -> None:
+        """End: this machine slept, or was cut off, for so long that another driver has taken the trial over."""
+        self._stop("interrupted", "another driver has taken it over")
+
+    def _advance(self) -> None:
+        if self._changes is None:
+            self._begin()
+        if self._training is None:
+            self._next()
+        else:
+            self._look(self._training)
 
     def _begin(self) -> None:
         changes = self.plan.changes(self.trial)
@@ -125,16 +145,26 @@ class RunningTrial:
             self._end("complete")
             return
         order = self._order(seeds[0])
-        if order.outcome is None:
-            self._training = Training(order, self.share)
-        else:
+        if order.outcome is not None:
             self._take(order)
+        elif not self._must_wait(order.folder):
+            self._training = Training(order, self.share)
+
+    def _must_wait(self, folder: Path) -> bool:
+        """Whether its training of before, whose driver was killed, is about to end: it notices and closes its run."""
+        if not is_owned(folder):
+            return False
+        self._waits_since = self._waits_since or time.monotonic()
+        return time.monotonic() - self._waits_since < _OWNED_SECONDS
 
     def _order(self, seed: int) -> Order:
         """The training of a seed, in the run it has already or a new one."""
         runs: dict[str, str] = dict(self.trial.user_attrs.get(Attribute.RUNS, {}))
         known = runs.get(str(seed))
-        if known is None or not (self.plan.output / known).is_dir():  # begun on another machine: begin anew here
+        if known is not None and not (self.plan.output / known).is_dir():  # on another machine: begin anew here
+            self.runs.give_up(known)
+            known = None
+        if known is None:
             name = f"{self.plan.name} {self.trial.number}"
             many = len(self.plan.seeds(self.trial)) > 1
             tags = {artifacts.TAG_STUDY: self.trial.study.study_name, artifacts.TAG_TRIAL: self.trial.number}

@@ -30,11 +30,7 @@ def tune(config: TuneConfig, of_training: Mapping[str, str]) -> None:
     with search.open_search(config, of_training) as stages:
         stages.announce()
         stages.explore()
-        finals = stages.run_finals()
-        if stages.leads:
-            winner = stages.complete(finals)
-            stages.report(finals, winner)
-            stages.promote(winner)
+        stages.conclude(stages.run_finals())
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ class TestQueue:
         assert study.trials[2].user_attrs[Attribute.SURPLUS] is True
         assert study.trials[2].state == TrialState.FAIL
         assert not is_cut_off(study.trials[2])
-        assert Queue(study, 2).reclaim() == []
+        assert queue.reclaim() == [1]  # that of the other, which it takes for its own: they are one process here
         study.tell(ours, 0.5)
 
     def test_of_two_that_continue_the_same_the_first_stands(self, study):
@@ -277,12 +277,32 @@ class TestReclaim:
         assert queue.next().user_attrs[Attribute.RETRY_OF] == number
 
     def test_not_of_one_that_is_there(self, study, clock):
-        self.left(study, identity())
-        own = self.queue(study, clock)
-        own.next()
-        clock.now += 10 * STALE_SECONDS
-        assert own.reclaim() == []
-        assert self.queue(study, clock).reclaim() == []
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+            there = {**identity(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+            self.left(study, there)
+            own = self.queue(study, clock)
+            own.next()
+            clock.now += 10 * STALE_SECONDS
+            assert own.reclaim() == []
+
+    def test_its_own_that_was_taken_when_the_storage_went_away(self, study, clock, monkeypatch):
+        queue = self.queue(study, clock)
+        monkeypatch.setattr(queue, "_is_surplus", self.away)
+        with pytest.raises(optuna.exceptions.StorageInternalError):
+            queue.next()
+        assert study.trials[0].state == TrialState.RUNNING
+        assert queue.reclaim() == [0]
+
+    def away(self, number):
+        raise optuna.exceptions.StorageInternalError
+
+    def test_its_own_whose_end_was_told_by_half(self, study, clock, monkeypatch):
+        queue = self.queue(study, clock)
+        trial = queue.next()
+        study.tell(trial, state=TrialState.FAIL)  # and then the storage went away, before it was queued again
+        assert queue.reclaim() == []
+        queue.take_back(trial.number)
+        assert queue.reclaim() == [trial.number]
 
     @pytest.mark.parametrize("driver", [ELSEWHERE, None])
     def test_of_another_machine_after_a_while(self, study, driver, clock):

@@ -12,7 +12,7 @@ from trainer.core.errors import TuningError
 from tuning import finals
 from tuning.child import Share
 from tuning.config import FinalsConfig
-from tuning.finals import complete, count, open_finals, seed_of, settings_of
+from tuning.finals import complete, count, fill, is_filled, open_finals, seed_of, settings_of
 from tuning.queue import Queue
 from tuning.ranking import FinalRun
 from tuning.trial import Plan
@@ -40,7 +40,10 @@ def study(storage):
 
 
 def opened(storage, study, *, fills=True, seed=42, **config):
-    return open_finals(storage, study, FinalsConfig(**config), seed, fills=fills)
+    rounds = open_finals(storage, study)
+    if fills:
+        fill(rounds, study, FinalsConfig(**config), seed)
+    return rounds
 
 
 def queued(rounds):
@@ -60,10 +63,29 @@ class TestOpenFinals:
         assert len(queued(opened(storage, study, top_k=9, seeds=1))) == 4
 
     def test_are_queued_once_by_who_leads(self, storage, study):
-        assert queued(opened(storage, study, fills=False)) == []
+        helper = opened(storage, study, fills=False)
+        assert queued(helper) == []
+        assert not is_filled(helper, study)
         first = queued(opened(storage, study))
         assert queued(opened(storage, study)) == first
-        assert queued(opened(storage, study, fills=False)) == first
+        assert queued(helper) == first
+        assert is_filled(helper, study)
+
+    def test_those_of_a_search_that_has_more_trials_by_now_are_to_be_queued_anew(self, storage, study):
+        rounds = opened(storage, study, top_k=1, seeds=1)
+        trial = study.ask()
+        trial.set_user_attr(Attribute.SETTINGS, {"dropout": 1.0})
+        study.tell(trial, 1.0)
+        assert not is_filled(rounds, study)
+        assert queued(opened(storage, study, top_k=1, seeds=1)) == [(1, 43), (trial.number, 43)]
+
+    def test_one_that_has_failed_is_queued_again(self, storage, study):
+        rounds = opened(storage, study, top_k=2, seeds=1)
+        trial = rounds.ask()
+        trial.set_user_attr(Attribute.CAUSE, "its disk was full")
+        rounds.tell(trial, state=TrialState.FAIL)
+        assert queued(opened(storage, study, top_k=2, seeds=1)) == [(1, 43), (3, 43), (1, 43)]
+        assert count(rounds) == 3
 
     def test_those_that_were_queued_by_half_are_completed(self, storage, study):
         half = opened(storage, study, fills=False, top_k=2, seeds=2)
@@ -146,8 +168,8 @@ class FakeTraining:
     def ask_to_stop(self):
         self.done.append("stop")
 
-    def wait(self):
-        self.done.append("wait")
+    def wait(self, seconds=None):
+        self.done.append("wait" if seconds else "end")
 
     def clean_up(self):
         self.done.append("kill")
@@ -188,7 +210,8 @@ def finish(study, tmp_path, monkeypatch):
         for one in finished:
             if one.run_id and one.run_id not in elsewhere:
                 (tmp_path / one.run_id / artifacts.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        return complete(finished, study, plan, Share((0, 1)), runs, retrain=retrain)
+        last = finals.Finish(plan=plan, share=Share((0, 1)), runs=runs, on_beat=lambda: None)
+        return complete(finished, study, last, retrain=retrain)
 
     call.training, call.runs, call.output, call.study = fake, runs, tmp_path, study
     return call
@@ -209,7 +232,7 @@ class TestComplete:
         assert order.words == ("--epochs", "3", "--best_metric", "macro_f1", "--read_test", "true", "--output", "x")
         assert finish.runs.created == []
         assert finish.runs.closed == [("c", "FINISHED")]
-        assert finish.training.last.done == ["wait", "kill"]
+        assert finish.training.last.done == ["wait", "kill", "end"]
 
     def test_one_that_has_read_test_already_does_not_again(self, finish):
         first = finish()
@@ -254,6 +277,12 @@ class TestComplete:
         assert finish(retrain=True).run_id == "made1"  # of the same run, when the command is given again
         assert len(finish.training.orders) == 2
 
+    def test_another_winner_has_another_training_on_train_and_dev(self, finish):
+        assert finish(retrain=True).run_id == "made1"
+        finished = [*FINISHED[:2], FinalRun(setting=1, seed=44, score=0.70, run_id="c"), FINISHED[3]]
+        assert finish(finished, retrain=True).run_id == "made2"
+        assert finish(retrain=True).run_id == "made1"
+
     @pytest.mark.parametrize("finished", [[FinalRun(setting=1, seed=43, score=None, run_id="a")]])
     def test_without_a_score_there_is_no_winner(self, finish, finished):
         with pytest.raises(TuningError, match="finals must have a score, but got none"):
@@ -277,5 +306,5 @@ class TestComplete:
         monkeypatch.setattr(finals.time, "sleep", stopped)
         with pytest.raises(KeyboardInterrupt):
             finish()
-        assert finish.training.last.done == ["stop", "wait", "kill"]
+        assert finish.training.last.done == ["stop", "wait", "kill", "end"]
         assert Path(finish.output / "c" / artifacts.CHECKPOINTS).is_dir()

@@ -182,7 +182,7 @@ class TestStorage:
     def test_a_folder_that_is_a_file_is_an_error(self, tmp_path, monkeypatch):
         monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)
         (tmp_path / "runs").write_text("")
-        with pytest.raises(TuningError, match=r"storage of studies must answer, but got .*Start it, or correct output"):
+        with pytest.raises(TuningError, match=r"storage of studies must answer, but got .*Correct output"):
             open_storage(tmp_path / "runs")
 
     def test_a_database_may_be_a_file(self, tmp_path, monkeypatch):
@@ -197,7 +197,8 @@ class TestStorage:
         [
             ("postgresql+psycopg://me:se-cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1:1/db"),
             ("nothing://me:se-cret@host/db", "nothing://host/db"),
-            ("me:se-cret", ""),
+            ("postgresql+psycopg://me:se/cr et-se-cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1:1/db"),
+            ("postgresql+psycopg://127.0.0.1:1/db?user=me&password=se-cret", "postgresql+psycopg://127.0.0.1:1/db"),
             ("sqlite:////nowhere/at/all/studies.db", "sqlite:////nowhere/at/all/studies.db"),
         ],
     )
@@ -208,5 +209,21 @@ class TestStorage:
         assert shown in str(caught.value)
         assert "OPTUNA_STORAGE" in str(caught.value)
         assert caught.value.__cause__ is None
-        if "@" in url:
-            assert "se-cret" not in str(caught.value)
+        assert "se-cret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "me:se-cret",
+            "postgresql://me:se@se-cret@host/db",
+            "postgresql://me:se@se-cret/se-cret@host/db",
+            "postgresql://me:se-cret@host:port/db",
+        ],
+    )
+    def test_one_whose_password_cannot_be_told_from_the_rest_is_not_shown_at_all(self, url, tmp_path, monkeypatch):
+        monkeypatch.setenv(study.STORAGE_VARIABLE, url)
+        with pytest.raises(TuningError, match="OPTUNA_STORAGE must be the URL of a database") as caught:
+            open_storage(tmp_path)
+        assert "se-cret" not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from trainer.core import artifacts
 from tuning import trial
@@ -54,7 +55,10 @@ class FakeTraining:
 
 class FakeRuns:
     def __init__(self):
-        self.created, self.closed = [], []
+        self.created, self.closed, self.given_up = [], [], []
+
+    def give_up(self, run_id):
+        self.given_up.append(run_id)
 
     def create(self, name, tags):
         self.created.append((name, dict(tags)))
@@ -406,6 +410,28 @@ class TestInterruption:
         running.poll()
         assert FakeTraining.made[0].order.folder == tmp_path / "run1"
         assert running.trial.user_attrs[Attribute.RUNS] == {"42": "run1"}
+        assert running.runs.given_up == ["elsewhere"]
+
+    def test_waits_until_its_training_of_before_has_let_its_folder_go(self, begin, tmp_path, monkeypatch):
+        (tmp_path / "earlier").mkdir()
+        running = self.again(begin, {"42": "earlier"}, 0.0)
+        monkeypatch.setattr(trial, "is_owned", lambda folder: folder == tmp_path / "earlier")
+        for _ in range(3):
+            assert not running.poll()
+        assert FakeTraining.made == []
+        monkeypatch.setattr(trial, "is_owned", lambda _: False)
+        running.poll()
+        assert len(FakeTraining.made) == 1
+
+    def test_one_that_another_driver_has_taken_over_is_stopped(self, begin):
+        running = begin()
+        running.poll()
+        running.trial.study.tell(running.trial.number, state=TrialState.FAIL)
+        FakeTraining.made[0].new = [(1.0, 0.1)]
+        assert not running.poll()
+        FakeTraining.made[0].end(143)
+        assert running.poll()
+        assert running.state == "interrupted"
 
     def test_does_not_repeat_a_seed_that_has_its_score(self, begin, tmp_path):
         (tmp_path / "earlier").mkdir()

@@ -193,7 +193,8 @@ def finals_of(config, found):
     for number in range(5):
         made.enqueue_trial({}, user_attrs={Attribute.SETTINGS: {}})
         made.tell(made.ask(), number / 10)
-    rounds = finals.open_finals(storage, made, config.finals, config.study.seed, fills=True)
+    rounds = finals.open_finals(storage, made)
+    finals.fill(rounds, made, config.finals, config.study.seed)
     return [trial.system_attrs["fixed_params"] for trial in rounds.trials]
 
 

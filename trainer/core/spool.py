@@ -16,7 +16,7 @@ from types import TracebackType
 
 from trainer.core.errors import TrackingError
 
-__all__ = ["Entry", "Spool", "find_spools", "has_spool", "read_metrics"]
+__all__ = ["Entry", "Spool", "find_spools", "has_spool", "is_owned", "read_metrics"]
 
 _LOG = "spool.jsonl"
 _OFFSET = "spool.offset"
@@ -189,6 +189,18 @@ def find_spools(folder: Path) -> list[Path]:
 def has_spool(folder: Path) -> bool:
     """Whether a run has begun to record in this folder."""
     return (folder / _LOG).is_file()
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether another process owns the spool of this folder. Not for the process that owns it: it would give it up."""
+    try:
+        with (folder / _OFFSET).open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
 
 
 def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], int]:
