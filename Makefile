@@ -34,7 +34,7 @@ ui: $(STAMP)
 	$(ACTIVATE) && mlflow ui $(ARGS)
 
 test: $(STAMP)
-	$(ACTIVATE) && python -m pytest $(ARGS)
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(STAMP)
 	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && mypy .ci/environment.py

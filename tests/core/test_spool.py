@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.core.errors import TrackingError
-from trainer.core.spool import Spool, find_spools, has_spool, read_metrics
+from trainer.core.spool import Spool, find_spools, has_spool, is_owned, read_metrics
 
 
 def test_entries_come_back_in_order_with_their_time_and_run(tmp_path):
@@ -110,6 +110,24 @@ def test_a_second_process_cannot_own_the_same_spool(tmp_path):
 
     free = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
     assert free.returncode == 0, free.stderr
+
+
+def test_whether_another_process_owns_it_can_be_asked(tmp_path):
+    script = """
+import sys, pathlib
+from trainer.core.spool import Spool
+with Spool(pathlib.Path(sys.argv[1])):
+    print("open", flush=True)
+    input()
+"""
+    assert not is_owned(tmp_path)
+    words = [sys.executable, "-c", script, tmp_path]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert is_owned(tmp_path)
+        assert is_owned(tmp_path)  # asking took nothing away
+        other.communicate(b"\n")
+    assert not is_owned(tmp_path)
 
 
 _FILL_THE_DISK = """

@@ -18,10 +18,9 @@ _OURS = ("trainer", "registry", "tuning", "tests")
 _NOT_IMPORTED = {
     "protobuf": "transformers reads SentencePiece vocabularies through it",
     "sentencepiece": "transformers reads SentencePiece vocabularies with it",
-    "psutil": "MLflow's system metrics need it",
     "cmaes": "Optuna's sampler of that name needs it",
     "optuna-dashboard": "a command that shows a running search",
-    "psycopg": "Optuna's storage on PostgreSQL needs it",
+    "pytest-xdist": "`make test` runs two tests at a time with it",
     "ruff": "a command of `make check`",
     "mypy": "a command of `make check`",
 }

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import numpy as np
+import psutil
 import pytest
 from small_runs import client, only_run, predictions, runs_of, words_of
 
@@ -131,13 +132,15 @@ def wait_for(condition, process):
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_their_launcher_and_continue(program, train, in_tmp, tracking_uri):
-    settings = {"epochs": 60, "checkpoint_steps": 1, "processes": 2}
+@pytest.mark.parametrize("killed", ["launcher", "torchrun"])
+def test_two_processes_end_with_what_started_them_and_continue(killed, program, train, in_tmp, tracking_uri):
+    settings = {"epochs": 30, "checkpoint_steps": 1, "processes": 2}
     launcher = subprocess.Popen(
         program("-m", "trainer.train", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: list(in_tmp.glob("runs/*/checkpoints/step-*")), launcher)
-    launcher.kill()
+    (torchrun,) = psutil.Process(launcher.pid).children()
+    {"launcher": launcher, "torchrun": torchrun}[killed].kill()
     launcher.communicate()
     for _ in range(600):  # the workers notice, and close their run
         if only_run(tracking_uri).info.status == "KILLED":

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -151,13 +152,13 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(searches):
     assert {run.info.status for run in searches.runs()} == {"FINISHED"}
 
 
-def test_one_that_is_killed_again_and_again_has_failed(searches):
-    searches.behave(kills_itself=9)
-    code, output = searches.run(trials=1)
+def test_those_that_are_killed_again_and_again_have_failed(searches):
+    searches.behave(kills_itself=99)
+    code, output = searches.run(trials=20, max_failures=2, workers=1, pruner="none")
 
     assert code == 1
-    assert "its process was ended from outside (status -9)" in output
-    assert len(searches.study.trials) == 3
+    assert "2 of 2 failed with: its process was ended from outside (status -9)" in output
+    assert len(searches.study.trials) == 6
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -222,19 +223,21 @@ class TestTwoDrivers:
 
     def test_share_a_study(self, shared):
         shared.behave(epoch_seconds=0.3)
-        first = shared.start(trials=8, workers=1, pruner="none", top_k=2, seeds=1, machine="elsewhere")
+        first = shared.start(trials=8, workers=1, pruner="none", top_k=2, seeds=2, machine="elsewhere")
         shared.wait_for(shared.training)
-        code, output = shared.run(trials=8, workers=1, pruner="none", top_k=2, seeds=1)
+        code, output = shared.run(trials=8, workers=1, pruner="none", top_k=2, seeds=2)
         told, _ = first.communicate(timeout=120)
 
         assert (first.returncode, code) == (0, 0), told + output
         assert "this one helps" in output
         assert states(shared.study) == [TrialState.COMPLETE] * 8
-        machines = {trial.user_attrs[Attribute.DRIVER]["machine"] for trial in begun(shared.study)}
-        assert len(machines) == 2
+        for study in (shared.study, shared.load("s.finals")):
+            assert len({trial.user_attrs[Attribute.DRIVER]["machine"] for trial in begun(study)}) == 2
+        assert states(shared.load("s.finals")) == [TrialState.COMPLETE] * 4
         runs = shared.runs()
         assert {run.info.status for run in runs} == {"FINISHED"}
-        assert len({run.data.tags.get("mlflow.parentRunId") for run in runs}) == 2  # the study's run, and none
+        assert sum("mlflow.parentRunId" not in run.data.tags for run in runs) == 1  # who helps has none
+        assert len({run.data.tags.get("mlflow.parentRunId") for run in runs}) == 2
 
     def test_one_takes_over_what_the_other_leaves(self, shared):
         shared.behave(epoch_seconds=1)
@@ -251,6 +254,38 @@ class TestTwoDrivers:
         assert states(shared.study) == [TrialState.COMPLETE] * 2
         assert {run.info.status for run in shared.runs()} == {"FINISHED"}
         assert not any(map(is_alive, pids))
+
+
+def test_a_database_that_is_away_for_a_while_is_waited_for(searches, database, postgresql):
+    """As when its server is started anew."""
+    searches.variables["OPTUNA_STORAGE"] = database
+    searches.behave(epoch_seconds=0.5)
+    first = searches.start(pruner="none")
+    searches.wait_for(searches.training)
+    name = database.rpartition("/")[2]
+    with psycopg.connect(f"{postgresql.replace('+psycopg', '')}/postgres", autocommit=True) as server:
+        server.execute(f"alter database {name} with allow_connections false")
+        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+        time.sleep(4)
+        assert first.poll() is None
+        server.execute(f"alter database {name} with allow_connections true")
+    said = " ".join(first.communicate(timeout=120)[0].split())
+
+    assert first.returncode == 0, said
+    assert "the storage of the study does not answer" in said
+    assert states(searches.study) == [TrialState.COMPLETE] * 4
+    assert {run.info.status for run in searches.runs()} == {"FINISHED"}
+
+
+def test_a_study_whose_run_is_on_another_server(searches, monkeypatch):
+    searches.run(trials=1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{searches.folder}/other.db")
+    code, output = searches.run(trials=2)
+
+    assert code == 1
+    assert "study's run must be on the tracking server, but got run_id=" in output
+    assert "Set MLFLOW_TRACKING_URI" in output
+    assert len(searches.study.trials) == 1
 
 
 def test_a_password_never_appears(searches, database):
@@ -285,6 +320,8 @@ class TestBadInput:
             ({"warm_start": "nothing"}, "warm_start must name an experiment"),
             ({"workers": 99}, "workers must be at most the number of cores"),
             ({"repeats": 3, "pruner": "median"}, "pruner must be auto, wilcoxon or none with repeats above 1"),
+            ({"sampler": "cmaes", "against": "size"}, "sampler must be another than cmaes with two goals"),
+            ({"sampler": "grid", "warm_start": "emotions"}, "warm_start must be empty with sampler=grid"),
             ({"sampler": "grid"}, "trials must cover the grid, but got trials=4 for 9 points"),
         ],
     )
@@ -294,7 +331,7 @@ class TestBadInput:
         assert code == 1
         assert message in output
         assert searches.runs() == []
-        assert not (searches.output / "optuna.journal").exists() or settings == {"sampler": "grid"}
+        assert not (searches.output / JOURNAL).exists()
 
     def test_a_study_about_something_else(self, searches):
         searches.run(trials=1)
@@ -374,6 +411,14 @@ class TestFinals:
         assert not list(searches.output.glob("*/checkpoints/*"))
         assert study_run.data.metrics["search/best"] == pytest.approx(best[0].value)
         assert study_run.data.metrics["test/macro_f1"] == pytest.approx(best[0].value - 0.02, abs=0.01)
+
+    def test_its_preset_chooses_by_the_score_that_was_searched(self, searches):
+        code, output = searches.run(trials=2, top_k=1, seeds=1, objective="macro_ap", pruner="none")
+
+        assert code == 0, output
+        (run,) = [run for run in searches.runs() if run.data.tags.get("command") == "tune"]
+        preset = searches.output / run.info.run_id / "winner.yaml"
+        assert flatten(parse(["--preset", str(preset)]))["best_metric"] == "macro_ap"
 
     def test_what_the_run_of_the_study_holds(self, searches):
         code, output = searches.run(trials=9, top_k=1, seeds=1, pruner="none", draws=True)
@@ -465,6 +510,7 @@ class TestOtherSearches:
         code, output = searches.run(study="t", trials=3, pruner="none", warm_start="emotions")
 
         assert code == 0, output
+        assert "3 earlier settings from emotions for the same data" in output
         second = searches.load("t")
         warm = [trial for trial in second.trials if trial.user_attrs.get(Attribute.WARM_START) == "an earlier run"]
         known = {trial.params["learning_rate"] for trial in searches.study.trials}

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
-from tuning import child, driver, drivers, figures, leader, results, tune
+from tuning import child, driver, drivers, figures, leader, questions, results, tune
 from tuning.study import close_storage, open_storage
 from tuning.trials import Attribute
 
@@ -36,6 +36,21 @@ _PROGRAM = """
     if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
 """
+
+
+_ANSWERS: dict[str, str] = {}
+
+
+def remembered(answer):
+    """A function that asks training the same question once."""
+
+    def call(question):
+        key = json.dumps(question, sort_keys=True)
+        if key not in _ANSWERS:
+            _ANSWERS[key] = json.dumps(answer(question))
+        return json.loads(_ANSWERS[key])
+
+    return call
 
 
 class Searches:
@@ -69,6 +84,8 @@ class Searches:
             patch.chdir(self.folder)
             patch.setattr(child, "TRAINING", "tests.tuning.fake_training")
             patch.setattr(child, "_PRELOADED", [])
+            patch.setattr(questions, "_answer", remembered(questions._answer))
+            patch.setattr(driver, "_TICK_SECONDS", 0.1)
             if not draws:
                 patch.setattr(figures, "draw", lambda *_: None)
                 patch.setattr(results, "write_report", lambda *_: None)
