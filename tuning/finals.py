@@ -4,7 +4,6 @@ They are trials of a study of their own, NAME.finals, so that they survive what 
 """
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from trainer.core import artifacts
 from trainer.core.errors import TuningError
 from tuning.child import Share
 from tuning.config import FinalsConfig
+from tuning.drivers import BEAT_SECONDS
 from tuning.queue import FIXED
 from tuning.ranking import FinalRun, rank
 from tuning.runs import Runs
@@ -44,7 +44,6 @@ _FILLED = "filled"
 """Study attribute: whether the trials of the finals are known to all drivers."""
 _RETRAINED = "retrained"
 """Study attribute: run of the winner to the run on train and dev."""
-_POLL_SECONDS = 0.3
 _STOP_SECONDS = 30
 
 
@@ -136,7 +135,7 @@ class Finish:
     share: Share
     runs: Runs
     on_beat: Callable[[], None]
-    """Called again and again meanwhile."""
+    """Called every few seconds meanwhile."""
 
     def train(self, words: Sequence[str], changes: Mapping[str, Any], run_id: str) -> Order:
         """Run a training to its end, unless it has its results; a stop ends it too."""
@@ -147,7 +146,7 @@ class Finish:
         try:
             while training.status is None:
                 self.on_beat()
-                time.sleep(_POLL_SECONDS)
+                training.wait(BEAT_SECONDS)
         except BaseException:
             training.ask_to_stop()
             raise

@@ -1,5 +1,7 @@
 """The trials of a study: which come next, and which were left behind and come again."""
 
+from contextlib import suppress
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -49,8 +51,11 @@ class Queue:
 
     def give_back(self, number: int) -> None:
         """Queue a trial that was cut off again, to be continued where it stood."""
-        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         known = self.trials()[number]
+        if not is_cut_off(known):  # its driver was there after all, and has ended it
+            return
         attributes = {name: known.user_attrs[name] for name in _CARRIED if name in known.user_attrs}
         retries = known.user_attrs.get(Attribute.RETRIES, 0) + 1
         again = {Attribute.RETRY_OF: number, Attribute.RETRIES: retries}

@@ -64,8 +64,10 @@ def show(
     screen: console.Console, tracker: Tracker, study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None
 ) -> None:
     """Say what came out and where to look next."""
-    best = scored(study)[0]
-    screen.show_note(f"best trial: {best.number} with {score(best):.4f}, flattered by having been chosen")
+    found = scored(study)
+    screen.show_note(
+        f"best trial: {found[0].number} with {score(found[0]):.4f}, picked as the best of {len(found)}, luck with it"
+    )
     for one in rank(finals):
         shown = "no score" if one.mean is None else f"{one.mean:.4f}"
         between = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""

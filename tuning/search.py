@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tuning import finals, results, study, warm
 from tuning.child import Share
 from tuning.config import TuneConfig
 from tuning.driver import Driver, common_cause
+from tuning.drivers import BEAT_SECONDS
 from tuning.finals import Winner
 from tuning.leader import Place, take_place
 from tuning.preparation import Task, prepare
@@ -45,7 +45,6 @@ _LABELS = {
     "latency": "latency in ms",
     "size": "size in MB",
 }
-_POLL_SECONDS = 0.3
 _STEPWISE = ("hyperband", "median", "successive_halving")
 
 
@@ -180,7 +179,8 @@ class Search:
         with subprocess.Popen(command, env=child_environment()) as promoter:
             while promoter.poll() is None:
                 self.place.beat()
-                time.sleep(_POLL_SECONDS)
+                with suppress(subprocess.TimeoutExpired):
+                    promoter.wait(BEAT_SECONDS)
         if promoter.returncode:
             raise TuningError(
                 f"promote must end well, but got exit status {promoter.returncode} for run {winner.run_id}."

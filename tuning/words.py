@@ -128,7 +128,7 @@ def _gain(study: optuna.Study, top: FrozenTrial) -> str:
 
 
 def _optimism(top: FrozenTrial, number: int, standings: Sequence[Standing]) -> str:
-    text = f"That score is flattered: it was picked as the best of {number}, so luck was picked with it."
+    text = f"It was picked as the best of {number}, so luck was picked with it."
     final = next((one for one in standings if one.setting == top.number and one.mean is not None), None)
     if final is None or final.mean is None:
         return f"{text} The mean over fresh seeds in the finals is the honest one; there is none for this trial."

@@ -134,7 +134,7 @@ def wait_for(condition, process):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", ["launcher", "torchrun"])
 def test_two_processes_end_with_what_started_them_and_continue(killed, program, train, in_tmp, tracking_uri):
-    settings = {"epochs": 30, "checkpoint_steps": 1, "processes": 2}
+    settings = {"epochs": 8, "checkpoint_steps": 1, "processes": 2}
     launcher = subprocess.Popen(
         program("-m", "trainer.train", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -285,6 +285,19 @@ class TestReclaim:
             clock.now += 10 * STALE_SECONDS
             assert own.reclaim() == []
 
+    def test_not_of_one_that_has_ended_by_itself_in_that_moment(self, study, dead, clock, monkeypatch):
+        number, queue = self.left(study, dead), self.queue(study, clock)
+        tell = study.tell
+
+        def overtaken(*words, **options):
+            tell(number, 0.5)
+            monkeypatch.setattr(study, "tell", tell)
+            raise optuna.exceptions.UpdateFinishedTrialError
+
+        monkeypatch.setattr(study, "tell", overtaken)
+        queue.reclaim()
+        assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+
     def test_its_own_that_was_taken_when_the_storage_went_away(self, study, clock, monkeypatch):
         queue = self.queue(study, clock)
         monkeypatch.setattr(queue, "_is_surplus", self.away)

@@ -170,6 +170,8 @@ class FakeTraining:
 
     def wait(self, seconds=None):
         self.done.append("wait" if seconds else "end")
+        if self.done == ["wait"] and self.status is None:
+            raise KeyboardInterrupt
 
     def clean_up(self):
         self.done.append("kill")
@@ -298,13 +300,9 @@ class TestComplete:
         assert (finish.output / "c" / artifacts.CHECKPOINTS).is_dir()
         assert finish.runs.closed == [("c", "FAILED" if "status" in change else "FINISHED")]
 
-    def test_a_stop_ends_it_too(self, finish, monkeypatch):
-        def stopped(seconds):
-            raise KeyboardInterrupt
-
+    def test_a_stop_ends_it_too(self, finish):
         finish.training.status, finish.training.outcome = None, {}
-        monkeypatch.setattr(finals.time, "sleep", stopped)
         with pytest.raises(KeyboardInterrupt):
             finish()
-        assert finish.training.last.done == ["stop", "wait", "kill", "end"]
+        assert finish.training.last.done == ["wait", "stop", "wait", "kill", "end"]
         assert Path(finish.output / "c" / artifacts.CHECKPOINTS).is_dir()

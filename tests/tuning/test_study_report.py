@@ -77,7 +77,7 @@ def test_every_given_thing_is_on_the_page(html):
     page = Page(html)
     expected = (
         "emotionen-größe",
-        "flattered",
+        "luck was picked with it",
         "What mattered most",
         "loss is not finite",
         "0.5400",

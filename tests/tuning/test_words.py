@@ -83,11 +83,11 @@ def test_a_minimized_objective_gains_by_being_lower():
     assert "Trial 1 is the best: dev macro F1 0.4000, 0.1000 better" in best(study)
 
 
-def test_the_best_score_is_called_flattered_and_the_finals_honest():
+def test_the_best_score_was_picked_and_that_of_the_finals_is_honest():
     study = make_study(make_trial(0.5), make_trial(0.52))
     finals = [FinalRun(setting=1, seed=seed, score=score, run_id="r") for seed, score in ((7, 0.50), (8, 0.51))]
 
-    assert "flattered" in best(study)
+    assert "picked as the best of 2, so luck was picked with it" in best(study)
     assert "there is none for this trial" in best(study)
     assert "0.5050 over 2 fresh seeds (-0.0150)" in best(study, finals)
 

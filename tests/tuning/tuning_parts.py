@@ -28,7 +28,7 @@ _PROGRAM = """
     from tuning.tune import main
 
     child.TRAINING, child._PRELOADED = "tests.tuning.fake_training", []
-    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 2.0, 0.1
+    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 4.0, 0.1
     leader._SETTLE_SECONDS = 0.3
     if {machine!r}:
         drivers._machine = lambda: {machine!r}
@@ -90,7 +90,7 @@ class Searches:
                 patch.setattr(figures, "draw", lambda *_: None)
                 patch.setattr(results, "write_report", lambda *_: None)
             patch.setattr(driver, "BEAT_SECONDS", 0.3)
-            patch.setattr(drivers, "STALE_SECONDS", 2.0)
+            patch.setattr(drivers, "STALE_SECONDS", 4.0)
             patch.setattr(leader, "_LOOK_SECONDS", 0.1)
             patch.setattr(leader, "_SETTLE_SECONDS", 0.1)
             for name, value in self.variables.items():
