@@ -19,7 +19,8 @@ class StudyConfig:
     output: str = "runs"
     """Folder for run folders and, without OPTUNA_STORAGE, the studies (optuna.journal), relative to the current one."""
     seed: int = 42
-    """Seed of the sampler and of every training of the search; the finals take the seeds after it."""
+    """Seed of the sampler and of every training of the search; the finals take the seeds after it. With one worker, the
+    same seed and the same name (on which hyperband's brackets depend) repeat a search."""
 
     def __post_init__(self) -> None:
         require("study", self.study, self.study == self.study.strip(), "not begin or end with a space")
@@ -41,8 +42,8 @@ class SearchConfig:
     """What is varied: name of a shipped space, or path of a YAML file. auto = the one named like the preset, else
     `default`."""
     sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
-    """What suggests the next trial. gp and cmaes are for continuous settings and one loss; grid takes evenly spaced
-    values."""
+    """What suggests the next trial. gp, which loads torch, and cmaes are for continuous settings and one loss; grid
+    takes evenly spaced values."""
     pruner: Literal["auto", "hyperband", "median", "successive_halving", "wilcoxon", "none"] = "auto"
     """What stops a bad trial early. auto = hyperband; with repeats wilcoxon; none with `against`."""
     objective: Literal["macro_f1", "macro_ap", "micro_f1"] = "macro_f1"
