@@ -51,30 +51,44 @@ class Driver:
         """
         with self.screen.progress(queue.total, _standing(queue)[0], plan.name) as progress:
             try:
-                while not self._turn(queue, plan, progress):
-                    time.sleep(_TICK_SECONDS)
+                self.wait(lambda: self._turn(queue, plan, progress))
             except BaseException:
                 self._stop(queue)
                 raise
 
+    def wait(self, is_done: Callable[[], bool]) -> None:
+        """Ask until it is done. A server that is away for a while is waited for."""
+        while True:
+            try:
+                done = is_done()
+            except (optuna.exceptions.StorageInternalError, TrackingError) as error:
+                self._wait_for_server(error)
+                continue
+            self._away_since = None
+            if done:
+                return
+            time.sleep(_TICK_SECONDS)
+
     def _turn(self, queue: Queue, plan: Plan, progress: console.Progress) -> bool:
-        """Do whatever is due; whether all is done. A server that is away for a while is waited for."""
-        try:
-            self._beat(queue)
-            self._start(queue, plan)
-            for place, running in list(self._running.items()):
-                if running.poll():
-                    self._tell(queue, running)
-                    del self._running[place]
-                    queue.take_back(running.trial.number)
-                    self._count_failure(running)
-            progress.update(*_standing(queue))
-            finished = not self._running and queue.is_finished()
-        except (optuna.exceptions.StorageInternalError, TrackingError) as error:
-            self._wait_for_server(error)
-            return False
-        self._away_since = None
-        return finished
+        """Do whatever is due; whether all is done."""
+        self._beat(queue)
+        self._start(queue, plan)
+        away: TrackingError | None = None
+        for place, running in list(self._running.items()):
+            try:
+                ended = running.poll()
+            except TrackingError as error:  # the others go on meanwhile
+                away = error
+                continue
+            if ended:
+                self._tell(queue, running)
+                del self._running[place]
+                queue.take_back(running.trial.number)
+                self._count_failure(running)
+        progress.update(*_standing(queue))
+        if away is not None:
+            raise away
+        return not self._running and queue.is_finished()
 
     def _beat(self, queue: Queue) -> None:
         if time.monotonic() - self._last_beat < BEAT_SECONDS:
@@ -144,11 +158,11 @@ class Driver:
     def _wait_for_server(self, error: Exception) -> None:
         now, is_tracking = time.monotonic(), isinstance(error, TrackingError)
         name = "tracking server" if is_tracking else "storage of the study"
+        said = f" ({error})" if is_tracking else ""  # an error of the storage may hold its password
         if self._away_since is None:
             self._away_since = now
-            self.screen.show_warning(f"the {name} does not answer; trainings go on, and it is asked again")
+            self.screen.show_warning(f"the {name} does not answer; trainings go on, and it is asked again{said}")
         if now - self._away_since > _PATIENCE_SECONDS:
-            said = f" ({error})" if is_tracking else ""  # an error of the storage may hold its password
             raise TuningError(
                 f"{name} must answer, but got none for {now - self._away_since:.0f} seconds{said}. "
                 "Start it, and give the same command again."

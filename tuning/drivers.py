@@ -74,6 +74,8 @@ def _machine() -> str:
 
 
 def _is_running(driver: Mapping[str, Any]) -> bool:
+    if driver["pid"] == os.getpid():  # a container that is started again may give the same number at once
+        return driver == identity()
     try:
         process = psutil.Process(driver["pid"])
         is_same: bool = abs(process.create_time() - driver["started"]) < _CLOCK_SECONDS

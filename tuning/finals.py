@@ -4,7 +4,8 @@ They are trials of a study of their own, NAME.finals, so that they survive what 
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,14 @@ from optuna.trial import FrozenTrial, TrialState
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
 from tuning.child import Share
-from tuning.config import FinalsConfig
 from tuning.drivers import BEAT_SECONDS
 from tuning.queue import FIXED
 from tuning.ranking import FinalRun, rank
 from tuning.runs import Runs
 from tuning.study import open_study
-from tuning.training import Order, Training
+from tuning.training import BUSY_SECONDS, Order, Training
 from tuning.trial import Plan
-from tuning.trials import Attribute, begun, counted, scored
+from tuning.trials import Attribute, begun, counted, left_over, scored
 
 __all__ = [
     "Finish",
@@ -41,10 +41,11 @@ __all__ = [
 _SETTING, _SEED = "setting", "seed"
 _HIGHEST = 2**53
 _FILLED = "filled"
-"""Study attribute: whether the trials of the finals are known to all drivers."""
-_RETRAINED = "retrained"
-"""Study attribute: run of the winner to the run on train and dev."""
+"""Attribute of the finals: the leader that has queued them."""
+_MADE = "winners"
+"""Study attribute: the runs made for winners, by what each is made from."""
 _STOP_SECONDS = 30
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,33 +67,28 @@ def open_finals(storage: BaseStorage, study: optuna.Study) -> optuna.Study:
     return open_study(storage, f"{study.study_name}.finals", {"finals of": study.study_name}, ["maximize"])
 
 
-def fill(finals: optuna.Study, study: optuna.Study, config: FinalsConfig, seed: int) -> None:
-    """Queue the finals that are not there yet, and once more those that have failed.
-
-    seed: highest one of the search; the finals take those after it.
-    """
-    there = {_drawn(trial) for trial in counted(finals) if trial.state != TrialState.FAIL}
-    best = [trial.number for trial in scored(study)[: config.top_k]]
-    seeds = range(seed + 1, seed + 1 + config.seeds)
+def fill(
+    finals: optuna.Study, study: optuna.Study, top_k: int, seeds: Sequence[int], leader: Mapping[str, Any]
+) -> None:
+    """Queue the best settings with these seeds: those that are not there yet, and once more those that have failed."""
+    waiting = [trial for trial in counted(finals) if trial.state != TrialState.FAIL]
+    there = {_drawn(trial) for trial in [*waiting, *left_over(finals)]}
+    best = [trial.number for trial in scored(study)[:top_k]]
     # All settings with one seed first: a search that is stopped has compared something.
     for drawn in [(setting, seed) for seed in seeds for setting in best if (setting, seed) not in there]:
         finals.enqueue_trial(dict(zip((_SETTING, _SEED), drawn, strict=True)))
-    finals.set_user_attr(_FILLED, _mark(study))
+    finals.set_user_attr(_FILLED, dict(leader))
 
 
-def is_filled(finals: optuna.Study, study: optuna.Study) -> bool:
-    """Whether the finals of this search, which may have got more trials since, are queued."""
-    return bool(finals.user_attrs.get(_FILLED) == _mark(study))
+def is_filled(finals: optuna.Study, leader: Mapping[str, Any]) -> bool:
+    """Whether this leader, who does so once, has queued the finals."""
+    return bool(finals.user_attrs.get(_FILLED) == leader)
 
 
-def _mark(study: optuna.Study) -> int:
-    return len(scored(study))
-
-
-def _drawn(trial: FrozenTrial) -> tuple[int, int]:
+def _drawn(trial: FrozenTrial) -> tuple[int | None, int | None]:
     """Setting and seed of a trial of the finals, which waits or has been begun."""
     given = {**trial.system_attrs.get(FIXED, {}), **trial.params}
-    return given[_SETTING], given[_SEED]
+    return given.get(_SETTING), given.get(_SEED)
 
 
 def count(finals: optuna.Study) -> int:
@@ -113,8 +109,8 @@ def seed_of(trial: optuna.Trial) -> int:
     return trial.suggest_int(_SEED, 0, _HIGHEST)
 
 
-def read(finals: optuna.Study) -> list[FinalRun]:
-    """What came of the finals."""
+def read(finals: optuna.Study, seeds: Collection[int]) -> list[FinalRun]:
+    """What came of the finals with these seeds: settings that have others too are not to be ahead for it."""
     return [
         FinalRun(
             setting=trial.params[_SETTING],
@@ -123,7 +119,7 @@ def read(finals: optuna.Study) -> list[FinalRun]:
             run_id=trial.user_attrs.get(Attribute.RUN_ID, ""),
         )
         for trial in begun(finals)
-        if _SEED in trial.params
+        if trial.params.get(_SEED) in seeds
     ]
 
 
@@ -142,6 +138,10 @@ class Finish:
         order = Order(tuple(words), changes, self.plan.output / run_id)
         if _has_test(order):
             return order
+        until = time.monotonic() + BUSY_SECONDS
+        while order.is_busy and time.monotonic() < until:
+            self.on_beat()
+            time.sleep(_LOOK_SECONDS)
         training = Training(order, self.share)
         try:
             while training.status is None:
@@ -176,16 +176,23 @@ def complete(finished: Sequence[FinalRun], study: optuna.Study, finish: Finish, 
     words, tags = _with_test(plan.words), {artifacts.TAG_STUDY: study.study_name}
     run_id = best.run_id
     if not (plan.output / run_id).is_dir():  # it was trained on another machine
-        run_id = runs.create("winner", tags)
+        run_id = _made(study, run_id, lambda: runs.create("winner", tags))
     done = finish.train(words, changes, run_id)
     if retrain:
-        known = study.user_attrs.get(_RETRAINED, {})
-        again = known.get(run_id) or runs.create("winner on train and dev", tags)
-        study.set_user_attr(_RETRAINED, {**known, run_id: again})
+        again = _made(study, f"{run_id} on train and dev", lambda: runs.create("winner on train and dev", tags))
         done = finish.train((*words, "--retrain_from", run_id), changes, again)
     for run in {one.run_id for one in finished if one.run_id}:
         shutil.rmtree(plan.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
     return Winner(first.setting, best.seed, done.folder.name, settings, done.outcome or {})
+
+
+def _made(study: optuna.Study, source: str, make: Callable[[], str]) -> str:
+    """The run that was made from this source, now or by an earlier command."""
+    known: dict[str, str] = study.user_attrs.get(_MADE, {})
+    if source not in known:
+        known = {**known, source: make()}
+        study.set_user_attr(_MADE, known)
+    return known[source]
 
 
 def _with_test(words: Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Which driver of a study keeps its run: the one that made it, or who comes after that one is gone."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 
@@ -18,13 +20,14 @@ _SETTLE_SECONDS = 1.0
 
 @dataclass
 class Place:
-    """Where a driver stands in a study. A leader keeps the study's run; others have their own and help."""
+    """Where a driver stands in a study. A leader keeps the study's run; others help, without one."""
 
     study: optuna.Study
     leads: bool
     run_id: str | None
     """The study's run; None before it has been made."""
     _beats: int = 0
+    _watch: drivers.Watch = field(default_factory=drivers.Watch)
 
     def lead(self, run_id: str) -> None:
         """Say to all others which run is the study's."""
@@ -35,19 +38,22 @@ class Place:
         """Say that the leader is still there."""
         if self.leads:
             self._beats += 1
-            self.study.set_user_attr(_BEAT, self._beats)
+            with suppress(optuna.exceptions.StorageInternalError):  # the next one may arrive
+                self.study.set_user_attr(_BEAT, self._beats)
 
-    def wait_for_leader(self, is_ready: Callable[[], bool]) -> None:
-        """Wait for something the leader does. Raises TuningError when the leader is gone."""
-        watch = drivers.Watch()
-        while not is_ready():
-            known = self.study.user_attrs
-            if watch.is_gone(_LEADER, known.get(_LEADER), known.get(_BEAT)):
-                raise TuningError(
-                    "the driver that keeps the study's run must begin the finals, but got one that is gone. "
-                    "Give the same command again: it takes its place."
-                )
-            time.sleep(_LOOK_SECONDS)
+    def leader(self) -> Mapping[str, Any]:
+        """Who leads. Raises TuningError when that driver is gone, or has taken the place of this one."""
+        known = self.study.user_attrs
+        leader: Mapping[str, Any] = known[_LEADER]
+        is_gone = self._watch.is_gone(_LEADER, leader, known.get(_BEAT))
+        if is_gone or (self.leads and leader != drivers.identity()):
+            what = "one that is gone" if is_gone else "another in this one's place"
+            host, pid = leader["machine"].partition(" ")[0], leader["pid"]
+            raise TuningError(
+                f"study's run must be kept by a driver that is there, but got {what}: {host=}, {pid=}. "
+                "Give the same command again: it leads or helps."
+            )
+        return leader
 
 
 def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:

@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tuning.drivers import Watch, identity
-from tuning.trials import Attribute, begun, is_cut_off
+from tuning.trials import Attribute, begun, is_cut_off, left_over
 
 __all__ = ["FIXED", "Queue"]
 
@@ -34,7 +34,8 @@ class Queue:
 
     def next(self) -> optuna.Trial | None:
         """A trial to run, first of those that wait; None while all are given out."""
-        if len(begun(self.study)) >= self.total:
+        # One that was cut off and is not queued again yet still has its place.
+        if len(begun(self.study)) + len(left_over(self.study)) >= self.total:
             return None
         trial = self.study.ask()
         trial.set_user_attr(Attribute.DRIVER, identity())
@@ -65,13 +66,8 @@ class Queue:
 
     def reclaim(self) -> list[int]:
         """Queue the trials again whose drivers are gone; returns their numbers."""
-        trials = self.trials()
-        retried = {trial.user_attrs.get(Attribute.RETRY_OF) for trial in trials}
-        found = [
-            trial.number
-            for trial in trials
-            if trial.number not in self._given_out | retried and (is_cut_off(trial) or self._is_left(trial))
-        ]
+        left = [*left_over(self.study), *filter(self._is_left, self.trials())]
+        found = sorted({trial.number for trial in left} - self._given_out)
         for number in found:
             self.give_back(number)
         return found

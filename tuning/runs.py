@@ -61,10 +61,11 @@ class Runs:
             _log.warning("run %s is not wholly on the server: %s", run_id, error)
 
     def give_up(self, run_id: str) -> None:
-        """End the run of a training that another machine has left and that is begun anew here."""
+        """End the run of a training that goes on elsewhere or is begun anew, if nobody has yet."""
         try:
             with readable_errors(self._store):
-                self._end(run_id, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
+                if self._store.run(run_id).info.status == _RUNNING:
+                    self._end(run_id, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
         except TrackingError as error:
             _log.warning("run %s could not be ended: %s", run_id, error)
 

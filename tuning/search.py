@@ -121,13 +121,18 @@ class Search:
         if not asked.top_k:
             return []
         rounds = finals.open_finals(self.storage, self.study)
-        if self.place.leads:
-            used = self.config.study.seed + self.config.search.repeats - 1
-            finals.fill(rounds, self.study, asked, used)
-        else:
-            self.place.wait_for_leader(lambda: finals.is_filled(rounds, self.study))
+        first = self.config.study.seed + self.config.search.repeats  # after those of the search
+        seeds = range(first, first + asked.seeds)
+        self.driver.wait(lambda: self._are_queued(rounds, seeds))
         self.driver.run(Queue(rounds, finals.count(rounds)), self._finals_plan())
-        return finals.read(rounds)
+        return finals.read(rounds, seeds)
+
+    def _are_queued(self, rounds: optuna.Study, seeds: Sequence[int]) -> bool:
+        """Whether the finals are known to all drivers; who leads queues them."""
+        leader = self.place.leader()
+        if self.place.leads:
+            finals.fill(rounds, self.study, self.config.finals.top_k, seeds, leader)
+        return finals.is_filled(rounds, leader)
 
     def conclude(self, finished: Sequence[FinalRun]) -> None:
         """Complete the winner, report and promote, or leave that to the driver that keeps the study's run."""
@@ -137,6 +142,7 @@ class Search:
                 "if it is gone, the same command does so in its place"
             )
             return
+        self.place.leader()
         winner = self._complete(finished)
         self._report(self.tracker, finished, winner)
         self._promote(winner)
@@ -276,7 +282,20 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
         runs = Runs(store, str(place.run_id))
         driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
-        yield Search(task, storage, opened, place, tracker, screen, driver)
+        with _storage_errors():
+            yield Search(task, storage, opened, place, tracker, screen, driver)
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """What the storage refuses where it is not waited for, in words; the error itself may hold its password."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError:
+        raise TuningError(
+            "storage of the study must answer, but got no answer. Start it, and give the same command again: nothing "
+            "is lost."
+        ) from None
 
 
 @contextmanager

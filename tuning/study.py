@@ -80,7 +80,7 @@ def _read_url(url: str) -> sqlalchemy.URL:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         parsed = None
-    if parsed is None or (parsed.host and "@" in f"{parsed.host}{parsed.database}"):
+    if parsed is None or (parsed.get_backend_name() != "sqlite" and url.count("@") > 1):
         raise TuningError(
             f"{STORAGE_VARIABLE} must be the URL of a database, such as postgresql://user:password@host/studies, but "
             "got another text, not shown for the password in it. In a password, write @ as %40 and / as %2F."

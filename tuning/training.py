@@ -9,14 +9,16 @@ from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
-from trainer.core.spool import read_metrics
+from trainer.core.spool import is_owned, read_metrics
 from tuning import child
 from tuning.child import Share
 
-__all__ = ["Order", "Training", "as_words"]
+__all__ = ["BUSY_SECONDS", "Order", "Training", "as_words"]
 
 _ERROR = "error: "
 _SHOWN_CHARACTERS = 500
+BUSY_SECONDS = 60.0
+"""For which a folder that is busy is waited for."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Order:
             return None
         scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return scores
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a training of before still has the folder: its driver was killed; it notices and closes its run."""
+        return is_owned(self.folder)
 
 
 class Training:

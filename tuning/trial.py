@@ -12,10 +12,9 @@ from typing import Any, Literal
 import optuna
 
 from trainer.core import artifacts
-from trainer.core.spool import is_owned
 from tuning.child import Share
 from tuning.runs import Runs
-from tuning.training import Order, Training
+from tuning.training import BUSY_SECONDS, Order, Training
 from tuning.trials import Attribute
 
 __all__ = ["COSTS", "Plan", "RunningTrial", "State"]
@@ -28,7 +27,6 @@ _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "inte
 _STOPPED_BY_TERM = 128 + 15
 _FORK_SERVER_GONE = 255
 _STOP_SECONDS = 30
-_OWNED_SECONDS = 60
 _SECONDS_PER_MINUTE = 60
 
 
@@ -73,6 +71,8 @@ class RunningTrial:
     _stopping: State | None = None
     _patience_ends: float = math.inf
     _waits_since: float | None = None
+    _made: dict[int, str] = field(default_factory=dict)
+    """Seed to a run made for it here, known to the storage or not yet."""
     _told: set[int] = field(default_factory=set)
     _judged: int = 0
 
@@ -110,6 +110,9 @@ class RunningTrial:
     def _lose(self) -> None:
         """End: this machine slept, or was cut off, for so long that another driver has taken the trial over."""
         self._stop("interrupted", "another driver has taken it over")
+        if self._training is None:
+            for run_id in self._made.values():
+                self.runs.give_up(run_id)
 
     def _advance(self) -> None:
         if self._changes is None:
@@ -147,15 +150,14 @@ class RunningTrial:
         order = self._order(seeds[0])
         if order.outcome is not None:
             self._take(order)
-        elif not self._must_wait(order.folder):
+        elif not self._must_wait(order):
             self._training = Training(order, self.share)
 
-    def _must_wait(self, folder: Path) -> bool:
-        """Whether its training of before, whose driver was killed, is about to end: it notices and closes its run."""
-        if not is_owned(folder):
+    def _must_wait(self, order: Order) -> bool:
+        if not order.is_busy:
             return False
         self._waits_since = self._waits_since or time.monotonic()
-        return time.monotonic() - self._waits_since < _OWNED_SECONDS
+        return time.monotonic() - self._waits_since < BUSY_SECONDS
 
     def _order(self, seed: int) -> Order:
         """The training of a seed, in the run it has already or a new one."""
@@ -168,7 +170,8 @@ class RunningTrial:
             name = f"{self.plan.name} {self.trial.number}"
             many = len(self.plan.seeds(self.trial)) > 1
             tags = {artifacts.TAG_STUDY: self.trial.study.study_name, artifacts.TAG_TRIAL: self.trial.number}
-            known = self.runs.create(f"{name} seed {seed}" if many else name, tags)
+            known = self._made.get(seed) or self.runs.create(f"{name} seed {seed}" if many else name, tags)
+            self._made[seed] = known
             (self.plan.output / known).mkdir(parents=True, exist_ok=True)
             runs[str(seed)] = known
             self.trial.set_user_attr(Attribute.RUNS, runs)

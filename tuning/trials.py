@@ -17,6 +17,7 @@ __all__ = [
     "is_counted",
     "is_cut_off",
     "is_maximized",
+    "left_over",
     "losses",
     "score",
     "scored",
@@ -86,6 +87,13 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
 def begun(study: optuna.Study) -> list[FrozenTrial]:
     """Return those that count and wait no longer: they make up the number of trials that was asked for."""
     return [trial for trial in counted(study) if trial.state != TrialState.WAITING]
+
+
+def left_over(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that were cut off and that no other one continues yet."""
+    trials = study.get_trials(deepcopy=False)
+    continued = {trial.user_attrs.get(Attribute.RETRY_OF) for trial in trials}
+    return [trial for trial in trials if is_cut_off(trial) and trial.number not in continued]
 
 
 def scored(study: optuna.Study) -> list[FrozenTrial]:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from trainer.core.errors import TuningError
 from tuning import drivers, leader
 from tuning.drivers import STALE_SECONDS, Watch, identity, is_here
-from tuning.leader import take_place
+from tuning.leader import Place, take_place
 from tuning.queue import Queue
 from tuning.trials import Attribute, begun, counted, is_cut_off
 
@@ -54,6 +55,9 @@ class TestWatch:
         assert watch.is_gone("b", dead, None)
         clock.now += 10 * STALE_SECONDS
         assert not watch.is_gone("a", identity(), None)  # however long it has said nothing
+
+    def test_a_container_started_again_gives_the_same_number_at_once(self, clock):
+        assert Watch(clock).is_gone("a", {**identity(), "started": identity()["started"] - 5}, None)
 
     def test_another_process_with_the_number_of_one_that_is_gone(self, clock):
         assert Watch(clock).is_gone("a", {**identity(), "started": 1.0}, None)
@@ -135,6 +139,29 @@ class TestPlace:
         study.set_user_attr("run_id", "r")
         place = take_place(study, self.notes)
         assert (place.leads, place.run_id) == (True, "r")
+
+    def test_a_leader_that_is_gone_is_an_error_to_those_who_wait_for_it(self, study, dead):
+        study.set_user_attr("leader", dead)
+        with pytest.raises(TuningError, match="must be kept by a driver that is there, but got one that is gone"):
+            Place(study, leads=False, run_id="r").leader()
+
+    def test_a_leader_whose_place_was_taken_leads_no_more(self, study):
+        place = take_place(study, self.notes)
+        assert place.leader() == identity()
+        study.set_user_attr("leader", ELSEWHERE)
+        with pytest.raises(TuningError, match="got another in this one's place: host='elsewhere', pid=1"):
+            place.leader()
+
+    def test_a_beat_that_does_not_arrive_is_no_matter(self, study, monkeypatch):
+        place = take_place(study, self.notes)
+        with monkeypatch.context() as patch:
+            patch.setattr(study, "set_user_attr", self.away)
+            place.beat()
+        place.beat()
+        assert study.user_attrs["leader_beat"] == 2
+
+    def away(self, *_):
+        raise optuna.exceptions.StorageInternalError
 
     @pytest.mark.parametrize("beats", [True, False])
     def test_a_leader_elsewhere_is_watched(self, study, beats, monkeypatch):
@@ -306,7 +333,7 @@ class TestReclaim:
         assert study.trials[0].state == TrialState.RUNNING
         assert queue.reclaim() == [0]
 
-    def away(self, number):
+    def away(self, *_):
         raise optuna.exceptions.StorageInternalError
 
     def test_its_own_whose_end_was_told_by_half(self, study, clock, monkeypatch):

@@ -11,7 +11,6 @@ from trainer.core import artifacts
 from trainer.core.errors import TuningError
 from tuning import finals
 from tuning.child import Share
-from tuning.config import FinalsConfig
 from tuning.finals import complete, count, fill, is_filled, open_finals, seed_of, settings_of
 from tuning.queue import Queue
 from tuning.ranking import FinalRun
@@ -39,10 +38,13 @@ def study(storage):
     return made
 
 
-def opened(storage, study, *, fills=True, seed=42, **config):
+LEADER = {"machine": "here", "pid": 7, "started": 1.0}
+
+
+def opened(storage, study, *, fills=True, top_k=3, seeds=3):
     rounds = open_finals(storage, study)
     if fills:
-        fill(rounds, study, FinalsConfig(**config), seed)
+        fill(rounds, study, top_k, range(43, 43 + seeds), LEADER)
     return rounds
 
 
@@ -65,19 +67,12 @@ class TestOpenFinals:
     def test_are_queued_once_by_who_leads(self, storage, study):
         helper = opened(storage, study, fills=False)
         assert queued(helper) == []
-        assert not is_filled(helper, study)
+        assert not is_filled(helper, LEADER)
         first = queued(opened(storage, study))
         assert queued(opened(storage, study)) == first
         assert queued(helper) == first
-        assert is_filled(helper, study)
-
-    def test_those_of_a_search_that_has_more_trials_by_now_are_to_be_queued_anew(self, storage, study):
-        rounds = opened(storage, study, top_k=1, seeds=1)
-        trial = study.ask()
-        trial.set_user_attr(Attribute.SETTINGS, {"dropout": 1.0})
-        study.tell(trial, 1.0)
-        assert not is_filled(rounds, study)
-        assert queued(opened(storage, study, top_k=1, seeds=1)) == [(1, 43), (trial.number, 43)]
+        assert is_filled(helper, LEADER)
+        assert not is_filled(helper, {**LEADER, "pid": 8})  # who leads the next command has yet to do so
 
     def test_one_that_has_failed_is_queued_again(self, storage, study):
         rounds = opened(storage, study, top_k=2, seeds=1)
@@ -86,6 +81,16 @@ class TestOpenFinals:
         rounds.tell(trial, state=TrialState.FAIL)
         assert queued(opened(storage, study, top_k=2, seeds=1)) == [(1, 43), (3, 43), (1, 43)]
         assert count(rounds) == 3
+
+    def test_one_that_was_cut_off_is_queued_again_by_those_who_look_for_it_alone(self, storage, study):
+        rounds = opened(storage, study, top_k=1, seeds=1)
+        trial = rounds.ask()
+        settings_of(trial, study)
+        seed_of(trial)
+        rounds.tell(trial, state=TrialState.FAIL)
+        assert len(queued(opened(storage, study, top_k=1, seeds=1))) == 1
+        assert Queue(rounds, count(rounds)).reclaim() == [0]
+        assert queued(rounds)[1:] == [(1, 43)]
 
     def test_those_that_were_queued_by_half_are_completed(self, storage, study):
         half = opened(storage, study, fills=False, top_k=2, seeds=2)
@@ -133,7 +138,8 @@ def test_what_came_of_them_is_read(storage, study):
         if score is None:
             trial.set_user_attr(Attribute.CAUSE, "it has failed")
         rounds.tell(trial, score, state=TrialState.COMPLETE if score else TrialState.FAIL)
-    assert finals.read(rounds) == [
+    assert finals.read(rounds, [44]) == []
+    assert finals.read(rounds, [43, 44]) == [
         FinalRun(setting=1, seed=43, score=0.6, run_id="r0"),
         FinalRun(setting=3, seed=43, score=None, run_id="r1"),
     ]
@@ -268,6 +274,9 @@ class TestComplete:
         assert winner.run_id == "made1"
         assert finish.runs.created == [("winner", {artifacts.TAG_STUDY: "s"})]
         assert finish.training.orders[0].folder == finish.output / "made1"
+
+        assert finish(elsewhere=["c"]).run_id == "made1"  # nor anew by the next command
+        assert len(finish.training.orders) == 1
 
     def test_is_trained_once_more_on_train_and_dev(self, finish):
         winner = finish(retrain=True)

@@ -217,6 +217,7 @@ class TestStorage:
             "me:se-cret",
             "postgresql://me:se@se-cret@host/db",
             "postgresql://me:se@se-cret/se-cret@host/db",
+            "postgresql://me:pa@se-cret?cret@host/db",
             "postgresql://me:se-cret@host:port/db",
         ],
     )

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from trainer.core import artifacts
-from tuning import trial
+from tuning import training, trial
 from tuning.child import Share
 from tuning.trial import Plan, RunningTrial
 from tuning.trials import Attribute
@@ -412,14 +412,32 @@ class TestInterruption:
         assert running.trial.user_attrs[Attribute.RUNS] == {"42": "run1"}
         assert running.runs.given_up == ["elsewhere"]
 
+    def test_makes_no_second_run_when_the_storage_goes_away_in_between(self, begin, monkeypatch):
+        running = begin()
+        set_user_attr = running.trial.set_user_attr
+
+        def away(key, value):
+            if key == Attribute.RUNS:
+                raise optuna.exceptions.StorageInternalError
+            set_user_attr(key, value)
+
+        monkeypatch.setattr(running.trial, "set_user_attr", away)
+        for _ in range(3):
+            with pytest.raises(optuna.exceptions.StorageInternalError):
+                running.poll()
+        monkeypatch.setattr(running.trial, "set_user_attr", set_user_attr)
+        running.poll()
+        assert len(running.runs.created) == 1
+        assert len(FakeTraining.made) == 1
+
     def test_waits_until_its_training_of_before_has_let_its_folder_go(self, begin, tmp_path, monkeypatch):
         (tmp_path / "earlier").mkdir()
         running = self.again(begin, {"42": "earlier"}, 0.0)
-        monkeypatch.setattr(trial, "is_owned", lambda folder: folder == tmp_path / "earlier")
+        monkeypatch.setattr(training, "is_owned", lambda folder: folder == tmp_path / "earlier")
         for _ in range(3):
             assert not running.poll()
         assert FakeTraining.made == []
-        monkeypatch.setattr(trial, "is_owned", lambda _: False)
+        monkeypatch.setattr(training, "is_owned", lambda _: False)
         running.poll()
         assert len(FakeTraining.made) == 1
 

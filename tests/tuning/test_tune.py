@@ -222,15 +222,15 @@ class TestTwoDrivers:
         return searches
 
     def test_share_a_study(self, shared):
-        shared.behave(epoch_seconds=0.3)
-        first = shared.start(trials=5, workers=1, pruner="none", top_k=2, seeds=2, machine="elsewhere")
+        shared.behave(epoch_seconds=0.6)
+        first = shared.start(trials=6, workers=1, pruner="none", top_k=2, seeds=2, machine="elsewhere")
         shared.wait_for(shared.training)
-        code, output = shared.run(trials=5, workers=1, pruner="none", top_k=2, seeds=2)
+        code, output = shared.run(trials=6, workers=1, pruner="none", top_k=2, seeds=2)
         told, _ = first.communicate(timeout=120)
 
         assert (first.returncode, code) == (0, 0), told + output
         assert "this one helps" in output
-        assert states(shared.study) == [TrialState.COMPLETE] * 5
+        assert states(shared.study) == [TrialState.COMPLETE] * 6
         for study in (shared.study, shared.load("s.finals")):
             assert len({trial.user_attrs[Attribute.DRIVER]["machine"] for trial in begun(study)}) == 2
         assert states(shared.load("s.finals")) == [TrialState.COMPLETE] * 4

@@ -194,7 +194,8 @@ def finals_of(config, found):
         made.enqueue_trial({}, user_attrs={Attribute.SETTINGS: {}})
         made.tell(made.ask(), number / 10)
     rounds = finals.open_finals(storage, made)
-    finals.fill(rounds, made, config.finals, config.study.seed)
+    first = config.study.seed + 1
+    finals.fill(rounds, made, config.finals.top_k, range(first, first + config.finals.seeds), {})
     return [trial.system_attrs["fixed_params"] for trial in rounds.trials]
 
 
