@@ -50,8 +50,8 @@ class SearchConfig:
     """Dev score to maximise; F1 is taken with cross-fitted thresholds."""
     against: Literal["none", "latency", "size"] = "none"
     """Second goal, to minimise: milliseconds for one text, or megabytes of weights. Shown as a Pareto front."""
-    reports: int = 9
-    """Scores of a training that a pruner sees, about; more of them stop bad trials earlier and cost evaluations."""
+    reports: int = 6
+    """Scores of a training that a pruner sees, about; it judges from a third of them on. More cost evaluations."""
     repeats: int = 1
     """Trainings per trial, with as many seeds; its score is their mean."""
     grid_points: int = 3

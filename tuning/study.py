@@ -160,14 +160,18 @@ def make_sampler(config: SearchConfig, seed: int | None) -> optuna.samplers.Base
 
 
 def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
-    """The pruner. It is told of scores by the share of the training that is done, in `reports` parts."""
-    kind = config.active_pruner
+    """The pruner. It is told of scores by the share of the training that is done, in `reports` parts.
+
+    It judges from a third of a training on: warm-up may take a fifth, and the order before says little of that at the
+    end (docs/performance.md, "Searching").
+    """
+    kind, first = config.active_pruner, max(config.reports // 3, 1)
     if kind == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=config.reports, reduction_factor=3)
+        return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=config.reports, reduction_factor=2)
     if kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=max(config.reports // 4, 1))
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=first)
     if kind == "successive_halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
     if kind == "wilcoxon":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

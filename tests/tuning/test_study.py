@@ -154,6 +154,18 @@ class TestPruners:
         assert type(make_pruner(SearchConfig(against="size"))) is pruners.NopPruner
         assert type(make_pruner(SearchConfig(repeats=4))) is pruners.WilcoxonPruner
 
+    @pytest.mark.parametrize("reports", [3, 6, 30])
+    @pytest.mark.parametrize("name", ["hyperband", "median", "successive_halving"])
+    def test_no_trial_is_judged_before_a_third_of_its_training(self, name, reports, storage):
+        pruner = make_pruner(SearchConfig(pruner=name, reports=reports))
+        made = optuna.create_study(storage=storage, study_name="s", direction="maximize", pruner=pruner)
+        for number in range(30):
+            trial = made.ask()
+            for step in range(1, reports // 3):
+                trial.report(-number, step)
+                assert not trial.should_prune()
+            made.tell(trial, -number)
+
     @pytest.mark.parametrize("reports", [2, 9, 30])
     @pytest.mark.parametrize("name", ["hyperband", "median", "successive_halving"])
     def test_a_trial_far_below_all_others_is_stopped_before_its_end(self, name, reports, storage):

@@ -249,7 +249,8 @@ def test_every_setting_is_live(opened, name):
 class TestPlan:
     def test_a_pruner_sees_about_as_many_scores_as_it_was_promised(self, opened):
         config, found = opened()
-        assert plan_of(config, found)[1]["evals_per_epoch"] == 2  # nine reports over six epochs
+        assert plan_of(config, found)[1]["evals_per_epoch"] == 1  # six reports over six epochs
+        assert plan_of(*opened(reports=12))[1]["evals_per_epoch"] == 2
         assert "evals_per_epoch" not in plan_of(*opened(pruner="none"))[1]
         assert "evals_per_epoch" not in plan_of(*opened(repeats=5))[1]
         fixed = dataclasses.replace(TRAINABLE, words=("--evals_per_epoch", "3"))
@@ -257,7 +258,7 @@ class TestPlan:
         assert "evals_per_epoch" not in plan_of(config, dataclasses.replace(found, task=other))[1]
 
     def test_progress_is_told_where_something_prunes_by_it(self, opened):
-        assert plan_of(*opened())[0]["reports"] == 9
+        assert plan_of(*opened())[0]["reports"] == 6
         assert plan_of(*opened(repeats=5))[0]["reports"] == 0
         assert plan_of(*opened(repeats=5))[0]["by_seed"] is True
         assert plan_of(*opened(repeats=3))[0]["by_seed"] is False
