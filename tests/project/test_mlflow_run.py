@@ -54,8 +54,9 @@ def test_from_the_first_command_to_a_champion_and_back(mlflow_run, entry_point, 
     np.testing.assert_allclose(probabilities.to_numpy(), champion[champion.columns[:-1]].to_numpy(), atol=1e-6)
 
     assert "restored: version 2" in entry_point("rollback", version=2, reason="to see it")
+    assert "restored: version 1" in entry_point("rollback", version=1)
     history = entry_point("history")
-    for words in ("version 1 promoted", "version 2 refused", "to see it", "champion: version 2, before it version 1"):
+    for words in ("version 1 promoted", "version 2 refused", "to see it", "champion: version 1, before it version 2"):
         assert words in history
 
 
