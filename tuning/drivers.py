@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["BEAT_SECONDS", "STALE_SECONDS", "Watch", "identity", "is_here"]
+__all__ = ["BEAT_SECONDS", "STALE_SECONDS", "Watch", "host", "identity", "is_here"]
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
@@ -30,6 +30,11 @@ def identity() -> dict[str, Any]:
 def is_here(driver: Mapping[str, Any]) -> bool:
     """Whether the driver is, or was, a process of this machine."""
     return bool(driver["machine"] == _machine())
+
+
+def host(driver: Mapping[str, Any]) -> str:
+    """Name of its machine as people know it."""
+    return str(driver["machine"]).partition(" ")[0]
 
 
 class Watch:

@@ -48,7 +48,7 @@ class Place:
         is_gone = self._watch.is_gone(_LEADER, leader, known.get(_BEAT))
         if is_gone or (self.leads and leader != drivers.identity()):
             what = "one that is gone" if is_gone else "another in this one's place"
-            host, pid = leader["machine"].partition(" ")[0], leader["pid"]
+            host, pid = drivers.host(leader), leader["pid"]
             raise TuningError(
                 f"study's run must be kept by a driver that is there, but got {what}: {host=}, {pid=}. "
                 "Give the same command again: it leads or helps."
@@ -75,8 +75,7 @@ def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:
         elif run_id is not None and (drivers.is_here(leader) or watch.has_stirred(name)):
             return Place(study, leads=False, run_id=run_id)
         elif not told and not drivers.is_here(leader):
-            host = leader["machine"].partition(" ")[0]
-            note(f"looking whether the driver on {host} is still at work; it may take two minutes")
+            note(f"looking whether the driver on {drivers.host(leader)} is still at work; it may take two minutes")
             told = True
         else:
             time.sleep(_LOOK_SECONDS)

@@ -212,7 +212,7 @@ IN_WHOLE_SEARCHES = {
     "trials": "test_tune: so many trials are run",
     "max_failures": "test_tune: it stops when everything fails",
     "warm_start": "test_tune: an experiment that does not exist; test_warm: what is queued",
-    "promote": "test_mlflow_run: the winner becomes champion",
+    "promote": "test_mlflow_run: the winner comes before the gate",
     "retrain_on_dev": "test_finals, test_mlflow_run: the winner is trained once more",
 }
 CHANGES = {

@@ -118,15 +118,12 @@ class Spool:
         os.close(self._offset_file)
 
     def _own(self) -> None:
-        # A record lock: unlike flock it is not inherited by forked data-loading workers that outlive a killed parent.
-        try:
-            fcntl.lockf(self._offset_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
+        if not _lock(self._offset_file):
             os.close(self._offset_file)
             raise TrackingError(
                 f"run folder must belong to one process, but got folder={str(self.folder)!r}, which another one is "
                 f"writing. Wait for it to end, or stop it."
-            ) from error
+            )
 
     def _drop_torn_line(self) -> None:
         end = size = os.fstat(self._log).st_size
@@ -195,12 +192,23 @@ def is_owned(folder: Path) -> bool:
     """Whether another process owns the spool of this folder. Not for the process that owns it: it would give it up."""
     try:
         with (folder / _OFFSET).open("r+b") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not _lock(file.fileno())
     except FileNotFoundError:
         return False
-    except (BlockingIOError, PermissionError):
+    except PermissionError:
         return True
-    return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of an open offset file, until any of its descriptors is closed; False when another process has it.
+
+    A record lock: unlike flock it is not inherited by forked data-loading workers that outlive a killed parent.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], int]:
