@@ -10,7 +10,7 @@ from typing import Any, Literal
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from trainer.core.errors import TuningError
 from tuning.config import SearchConfig
@@ -31,6 +31,8 @@ JOURNAL = "optuna.journal"
 _ABOUT = "about"
 """Study attribute: what makes two commands the same search."""
 _CONNECT_SECONDS = 10
+_LOCK_SECONDS = 30
+"""After which the journal is taken from a process that has not let go of it: it was killed in the middle of a write."""
 _SECRET_OPTIONS = ("password", "sslpassword")
 """Of a database's driver, in the query of a URL."""
 
@@ -48,8 +50,10 @@ def open_storage(output: Path) -> BaseStorage:
         return _open_database(url)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(output / JOURNAL)
-        return JournalStorage(JournalFileBackend(str(output / JOURNAL)))
+        # Optuna's default, a symbolic link, waits for ever for one that was killed when the path is relative.
+        lock = JournalFileOpenLock(str(output / JOURNAL), grace_period=_LOCK_SECONDS)
+        _drop_torn_line(output / JOURNAL, lock)
+        return JournalStorage(JournalFileBackend(str(output / JOURNAL), lock))
     except Exception as error:
         raise TuningError(
             f"storage of studies must answer, but got {str(output / JOURNAL)!r}: {_first_line(error)}. Correct output."
@@ -88,11 +92,10 @@ def _read_url(url: str) -> sqlalchemy.URL:
     return parsed
 
 
-def _drop_torn_line(journal: Path) -> None:
+def _drop_torn_line(journal: Path, lock: JournalFileOpenLock) -> None:
     """Take away what a full disk or a kill has left of a last line: the next one would be spoilt by it."""
     if not journal.exists():
         return
-    lock = JournalFileSymlinkLock(str(journal))
     lock.acquire()
     try:
         content = journal.read_bytes()

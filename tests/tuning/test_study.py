@@ -1,6 +1,11 @@
 """Studies in a storage: made, continued, refused; samplers and pruners by name; storages that do not answer."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from typing import get_args, get_type_hints
 
@@ -183,6 +188,19 @@ class TestPruners:
         assert any(number >= 20 for number, _ in stopped)
 
 
+_OPEN = """
+    import os, signal, sys
+    from pathlib import Path
+    from tuning import study
+
+    study._LOCK_SECONDS = 3
+    if sys.argv[1:] == ["killed"]:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    study.open_study(study.open_storage(Path("runs")), "s", {}, ["maximize"])
+"""
+"""Opens a study in a folder that is named relative to the present one, as by default."""
+
+
 class TestStorage:
     def test_without_a_database_is_a_journal_in_the_output_folder(self, tmp_path, monkeypatch):
         monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)
@@ -190,6 +208,19 @@ class TestStorage:
         lines = (tmp_path / "a" / "runs" / "optuna.journal").read_text().splitlines()
         assert json.loads(lines[0])["study_name"] == "s"
         assert open_(open_storage(tmp_path / "a" / "runs")).user_attrs["about"] == ABOUT
+
+    def test_a_journal_whose_writer_was_killed_is_let_go_of_in_time(self, tmp_path, root):
+        def open_one(*, is_killed):
+            return subprocess.run(
+                [sys.executable, "-c", textwrap.dedent(_OPEN), *(["killed"] if is_killed else [])],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(root)},
+                timeout=60,
+                check=False,
+            ).returncode
+
+        assert open_one(is_killed=True) == -signal.SIGKILL
+        assert open_one(is_killed=False) == 0
 
     def test_a_folder_that_is_a_file_is_an_error(self, tmp_path, monkeypatch):
         monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)
