@@ -1,11 +1,9 @@
 """The stages of a search, in the order in which `tuning.tune` calls them."""
 
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +11,26 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from trainer.core import artifacts, console, signals
-from trainer.core.connection import connect
+from trainer.core import artifacts, console
 from trainer.core.environment import available_cores, child_environment
 from trainer.core.errors import TuningError
-from trainer.core.settings import flatten
-from trainer.core.tracking import Tracker, open_run
-from tuning import finals, results, study, warm
+from trainer.core.tracking import Tracker
+from tuning import finals, results
 from tuning.child import Share
 from tuning.config import TuneConfig
 from tuning.driver import Driver, common_cause
 from tuning.drivers import BEAT_SECONDS
 from tuning.finals import Winner
-from tuning.leader import Place, take_place
-from tuning.preparation import Task, prepare
+from tuning.leader import Place
+from tuning.preparation import Task
 from tuning.questions import Trainable
 from tuning.queue import Queue
 from tuning.ranking import FinalRun
-from tuning.runs import Runs, check_run
 from tuning.trial import COSTS, Plan
 from tuning.trials import Attribute, begun, scored
 
-__all__ = ["Search", "open_search"]
+__all__ = ["Search"]
 
-_QUEUED = "queued"
-"""Study attribute: whether the trials that are known from the start wait in the queue."""
 _LABELS = {
     "macro_f1": "dev macro F1",
     "macro_ap": "dev macro AP",
@@ -256,90 +249,6 @@ class Search:
     def _all_gpus(self) -> tuple[str, ...] | None:
         parts = [share.gpus for share in self.driver.shares if share.gpus is not None]
         return tuple(dict.fromkeys(name for part in parts for name in part)) if parts else None
-
-
-@contextmanager
-def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[Search]:
-    """The search of these settings, its study and run open. Everything that can be wrong is found before that.
-
-    of_training: settings of `train` that all trials share, as text.
-    """
-    screen, store = console.make(), connect()
-    task = prepare(config, of_training, store)
-    with ExitStack() as stack:
-        storage = study.open_storage(Path(config.study.output))
-        stack.callback(study.close_storage, storage)
-        preset = Path(task.trainable.settings["preset"]).stem
-        opened = study.open_study(storage, config.study.study, task.about, task.goals, prefix=preset)
-        place = take_place(opened, screen.show_note)
-        # A sampler that is seeded alike after a resume would suggest what it has suggested before.
-        seed = config.study.seed + len(opened.get_trials(deepcopy=False))
-        opened.sampler = study.make_sampler(config.search, seed if place.leads else None)
-        opened.pruner = study.make_pruner(config.search)
-        if place.run_id is not None:
-            check_run(store, place.run_id)
-        _set_threads(task.shares[0], task.trainable.settings["processes"])
-        tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
-        runs = Runs(store, str(place.run_id))
-        driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
-        with _storage_errors():
-            yield Search(task, storage, opened, place, tracker, screen, driver)
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """What the storage refuses where it is not waited for, in words; the error itself may hold its password."""
-    try:
-        yield
-    except optuna.exceptions.StorageInternalError:
-        raise TuningError(
-            "storage of the study must answer, but got no answer. Start it, and give the same command again: nothing "
-            "is lost."
-        ) from None
-
-
-@contextmanager
-def _lead(task: Task, opened: optuna.Study, place: Place, screen: console.Console) -> Iterator[Tracker]:
-    """The study's run, which the others are told of when the first trials wait."""
-    with open_run(
-        Path(task.config.study.output),
-        resume=place.run_id,
-        parameters={**task.trainable.settings, **flatten(task.config)},
-        tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: opened.study_name},
-    ) as tracker:
-        _fill(opened, task, screen)
-        place.lead(tracker.run_id)
-        yield tracker
-
-
-@contextmanager
-def _help() -> Iterator[None]:
-    """A driver that helps has no run, and leaves that of `mlflow run` alone: its trainings must not write into it."""
-    os.environ.pop("MLFLOW_RUN_ID", None)
-    with signals.handled(signals.raise_exit, signal.SIGTERM):
-        yield
-
-
-def _fill(opened: optuna.Study, task: Task, screen: console.Console) -> None:
-    """Queue the trials that are known from the start, once."""
-    asked = task.config.search
-    if _QUEUED in opened.user_attrs:
-        if asked.warm_start:
-            screen.show_note(f"the study has begun: warm_start={asked.warm_start} adds nothing to it")
-        return
-    for point in task.grid:
-        opened.enqueue_trial(dict(point), skip_if_exists=True)
-    if not task.grid:
-        warm.enqueue_known(opened, task.space, task.losses, task.trainable.presets, task.earlier)
-    if asked.warm_start:
-        screen.show_note(f"warm start: {len(task.earlier)} earlier settings from {asked.warm_start} for the same data")
-    opened.set_user_attr(_QUEUED, value=True)
-
-
-def _set_threads(share: Share, processes: str) -> None:
-    """Give the libraries of each training its share of cores; they read this when they are loaded."""
-    each = 1 if processes == "auto" else int(processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(len(share.cores) // each, 1)))
 
 
 def _range(line: Mapping[str, Any]) -> str:

@@ -25,9 +25,9 @@ def _start(words: Sequence[str]) -> None:
 
 def tune(config: TuneConfig, of_training: Mapping[str, str]) -> None:
     """Run every stage. of_training: settings of `train` that all trials share, as text."""
-    from tuning import search  # loads optuna, and `--help` must not wait for it
+    from tuning.opening import open_search  # loads optuna, and `--help` must not wait for it
 
-    with search.open_search(config, of_training) as stages:
+    with open_search(config, of_training) as stages:
         stages.announce()
         stages.explore()
         stages.conclude(stages.run_finals())
