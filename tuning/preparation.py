@@ -13,7 +13,8 @@ from tuning.config import TuneConfig
 from tuning.questions import Trainable, ask, check_space
 from tuning.runs import best_runs
 from tuning.shares import shares
-from tuning.space import SPACES, Space, read_space
+from tuning.space import Space
+from tuning.space_file import SPACES, read_space
 from tuning.study import Goal
 from tuning.warm import read_grid
 
@@ -94,10 +95,12 @@ def _losses(asked: str, trainable: Trainable, given: Mapping[str, str]) -> tuple
     if not asked:
         return (trainable.settings["loss"],)
     if "loss" in given:
-        raise SettingsError(f"losses and loss must not both be given, but got losses={asked}, loss={given['loss']}.")
+        raise SettingsError(
+            f"losses and loss must not both be given, but got losses={asked}, loss={given['loss']}. Leave out loss."
+        )
     losses = tuple(part.strip() for part in asked.split(","))
     if len(set(losses)) < len(losses):
-        raise SettingsError(f"losses must be different ones, but got {asked=}.")
+        raise SettingsError(f"losses must be different ones, but got losses={asked}. Name each once.")
     return losses
 
 

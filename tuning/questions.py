@@ -66,9 +66,10 @@ def check_space(space: Space, trainable: Trainable) -> None:
     found = _answer({"words": trainable.words, "changes": changes})["changed"]
     for change, said in zip(changes, found, strict=True):
         name = list(change)[-1]
+        is_varied = any(one.name == name for one in space.dimensions)
         if "error" in said:
             raise SettingsError(f"space must hold what training takes, but got {change}: {said['error']}")
-        if name in said["idle"]:
+        if is_varied and name in said["idle"]:
             raise SettingsError(
                 f"space must vary what the loss reads, but got {name} for loss={change['loss']}. "
                 f"Add `when: {{loss: [...]}}` to {name}."

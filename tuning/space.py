@@ -1,32 +1,14 @@
-"""What a search varies: read from YAML, checked against the settings of training, suggested by Optuna.
-
-Each setting has one line: a range `{low: 0.0, high: 0.2}`, optionally with `log: true` or `step:`; a range
-`{times: [0.25, 4]}` in multiples of the value that the search starts from; or `{choices: [16, 32]}`.
-`when: {loss: [asl]}` limits a line to some values of a setting before it.
-"""
+"""What a search varies, as Optuna suggests it."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import optuna
 
-from trainer.core import settings
-from trainer.core.errors import SettingsError
-
-__all__ = ["SPACES", "Dimension", "Space", "read_space"]
-
-SPACES = Path(__file__).with_name("spaces")
-_KEYS = {"low", "high", "times", "choices", "log", "step", "when"}
-_SECTIONS = ("encoder", "objective", "fit")
-_BESIDES = ("max_length",)
-_OF_THE_SEARCH = ("best_metric", "evals_per_epoch")
-"""Settings of those parts that the search itself sets."""
+__all__ = ["Dimension", "Space", "Value"]
 
 Value = bool | int | float | str
 
@@ -100,6 +82,8 @@ class Space:
 
     dimensions: tuple[Dimension, ...]
     base: Mapping[str, Any]
+    conditions: tuple[tuple[str, Value], ...] = ()
+    """Settings that are not varied, with each value that a line depends on."""
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """The settings of a trial that differ from the base."""
@@ -123,7 +107,10 @@ class Space:
         yield from self._combinations(0, {}, [dimension.points(count) for dimension in self.dimensions])
 
     def to_check(self) -> list[dict[str, Value]]:
-        """Settings to ask training about: each end and choice of each setting, for each value it depends on."""
+        """Settings to ask training about, the one in question last.
+
+        Each end and choice of each setting, for each value it depends on; then the values of `conditions`.
+        """
         losses = next((one.choices for one in self.dimensions if one.name == "loss"), (self.base["loss"],))
         asked = []
         for dimension in self.dimensions:
@@ -131,7 +118,7 @@ class Space:
             for values in itertools.product(*conditions.values()):
                 where = dict(zip(conditions, values, strict=True))
                 asked += [{**where, dimension.name: end} for end in dimension.ends]
-        return asked
+        return asked + [{name: value} for name, value in self.conditions]
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """JSON that says what is varied; two studies with the same are about the same."""
@@ -149,148 +136,3 @@ class Space:
             return
         for value in points[place]:
             yield from self._combinations(place + 1, {**chosen, dimension.name: value}, points)
-
-
-def read_space(
-    name: str, base: Mapping[str, Any], known: Mapping[str, str], losses: Sequence[str], fixed: Sequence[str]
-) -> Space:
-    """The space of a shipped name or YAML file, around the settings `base`.
-
-    known: every setting of training with its part. losses: those to search over. fixed: settings that the user has
-    given, which are not varied. Raises SettingsError for a setting that does not exist or is not for a search, and for
-    ranges that are none.
-    """
-    lines = settings.load_yaml("space", name, SPACES)
-    if "loss" in lines:
-        raise SettingsError(f"space must leave out `loss`, but got space={name!r} with it. Use losses=bce,asl.")
-    for line, spec in lines.items():
-        _check_line(name, line, spec, known, lines)
-    dimensions = [Dimension(name="loss", choices=tuple(losses))] if len(losses) > 1 else []
-    varied = [_dimension(line, spec, base) for line, spec in lines.items() if line not in fixed]
-    values = {"loss": tuple(losses)}
-    dimensions += [kept for one in varied if (kept := _narrowed(one, values, base, varied))]
-    if not dimensions:
-        raise SettingsError(f"space must vary something for losses={','.join(losses)}, but got space={name!r}.")
-    return Space(tuple(dimensions), {**base, "loss": losses[0]})
-
-
-def _check_line(name: str, line: str, spec: Any, known: Mapping[str, str], lines: Mapping[str, Any]) -> None:
-    searchable = sorted(
-        setting
-        for setting, part in known.items()
-        if (part in _SECTIONS or setting in _BESIDES) and setting not in _OF_THE_SEARCH
-    )
-    if line not in searchable:
-        hint = settings.nearest(line, searchable)
-        reason = (
-            "is none to search: what is chosen on dev after a training needs no trials, and the rest is not training"
-            if line in known
-            else "does not exist"
-        )
-        raise SettingsError(f"space must vary settings of training, but got {line!r}, which {reason}.{hint}")
-    if not isinstance(spec, dict) or set(spec) - _KEYS or len({"low", "times", "choices"} & set(spec)) != 1:
-        raise SettingsError(
-            f"{line} of a space must be a range {{low:, high:}}, {{times: [from, to]}} or {{choices: [...]}}, "
-            f"with log, step and when, but got {line}: {spec} in space={name!r}."
-        )
-    _check_condition(line, spec.get("when", {}), known, lines)
-
-
-def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapping[str, Any]) -> None:
-    if not isinstance(when, dict) or not all(isinstance(values, list) for values in when.values()):
-        raise SettingsError(f"when of {line} must list values of settings, {{loss: [asl]}}, but got {when}.")
-    unknown = set(when) - set(known)
-    if unknown:
-        raise SettingsError(f"when of {line} must name settings of training, but got {sorted(unknown)}.")
-    order = list(lines)
-    later = [other for other in when if other in lines and order.index(other) > order.index(line)]
-    if later:
-        raise SettingsError(f"when of {line} must name settings before it, but got {later}. Move {line} below them.")
-    ranges = [other for other in when if other in lines and "choices" not in lines[other]]
-    if ranges:
-        raise SettingsError(f"when of {line} must name settings with choices, but got {ranges} with a range.")
-    for other in [other for other in when if other in lines]:
-        conditions = lines[other].get("when", {})
-        if not all(set(when.get(name, [None])) <= set(allowed) for name, allowed in conditions.items()):
-            raise SettingsError(f"when of {line} must repeat what {other} depends on, but got {when}.")
-
-
-def _dimension(name: str, spec: Mapping[str, Any], base: Mapping[str, Any]) -> Dimension:
-    when = {other: tuple(values) for other, values in spec.get("when", {}).items()}
-    if "choices" in spec:
-        return Dimension(name=name, choices=_choices(name, spec["choices"], base[name]), when=when)
-    is_integer = isinstance(base[name], int)
-    low, high = _ends(name, spec, base[name], is_integer=is_integer)
-    step = spec.get("step")
-    if low >= high or (spec.get("log") and (low <= 0 or step is not None)):
-        raise SettingsError(
-            f"range of {name} must rise, and from above 0 and without a step where it is logarithmic, but got {spec}."
-        )
-    if step is not None:
-        step = _step(name, spec, high - low, is_integer=is_integer)
-    return Dimension(
-        name=name, is_integer=is_integer, low=low, high=high, log=bool(spec.get("log")), step=step, when=when
-    )
-
-
-def _choices(name: str, given: Any, around: Any) -> tuple[Value, ...]:
-    """The choices as values of the setting: YAML reads `1e-4` as text, and training would say that it used 0.0001."""
-    values = [_as_float(one) if isinstance(around, float) else one for one in given] if isinstance(given, list) else []
-    if not values or not all(isinstance(one, Value) for one in values) or len(set(values)) < len(values):
-        raise SettingsError(f"choices of {name} must be different values, but got {given}.")
-    return tuple(values)
-
-
-def _as_float(value: Any) -> Any:
-    try:
-        return value if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return value  # training says what is wrong with it
-
-
-def _step(name: str, spec: Mapping[str, Any], width: float, *, is_integer: bool) -> float:
-    """The step, which must lead from one end of the range to the other: Optuna would move the end."""
-    step = _as_float(spec["step"])
-    is_number = isinstance(step, float) and 0 < step < math.inf and (step.is_integer() or not is_integer)
-    if not is_number or round(Decimal(repr(width)), 12) % Decimal(repr(step)):
-        raise SettingsError(
-            f"range of {name} must be a whole number of steps above 0, which are whole for whole numbers, "
-            f"but got {dict(spec)}."
-        )
-    return float(step)
-
-
-def _ends(name: str, spec: Mapping[str, Any], around: Any, *, is_integer: bool) -> tuple[float, float]:
-    if isinstance(around, bool | str):
-        raise SettingsError(f"{name} must be varied by choices, but got a range: {dict(spec)}.")
-    try:
-        if "times" in spec:
-            low, high = (around * float(factor) for factor in spec["times"])
-        else:
-            low, high = float(spec["low"]), float(spec["high"])
-        is_finite = math.isfinite(low) and math.isfinite(high)
-    except (TypeError, ValueError, KeyError):
-        is_finite = False
-    if not is_finite:
-        raise SettingsError(f"range of {name} must have two numbers, but got {dict(spec)}.")
-    if is_integer and "times" in spec:
-        return float(max(1, round(low))), float(max(2, round(high)))
-    if is_integer and not (low.is_integer() and high.is_integer()):
-        raise SettingsError(f"range of {name} must have whole numbers, but got {dict(spec)}.")
-    return low, high
-
-
-def _narrowed(
-    one: Dimension, values: Mapping[str, tuple[Value, ...]], base: Mapping[str, Any], varied: Sequence[Dimension]
-) -> Dimension | None:
-    """The dimension with its condition cut down to the values that can occur; None when it never applies."""
-    ranges = {other.name: other.choices for other in varied}
-    when = {}
-    for name, allowed in one.when.items():
-        possible = values.get(name) or ranges.get(name) or (base[name],)
-        kept = tuple(value for value in allowed if value in possible)
-        if not kept:
-            return None
-        if set(kept) != set(possible):
-            when[name] = kept
-    return replace(one, when=when)

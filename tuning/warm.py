@@ -1,5 +1,6 @@
 """Settings that are tried before the sampler's own: what is shipped, what did well before, or a whole grid."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,10 +35,10 @@ def enqueue_known(
 
 def read_grid(space: Space, points: int, trials: int) -> list[dict[str, Any]]:
     """Every point of a grid with so many values per range. Raises SettingsError when there are more than `trials`."""
-    grid = list(space.grid(points))
+    grid = list(itertools.islice(space.grid(points), trials + 1))  # a whole one may have millions
     if len(grid) > trials:
         raise SettingsError(
-            f"trials must cover the grid, but got {trials=} for {len(grid):,} points with grid_points={points}. "
+            f"trials must cover the grid, but got {trials=} for more points than that with grid_points={points}. "
             "Raise trials, or vary fewer settings in a space of your own."
         )
     return grid

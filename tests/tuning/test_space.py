@@ -17,7 +17,8 @@ from trainer.core.settings import flatten, preset_names
 from trainer.model.config import LOSSES
 from tuning import questions
 from tuning.questions import Trainable, check_space
-from tuning.space import SPACES, Dimension, read_space
+from tuning.space import Dimension
+from tuning.space_file import SPACES, read_space
 from tuning.training import as_words
 
 SHIPPED = preset_names(SPACES)
@@ -303,7 +304,10 @@ class TestBadSpaces:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("lerning_rate: {low: 1, high: 2}", "'lerning_rate', which does not exist. Did you mean `learning_rate`"),
+            (
+                "lerning_rate: {low: 1, high: 2}",
+                "'lerning_rate' in space=.*, which does not exist. Did you mean `learning_rate`",
+            ),
             ("threshold_policy: {choices: [fixed]}", "what is chosen on dev after a training needs no trials"),
             ("threshold_folds: {low: 3, high: 5}", "what is chosen on dev after a training needs no trials"),
             ("bootstrap_resamples: {low: 100, high: 200}", "needs no trials"),
@@ -336,17 +340,25 @@ class TestBadSpaces:
             ("epochs: {low: 1.5, high: 4}", "range of epochs must have whole numbers"),
             ("batch_size: {choices: []}", "choices of batch_size must be different values"),
             ("batch_size: {choices: [16, 32, 16]}", "choices of batch_size must be different values"),
-            ("batch_size: {choices: 16}", "choices of batch_size must be different values"),
-            ("pooling: {choices: mean}", "choices of pooling must be different values"),
+            ("batch_size: {choices: 16}", "batch_size of a space must be a range"),
+            ("pooling: {choices: mean}", "pooling of a space must be a range"),
             ("batch_size: {choices: [[16], 32]}", "choices of batch_size must be different values"),
             ("dropout: {low: 0.1, hihg: 0.5}", "dropout of a space must be a range"),
             ("dropout: {low: 0.1, high: 0.5, choices: [0.1]}", "dropout of a space must be a range"),
             ("dropout: {when: {loss: [bce]}}", "dropout of a space must be a range"),
+            ("batch_size: {choices: [16, 32], log: true}", "batch_size of a space must be a range"),
+            ("learning_rate: {times: [0.5, 2], high: 9}", "learning_rate of a space must be a range"),
+            ("learning_rate: {low: 1.0e-4, high: 1.0e-2, log: 'false'}", "learning_rate of a space must be a range"),
             ("dropout: 0.1", "dropout of a space must be a range"),
             ("dropout: [0.1, 0.2]", "dropout of a space must be a range"),
             ("margin: {low: 0, high: 0.2, when: {los: [asl]}}", r"when of margin must name settings .* \['los'\]"),
             ("margin: {low: 0, high: 0.2, when: {loss: combined}}", "when of margin must list"),
             ("margin: {low: 0, high: 0.2, when: [loss]}", "when of margin must list"),
+            ("margin: {low: 0, high: 0.2, when: {loss: [[asl]]}}", "when of margin must list"),
+            (
+                "schedule: {choices: [cosine, linear]}\nrestarts: {low: 2, high: 4, when: {schedule: [cosin]}}",
+                r"when of restarts must list choices of schedule, but got \['cosin'\]",
+            ),
             (
                 "restarts: {low: 2, high: 4, when: {schedule: [cosine]}}\nschedule: {choices: [cosine, linear]}",
                 "when of restarts must name settings before it, .* Move restarts below them",
@@ -382,6 +394,10 @@ class TestBadSpaces:
             (
                 "label_smoothing: {low: 0.0, high: 0.1}\nmargin: {low: 0.0, high: 0.2}",
                 r"got margin for loss=bce. Add `when: \{loss: \[...\]\}` to margin",
+            ),
+            (
+                "dropout: {low: 0.1, high: 0.2}\nmargin: {low: 0.0, high: 0.2, when: {loss: [combinde]}}",
+                "loss must be one of .* but got value='combinde'",
             ),
         ],
     )

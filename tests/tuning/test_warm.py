@@ -5,7 +5,7 @@ import pytest
 
 from trainer import check
 from trainer.core.errors import SettingsError
-from tuning.space import SPACES, read_space
+from tuning.space_file import SPACES, read_space
 from tuning.trials import Attribute
 from tuning.warm import enqueue_known, read_grid
 
@@ -115,5 +115,5 @@ class TestGrid:
         assert len(read_grid(space, 2, trials)) == 24
 
     def test_with_more_is_refused(self, space):
-        with pytest.raises(SettingsError, match="trials must cover the grid, but got trials=23 for 24 points with"):
+        with pytest.raises(SettingsError, match="trials must cover the grid, but got trials=23 for more points than"):
             read_grid(space, 2, 23)
