@@ -40,12 +40,9 @@ class Child:
     """A training that runs beside this process."""
 
     def __init__(self, process: ForkServerProcess) -> None:
+        process.start()
         self._process = process
-
-    @property
-    def pid(self) -> int:
-        """Its process id, which is that of its group too."""
-        return self._process.pid or 0
+        self._pid: int = process.pid  # type: ignore[assignment]  # it has one since it was started; also its group's
 
     @property
     def status(self) -> int | None:
@@ -55,16 +52,16 @@ class Child:
     def ask_to_stop(self) -> None:
         """Send SIGTERM: the run is closed, and what it has kept stays."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End it and everything it started, at once."""
         with contextlib.suppress(psutil.NoSuchProcess):  # torchrun's workers have groups of their own
-            for process in psutil.Process(self.pid).children(recursive=True):
+            for process in psutil.Process(self._pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self._pid, signal.SIGKILL)
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait for its end, at most so long."""
@@ -76,13 +73,10 @@ def start(words: Sequence[str], share: Share, log: Path, variables: Mapping[str,
     _FORKS.set_forkserver_preload(_PRELOADED)
     environment = {**os.environ, **variables}  # as it is now: that of the fork server is as old as itself
     process = _FORKS.Process(target=_train, args=(TRAINING, list(words), share, log.resolve(), environment, Path.cwd()))
-    process.start()
     return Child(process)
 
 
-def _train(  # what the new process needs to know
-    module: str, words: list[str], share: Share, log: Path, environment: dict[str, str], folder: Path
-) -> None:
+def _train(module: str, words: list[str], share: Share, log: Path, environment: dict[str, str], folder: Path) -> None:
     os.setsid()  # so that Ctrl-C reaches this process's parent alone, and `kill` all that it starts
     threading.Thread(target=_end_with_driver, daemon=True).start()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -18,11 +18,11 @@ from tuning.queue import Queue
 from tuning.runs import Runs
 from tuning.trial import Plan, RunningTrial
 from tuning.trials import Attribute, begun
+from tuning.words import common_cause
 
 __all__ = ["Driver"]
 
 _TICK_SECONDS = 0.3
-_RETRIES = 2
 _PATIENCE_SECONDS = 600.0
 _SHOWN = {TrialState.RUNNING: "running", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -41,7 +41,6 @@ class Driver:
     _beats: int = 0
     _last_beat: float = float("-inf")
     _away_since: float | None = None
-    _stopping: bool = False
 
     def run(self, queue: Queue, plan: Plan) -> None:
         """Run trials until the queue is finished, those of other drivers included.
@@ -83,7 +82,6 @@ class Driver:
             if ended:
                 self._tell(queue, running)
                 del self._running[place]
-                queue.take_back(running.trial.number)
                 self._count_failure(running)
         progress.update(*_standing(queue))
         if away is not None:
@@ -97,7 +95,7 @@ class Driver:
         self.on_beat()
         for running in self._running.values():
             running.beat(self._beats)
-        for number in queue.reclaim():
+        for number in queue.requeue_left({running.trial.number for running in self._running.values()}):
             self.screen.show_note(f"trial {number} was cut off: queued again")
 
     def _start(self, queue: Queue, plan: Plan) -> None:
@@ -111,16 +109,13 @@ class Driver:
 
     def _tell(self, queue: Queue, running: RunningTrial) -> None:
         trial, study = running.trial, queue.study
-        retries = trial.user_attrs.get(Attribute.RETRIES, 0)
-        if running.state == "interrupted" and not self._stopping and retries >= _RETRIES:
-            running.state = "failed"
         try:
             trial.set_user_attr(Attribute.SECONDS, round(running.seconds, 1))
             if running.state == "failed":
                 trial.set_user_attr(Attribute.CAUSE, running.cause)
                 study.tell(trial, state=TrialState.FAIL)
             elif running.state == "interrupted":
-                queue.give_back(trial.number)
+                queue.requeue(trial.number)
             elif running.state == "pruned":
                 study.tell(trial, state=TrialState.PRUNED)
             else:
@@ -139,8 +134,8 @@ class Driver:
         if len(self._causes) >= self.max_failures:
             raise TuningError(
                 f"trials must not fail again and again, but got max_failures={self.max_failures} in a row. "
-                f"{common_cause(self._causes)} Mend that, and give the same command again; what has failed counts as a "
-                "trial, so raise trials where none is left."
+                f"{common_cause(Counter(self._causes))}Mend that, and give the same command again; what has failed "
+                "counts as a trial, so raise trials where none is left."
             )
 
     def _show(self, running: RunningTrial) -> None:
@@ -171,11 +166,11 @@ class Driver:
 
     def _stop(self, queue: Queue) -> None:
         """End what runs and queue it again. A second signal must not leave processes behind."""
-        self._stopping = True
         with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
-            for running in self._running.values():
+            left = list(self._running.values())
+            for running in left:
                 running.interrupt()
-            while any(not running.poll() for running in self._running.values()):
+            while left := [running for running in left if not _has_ended(running)]:
                 time.sleep(_TICK_SECONDS)
             for running in self._running.values():
                 with suppress(optuna.exceptions.StorageInternalError):  # the next driver finds what was left
@@ -183,10 +178,10 @@ class Driver:
             self._running.clear()
 
 
-def common_cause(causes: Sequence[str]) -> str:
-    """A sentence with the cause that most of them have."""
-    cause, count = Counter(causes).most_common(1)[0]
-    return f"{count} of {len(causes)} failed with: {cause}"
+def _has_ended(running: RunningTrial) -> bool:
+    with suppress(optuna.exceptions.StorageInternalError):  # what it was to be told, its runs and folders know too
+        return running.poll()
+    return False
 
 
 def _standing(queue: Queue) -> tuple[int, dict[str, float]]:

@@ -19,7 +19,7 @@ from tuning.config import TuneConfig
 from tuning.driver import Driver
 from tuning.leader import Place, take_place
 from tuning.preparation import Task, prepare
-from tuning.runs import Runs, check_run
+from tuning.runs import Runs, find_run
 from tuning.search import Search
 
 __all__ = ["open_search"]
@@ -33,6 +33,7 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
     """The search of these settings, its study and run open. Everything that can be wrong is found before that.
 
     of_training: settings of `train` that all trials share, as text.
+    Raises SettingsError for wrong settings, TuningError for the storage and the study, TrackingError for the server.
     """
     screen, store = console.make(), connect()
     task = prepare(config, of_training, store)
@@ -47,10 +48,10 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         opened.sampler = study.make_sampler(config.search, seed if place.leads else None)
         opened.pruner = study.make_pruner(config.search)
         if place.run_id is not None:
-            check_run(store, place.run_id)
+            find_run(store, place.run_id)
         _set_threads(task.shares[0], task.trainable.settings["processes"])
         tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
-        runs = Runs(store, str(place.run_id))
+        runs = Runs(store, find_run(store, str(place.run_id)))
         driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
         with _storage_errors():
             yield Search(task, storage, opened, place, tracker, screen, driver)
@@ -108,5 +109,5 @@ def _fill(opened: optuna.Study, task: Task, screen: console.Console) -> None:
 
 def _set_threads(share: Share, processes: str) -> None:
     """Give the libraries of each training its share of cores; they read this when they are loaded."""
-    each = 1 if processes == "auto" else int(processes)
+    each = max(len(share.gpus or ()), 1) if processes == "auto" else int(processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(len(share.cores) // each, 1)))

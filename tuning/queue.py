@@ -1,5 +1,6 @@
 """The trials of a study: which come next, and which were left behind and come again."""
 
+from collections.abc import Collection
 from contextlib import suppress
 
 import optuna
@@ -10,7 +11,7 @@ from tuning.trials import Attribute, begun, is_cut_off, left_over
 
 __all__ = ["FIXED", "Queue"]
 
-_CARRIED = (Attribute.RUNS, Attribute.RUN_ID, Attribute.WARM_START, Attribute.SECONDS)
+_CARRIED = (Attribute.RUNS, Attribute.WARM_START, Attribute.SECONDS)
 FIXED = "fixed_params"
 """System attribute where Optuna keeps the values that a queued trial is to have."""
 
@@ -22,7 +23,6 @@ class Queue:
         self.study = study
         self.total = total
         self._watch = Watch()
-        self._given_out: set[int] = set()
 
     def trials(self) -> list[FrozenTrial]:
         """All trials as the storage has them now, by number."""
@@ -43,14 +43,9 @@ class Queue:
             trial.set_user_attr(Attribute.SURPLUS, value=True)
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        self._given_out.add(trial.number)
         return trial
 
-    def take_back(self, number: int) -> None:
-        """Know that a trial of `next` is run no longer: when it has not ended by then, it is one that was left."""
-        self._given_out.discard(number)
-
-    def give_back(self, number: int) -> None:
+    def requeue(self, number: int) -> None:
         """Queue a trial that was cut off again, to be continued where it stood."""
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -64,17 +59,17 @@ class Queue:
         params = {**known.system_attrs.get(FIXED, {}), **known.params}
         self.study.enqueue_trial(params, user_attrs=attributes | again)
 
-    def reclaim(self) -> list[int]:
-        """Queue the trials again whose drivers are gone; returns their numbers."""
+    def requeue_left(self, running: Collection[int] = ()) -> list[int]:
+        """Queue the trials again that were left behind; returns their numbers. running: those that this driver has."""
         left = [*left_over(self.study), *filter(self._is_left, self.trials())]
-        found = sorted({trial.number for trial in left} - self._given_out)
+        found = sorted({trial.number for trial in left} - set(running))
         for number in found:
-            self.give_back(number)
+            self.requeue(number)
         return found
 
     def _is_left(self, trial: FrozenTrial) -> bool:
         driver, beat = trial.user_attrs.get(Attribute.DRIVER), trial.user_attrs.get(Attribute.BEAT)
-        # Its own that was never given out: the storage went away while the trial was taken.
+        # Its own that it does not run: the storage went away while the trial was taken or ended.
         return trial.state == TrialState.RUNNING and (
             driver == identity() or self._watch.is_gone(str(trial.number), driver, beat)
         )

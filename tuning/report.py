@@ -121,7 +121,7 @@ def _trial_row(trial: FrozenTrial, objectives: int, parameters: Iterable[str]) -
         *values,
         trials.seconds(trial),
         *(trial.params.get(name) for name in parameters),
-        trial.user_attrs.get(trials.Attribute.RUN_ID),
+        trials.run_id(trial),
         trial.user_attrs.get(trials.Attribute.CAUSE),
     ]
 

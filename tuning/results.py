@@ -10,11 +10,12 @@ from trainer.core import artifacts, console
 from trainer.core.tables import table_tags
 from trainer.core.tracking import Tracker
 from tuning import figures
-from tuning.finals import Winner
 from tuning.ranking import FinalRun, rank
 from tuning.report import StudyReport, write_report
 from tuning.table import TRIALS, write_trials
 from tuning.trials import begun, score, scored, seconds
+from tuning.winner import Winner
+from tuning.words import count
 
 __all__ = ["PRESET", "log", "show"]
 
@@ -71,10 +72,9 @@ def show(
     for one in rank(finals):
         shown = "no score" if one.mean is None else f"{one.mean:.4f}"
         between = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
-        missing = f", {len(one.missing)} seeds missing" if one.missing else ""
-        screen.show_note(
-            f"settings of trial {one.setting} over {len(one.scores)} fresh seeds: {shown}{between}{missing}"
-        )
+        missing = f", {count(len(one.missing), 'seed')} missing" if one.missing else ""
+        over = count(len(one.scores), "fresh seed")
+        screen.show_note(f"settings of trial {one.setting} over {over}: {shown}{between}{missing}")
     if winner:
         screen.show_note(f"winner: settings of trial {winner.setting}; its model is that of run {winner.run_id}")
         screen.show_note(f"preset:   {tracker.folder / PRESET}")

@@ -17,7 +17,7 @@ from trainer.core.tracking import sync
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Runs", "best_runs", "check_run"]
+__all__ = ["Runs", "best_runs", "find_run"]
 
 _log = logging.getLogger(__name__)
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
@@ -27,10 +27,9 @@ _RUNNING = "RUNNING"
 class Runs:
     """Makes and closes the runs of trainings. The training itself writes into them."""
 
-    def __init__(self, store: Store, parent: str) -> None:
+    def __init__(self, store: Store, parent: "Run") -> None:
         self._store = store
         self._parent = parent
-        self._experiment: str = store.run(parent).info.experiment_id
 
     def create(self, name: str, tags: Mapping[str, object]) -> str:
         """Id of a new run below the study's. Raises TrackingError when the server does not make it."""
@@ -39,7 +38,8 @@ class Runs:
         texts = {key: str(value) for key, value in tags.items()}
         with readable_errors(self._store):
             run = self._store.client.create_run(
-                self._experiment, tags={**resolve_tags(), **texts, _PARENT: self._parent, _NAME: name}
+                self._parent.info.experiment_id,
+                tags={**resolve_tags(), **texts, _PARENT: self._parent.info.run_id, _NAME: name},
             )
         return str(run.info.run_id)
 
@@ -54,7 +54,7 @@ class Runs:
             if has_spool(folder):
                 sync(folder)
             with readable_errors(self._store):
-                self._end(run_id, status, tags)
+                self._end(self._store.run(run_id), status, tags)
                 if (folder / artifacts.TRIAL_LOG).is_file():
                     self._store.client.log_artifact(run_id, str(folder / artifacts.TRIAL_LOG))
         except TrackingError as error:
@@ -64,13 +64,14 @@ class Runs:
         """End the run of a training that goes on elsewhere or is begun anew, if nobody has yet."""
         try:
             with readable_errors(self._store):
-                if self._store.run(run_id).info.status == _RUNNING:
-                    self._end(run_id, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
+                known = self._store.run(run_id)
+                if known.info.status == _RUNNING:
+                    self._end(known, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
         except TrackingError as error:
             _log.warning("run %s could not be ended: %s", run_id, error)
 
-    def _end(self, run_id: str, status: str, tags: Mapping[str, object]) -> None:
-        known = self._store.run(run_id)
+    def _end(self, known: "Run", status: str, tags: Mapping[str, object]) -> None:
+        run_id = known.info.run_id
         for key, value in tags.items():
             if value is not None:
                 self._store.client.set_tag(run_id, key, str(value))
@@ -80,13 +81,13 @@ class Runs:
             self._store.client.set_terminated(run_id, status)
 
 
-def check_run(store: Store, run_id: str) -> None:
-    """Raise TrackingError unless the server has the run of a study that has begun."""
+def find_run(store: Store, run_id: str) -> "Run":
+    """The run of a study that has begun. Raises TrackingError when the server does not have it."""
     from mlflow.exceptions import MlflowException
 
     with readable_errors(store):
         try:
-            store.run(run_id)
+            return store.run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -106,7 +107,11 @@ def best_runs(
     with readable_errors(store):
         found = store.client.get_experiment_by_name(experiment)
         if found is None:
-            raise TrackingError(f"warm_start must name an experiment, but got {experiment=}, which does not exist.")
+            names = sorted(one.name for one in store.client.search_experiments())
+            raise TrackingError(
+                f"warm_start must name an experiment, but got warm_start={experiment!r}, which does not exist. "
+                f"There are: {', '.join(names)}."
+            )
         same = [f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` = '{digest}'" for role, digest in digests.items()]
         runs = store.client.search_runs(
             [found.experiment_id],
@@ -115,9 +120,11 @@ def best_runs(
         )
     different: list[Mapping[str, str]] = []
     for run in runs:
+        if len(different) == count:
+            break
         if metric in run.data.metrics and (settings := _settings(run)) not in different:
             different.append(settings)
-    return different[:count]
+    return different
 
 
 def _settings(run: "Run") -> dict[str, str]:

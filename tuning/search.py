@@ -12,22 +12,23 @@ import optuna
 from optuna.storages import BaseStorage
 
 from trainer.core import artifacts, console
-from trainer.core.environment import available_cores, child_environment
+from trainer.core.environment import child_environment
 from trainer.core.errors import TuningError
 from trainer.core.tracking import Tracker
-from tuning import finals, results
-from tuning.child import Share
+from tuning import finals, results, shares
 from tuning.config import TuneConfig
-from tuning.driver import Driver, common_cause
+from tuning.driver import Driver
 from tuning.drivers import BEAT_SECONDS
-from tuning.finals import Winner
 from tuning.leader import Place
 from tuning.preparation import Task
 from tuning.questions import Trainable
 from tuning.queue import Queue
 from tuning.ranking import FinalRun
+from tuning.training import as_words
 from tuning.trial import COSTS, Plan
-from tuning.trials import Attribute, begun, scored
+from tuning.trials import begun, scored
+from tuning.winner import Finish, Winner, complete
+from tuning.words import common_cause, count, failures
 
 __all__ = ["Search"]
 
@@ -98,14 +99,11 @@ class Search:
         queue = Queue(self.study, self.task.total)
         self.driver.run(queue, self._plan())
         if not scored(self.study):
-            causes = [
-                str(trial.user_attrs[Attribute.CAUSE])
-                for trial in begun(self.study)
-                if Attribute.CAUSE in trial.user_attrs
-            ]
+            causes = {cause: len(numbers) for cause, numbers in failures(self.study).items()}
             raise TuningError(
-                f"a search must have a trial with a score, but got none. {common_cause(causes)} Mend that, and raise "
-                "trials, since failed ones count, or begin a new study."
+                f"a search must have a trial with a score, but got none of {count(self.task.total, 'trial')}. "
+                f"{common_cause(causes)}Mend that, and raise trials, since failed ones count, or begin a "
+                "new study."
             )
 
     def run_finals(self) -> list[FinalRun]:
@@ -146,13 +144,14 @@ class Search:
             return None
         asked = self.config.finals
         self.screen.show_note("winner: " + ("training it on train and dev" if asked.retrain_on_dev else "reading test"))
-        finish = finals.Finish(
-            plan=self._finals_plan(),
-            share=Share(tuple(available_cores()), self._all_gpus()),
+        finish = Finish(
+            words=self._words(read_test=True),
+            output=self._output,
+            share=shares.whole(),
             runs=self.driver.runs,
             on_beat=self.place.beat,
         )
-        return finals.complete(finished, self.study, finish, retrain=asked.retrain_on_dev)
+        return complete(finished, self.study, finish, retrain=asked.retrain_on_dev)
 
     def _report(self, tracker: Tracker, finished: Sequence[FinalRun], winner: Winner | None) -> None:
         """Write tables, figures, the report and the winner's preset, record them, and say where they are."""
@@ -162,7 +161,6 @@ class Search:
             "data set": self.trainable.data["name"],
             "preset": self.trainable.settings["preset"],
             "losses": ", ".join(self.task.losses),
-            "space": self._ranges,
             "seed": self.config.study.seed,
             "to go on with it": f"-P study={self.study.study_name}",
         }
@@ -182,7 +180,8 @@ class Search:
                     promoter.wait(BEAT_SECONDS)
         if promoter.returncode:
             raise TuningError(
-                f"promote must end well, but got exit status {promoter.returncode} for run {winner.run_id}."
+                f"promote must end well, but got exit status {promoter.returncode} for run {winner.run_id}. Its error "
+                f"is above; mend that, and promote alone: mlflow run . -e promote -P run_id={winner.run_id}"
             )
 
     @property
@@ -200,7 +199,7 @@ class Search:
         metrics += [COSTS[asked.against]] if asked.against != "none" else []
         seeds = [self.config.study.seed + offset for offset in range(asked.repeats)]
         return Plan(
-            words=self._words(),
+            words=self._words(read_test=False),
             output=self._output,
             metrics=tuple(metrics),
             reports=asked.reports if asked.repeats == 1 and asked.against == "none" else 0,
@@ -215,7 +214,7 @@ class Search:
 
     def _finals_plan(self) -> Plan:
         return Plan(
-            words=self._words(),
+            words=self._words(read_test=False),
             output=self._output,
             metrics=(artifacts.metric("dev", self.config.search.objective),),
             reports=0,
@@ -228,9 +227,9 @@ class Search:
             seeds=lambda trial: [finals.seed_of(trial)],
         )
 
-    def _words(self) -> tuple[str, ...]:
-        asked = ("--best_metric", self.config.search.objective, "--read_test", "false")
-        return (*self.trainable.words, "--output", str(self._output), *asked)
+    def _words(self, *, read_test: bool) -> tuple[str, ...]:
+        own = {"output": str(self._output), "best_metric": self.config.search.objective, "read_test": read_test}
+        return (*self.trainable.words, *as_words(own))
 
     def _changes(self, trial: optuna.Trial) -> dict[str, Any]:
         """The settings of a trial: what the space suggests, and as many evaluations as the pruner wants to see."""
@@ -245,10 +244,6 @@ class Search:
         """Every setting of the winner's training, but those of a single run."""
         whole = {**self.trainable.settings, **winner.settings, "best_metric": self.config.search.objective}
         return {name: whole[name] for name, part in self.trainable.known.items() if part != "run"}
-
-    def _all_gpus(self) -> tuple[str, ...] | None:
-        parts = [share.gpus for share in self.driver.shares if share.gpus is not None]
-        return tuple(dict.fromkeys(name for part in parts for name in part)) if parts else None
 
 
 def _range(line: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from trainer.core.environment import available_cores
 from trainer.core.errors import SettingsError
 from tuning.child import Share
 
-__all__ = ["divide", "gpu_names", "shares"]
+__all__ = ["divide", "gpu_names", "shares", "whole"]
 
 _MOST_ON_CORES = 4
 _NO_GPU = "-1"
@@ -19,6 +19,11 @@ _NO_GPU = "-1"
 def shares(workers: str, processes: str) -> list[Share]:
     """The share of each worker. workers: a number or `auto`; processes: that setting of the trainings."""
     return divide(available_cores(), gpu_names(), workers, processes)
+
+
+def whole() -> Share:
+    """All of the machine, for a training that runs alone."""
+    return Share(tuple(available_cores()), tuple(gpu_names()) or None)
 
 
 def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> list[Share]:
@@ -31,10 +36,14 @@ def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> l
     room = max((len(gpus) if gpus else min(len(cores), _MOST_ON_CORES)) // each, 1)
     count = min(room, len(cores)) if workers == "auto" else int(workers)
     if count > len(cores):
-        raise SettingsError(f"workers must be at most the number of cores, but got {workers=}, cores={len(cores)}.")
+        raise SettingsError(
+            f"workers must be at most the number of cores, but got {workers=}, cores={len(cores)}. "
+            "Give fewer: the same command on another machine shares the study."
+        )
     if gpus and each > 1 and count * each > len(gpus):
         raise SettingsError(
-            f"workers must leave each training its GPUs, but got {workers=}, {processes=}, gpus={len(gpus)}."
+            f"workers must leave each training its GPUs, but got {workers=}, {processes=}, gpus={len(gpus)}. "
+            "Give fewer workers or processes."
         )
     return [
         Share(

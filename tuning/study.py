@@ -56,7 +56,7 @@ def open_storage(output: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(output / JOURNAL), lock))
     except Exception as error:
         raise TuningError(
-            f"storage of studies must answer, but got {str(output / JOURNAL)!r}: {_first_line(error)}. Correct output."
+            f"storage of studies must answer, but got output={str(output)!r}: {_first_line(error)}. Correct output."
         ) from error
 
 

@@ -39,7 +39,7 @@ def _row(trial: FrozenTrial, objectives: int) -> dict[str, Any]:
         "seconds": trials.seconds(trial),
         "steps": len(reports),
         "last_report": _finite(reports[max(reports)]) if reports else None,
-        "run_id": trial.user_attrs.get(trials.Attribute.RUN_ID),
+        "run_id": trials.run_id(trial),
         "cause": trial.user_attrs.get(trials.Attribute.CAUSE),
         **{f"params.{name}": value for name, value in trial.params.items()},
     }

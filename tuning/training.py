@@ -3,22 +3,22 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
-from trainer.core.errors import TuningError
 from trainer.core.spool import is_owned, read_metrics
 from tuning import child
 from tuning.child import Share
 
-__all__ = ["BUSY_SECONDS", "Order", "Training", "as_words"]
+__all__ = ["STOP_SECONDS", "Order", "Training", "Turn", "as_words"]
 
 _ERROR = "error: "
 _SHOWN_CHARACTERS = 500
-BUSY_SECONDS = 60.0
-"""For which a folder that is busy is waited for."""
+STOP_SECONDS = 30.0
+"""For which a training that was asked to stop may still close its run."""
+_BUSY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,30 @@ class Order:
         scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return scores
 
+    def misuse(self) -> str:
+        """Where the training that has ended here used other settings than it was given, in words; else empty."""
+        used = json.loads((self.folder / artifacts.CONFIG).read_text(encoding="utf-8"))
+        return "; ".join(
+            f"{name}: {value!r} given, {used.get(name)!r} used"
+            for name, value in self.changes.items()
+            if used.get(name) != value
+        )
+
+
+@dataclass
+class Turn:
+    """When an order may be begun: a training of before may still have its folder.
+
+    Its driver was killed; it notices that and closes its run. After a minute the order is begun all the same.
+    """
+
+    order: Order
+    _until: float = field(default_factory=lambda: time.monotonic() + _BUSY_SECONDS)
+
     @property
-    def is_busy(self) -> bool:
-        """Whether a training of before still has the folder: its driver was killed; it notices and closes its run."""
-        return is_owned(self.folder)
+    def has_come(self) -> bool:
+        """Whether nobody has the folder any more, or for too long."""
+        return not is_owned(self.order.folder) or time.monotonic() >= self._until
 
 
 class Training:
@@ -94,17 +114,6 @@ class Training:
     def clean_up(self) -> None:
         """End it and whatever it started, at once."""
         self._child.kill()
-
-    def check_settings(self) -> None:
-        """Raise TuningError unless the training has used the settings it was given: a trial must be what it says."""
-        used = json.loads((self.order.folder / artifacts.CONFIG).read_text(encoding="utf-8"))
-        wrong = [
-            f"{name}: {value!r} given, {used.get(name)!r} used"
-            for name, value in self.order.changes.items()
-            if used.get(name) != value
-        ]
-        if wrong:
-            raise TuningError(f"training must use what it is given, but got {'; '.join(wrong)} in {self.order.folder}.")
 
     def cause(self) -> str:
         """Why it failed: the error it has printed last, else its last line."""

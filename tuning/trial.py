@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import optuna
 from trainer.core import artifacts
 from tuning.child import Share
 from tuning.runs import Runs
-from tuning.training import BUSY_SECONDS, Order, Training
+from tuning.training import STOP_SECONDS, Order, Training, Turn
 from tuning.trials import Attribute
 
 __all__ = ["COSTS", "Plan", "RunningTrial", "State"]
@@ -24,9 +25,10 @@ COSTS = {"latency": artifacts.MODEL_LATENCY_MS, "size": artifacts.MODEL_SIZE_MB}
 """Second goal → metric."""
 
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-_STOPPED_BY_TERM = 128 + 15
+_STOPPED_BY_TERM = 128 + signal.SIGTERM
 _FORK_SERVER_GONE = 255
-_STOP_SECONDS = 30
+_RETRIES = 2
+"""For one that is ended from outside; after that it has failed."""
 _SECONDS_PER_MINUTE = 60
 
 
@@ -70,7 +72,8 @@ class RunningTrial:
     _seconds: float = 0.0
     _stopping: State | None = None
     _patience_ends: float = math.inf
-    _waits_since: float | None = None
+    _turn: Turn | None = None
+    """Of the training that comes next."""
     _made: dict[int, str] = field(default_factory=dict)
     """Seed to a run made for it here, known to the storage or not yet."""
     _told: set[int] = field(default_factory=set)
@@ -143,21 +146,22 @@ class RunningTrial:
 
     def _next(self) -> None:
         """Start the training of the next seed, or end when there is none; one that has its results is not repeated."""
-        seeds = list(self.plan.seeds(self.trial))[len(self._values) :]
-        if not seeds:
+        if not self._remaining:
             self._end("complete")
             return
-        order = self._order(seeds[0])
+        self._turn = self._turn or Turn(self._order(self._remaining[0]))
+        order = self._turn.order
         if order.outcome is not None:
+            self._turn = None
             self._take(order)
-        elif not self._must_wait(order):
+        elif self._turn.has_come:
+            self._turn = None
             self._training = Training(order, self.share)
 
-    def _must_wait(self, order: Order) -> bool:
-        if not order.is_busy:
-            return False
-        self._waits_since = self._waits_since or time.monotonic()
-        return time.monotonic() - self._waits_since < BUSY_SECONDS
+    @property
+    def _remaining(self) -> Sequence[int]:
+        """Seeds without a score."""
+        return self.plan.seeds(self.trial)[len(self._values) :]
 
     def _order(self, seed: int) -> Order:
         """The training of a seed, in the run it has already or a new one."""
@@ -175,7 +179,6 @@ class RunningTrial:
             (self.plan.output / known).mkdir(parents=True, exist_ok=True)
             runs[str(seed)] = known
             self.trial.set_user_attr(Attribute.RUNS, runs)
-            self.trial.set_user_attr(Attribute.RUN_ID, next(iter(runs.values())))
         return Order(self.plan.words, {**(self._changes or {}), "seed": seed}, self.plan.output / known)
 
     def _tell_progress(self, training: Training) -> None:
@@ -201,12 +204,11 @@ class RunningTrial:
         if self._stopping and status != 0:
             self._close(training, self._stopping)
         elif status == 0:
-            self.cause = ""
-            training.check_settings()
             self._take(training.order)
         elif status < 0 or status in (_STOPPED_BY_TERM, _FORK_SERVER_GONE):
             self.cause = f"its process was ended from outside (status {status})"
-            self._close(training, "interrupted")
+            retries = self.trial.user_attrs.get(Attribute.RETRIES, 0)
+            self._close(training, "failed" if retries >= _RETRIES else "interrupted")
         else:
             self.cause = training.cause()
             self._close(training, "failed")
@@ -217,17 +219,30 @@ class RunningTrial:
         values = tuple(found.get(name, math.nan) for name in self.plan.metrics)
         training, self._training = self._training, None
         self._seconds += training.seconds if training else 0.0
-        if not all(map(math.isfinite, values)):
-            missing = [name for name, value in zip(self.plan.metrics, values, strict=True) if not math.isfinite(value)]
-            self.cause = f"it has no number for {', '.join(missing)}"
-            self._finish_run(order, "failed")
-            self._end("failed")
+        missing = [name for name, value in zip(self.plan.metrics, values, strict=True) if not math.isfinite(value)]
+        if misuse := order.misuse():  # a trial must be what it says
+            self._fail(order, f"training must use what it is given, but got {misuse}")
+        elif missing:
+            self._fail(order, f"it has no number for {', '.join(missing)}")
+        else:
+            self._values.append(values)
+            self._finish_run(order, "complete")
+            self._go_on(values[0])
+
+    def _fail(self, order: Order, cause: str) -> None:
+        self.cause = cause
+        self._finish_run(order, "failed")
+        self._end("failed")
+
+    def _go_on(self, score: float) -> None:
+        """Judge the score of a seed. One that ended well although it was asked to stop leaves the others to be done."""
+        if self._stopping == "interrupted" and self._remaining:
+            self._end("interrupted")
             return
-        self._values.append(values)
-        self._finish_run(order, "complete")
+        self._stopping, self._patience_ends, self.cause = None, math.inf, ""
         if self.plan.by_seed:
-            self.trial.report(values[0], len(self._values))
-            if len(self._values) < len(self.plan.seeds(self.trial)) and self.trial.should_prune():
+            self.trial.report(score, len(self._values))
+            if self._remaining and self.trial.should_prune():
                 self._end("pruned")
 
     def _stop(self, state: State, cause: str) -> None:
@@ -237,7 +252,7 @@ class RunningTrial:
             self._end(state)
         elif self._stopping is None:
             self._stopping, self.cause = state, cause
-            self._patience_ends = time.monotonic() + _STOP_SECONDS
+            self._patience_ends = time.monotonic() + STOP_SECONDS
             self._training.ask_to_stop()
 
     def _close(self, training: Training, state: State) -> None:

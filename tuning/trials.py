@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -19,9 +20,11 @@ __all__ = [
     "is_maximized",
     "left_over",
     "losses",
+    "run_id",
     "score",
     "scored",
     "seconds",
+    "settings",
     "state",
 ]
 
@@ -45,9 +48,7 @@ class Attribute:
     """Who runs it; see `tuning.drivers`."""
     BEAT = "beat"
     RUNS = "runs"
-    """Seed, as text, to MLflow run id."""
-    RUN_ID = "run_id"
-    """The run of the first seed."""
+    """Seed, as text, to MLflow run id, in the order of the seeds."""
     SETTINGS = "settings"
     """All settings that differ from those of the study."""
     SECONDS = "seconds"
@@ -112,6 +113,18 @@ def seconds(trial: FrozenTrial) -> float | None:
     """Return the seconds its training took, None where they are not known."""
     value = trial.user_attrs.get(Attribute.SECONDS)
     return None if value is None else float(value)
+
+
+def run_id(trial: FrozenTrial) -> str | None:
+    """Return the run of its first training, None before that was made."""
+    runs: dict[str, str] = trial.user_attrs.get(Attribute.RUNS, {})
+    return next(iter(runs.values()), None)
+
+
+def settings(study: optuna.Study, number: int) -> dict[str, Any]:
+    """Return all settings in which a trial that has begun differs from its study."""
+    found: dict[str, Any] = study.get_trials(deepcopy=False)[number].user_attrs[Attribute.SETTINGS]
+    return dict(found)
 
 
 def is_maximized(study: optuna.Study) -> bool:

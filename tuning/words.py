@@ -13,7 +13,7 @@ from tuning.importance import Importance
 from tuning.ranking import Standing
 from tuning.regions import Region
 
-__all__ = ["best", "count", "duration", "edges", "failures", "listed", "mattered", "searched", "spent"]
+__all__ = ["best", "common_cause", "count", "duration", "edges", "failures", "listed", "mattered", "searched", "spent"]
 
 _NUM_NAMED = 4
 
@@ -50,7 +50,7 @@ def spent(study: optuna.Study) -> Iterator[str]:
 
 
 def best(study: optuna.Study, label: str, standings: Sequence[Standing] = ()) -> Iterator[str]:
-    """Say which trial is the best, by how much it beats the shipped settings, and how far to believe it."""
+    """Say which trial is the best, by how much it beats the starting settings, and how far to believe it."""
     found = trials.scored(study)
     if not found:
         yield "No trial is complete yet, so there is no best one."
@@ -95,6 +95,14 @@ def failures(study: optuna.Study) -> Mapping[str, list[int]]:
     return dict(sorted(causes.items(), key=lambda item: -len(item[1])))
 
 
+def common_cause(causes: Mapping[str, int]) -> str:
+    """Return, of causes and how many trials failed by each, the most frequent one in a sentence; empty for none."""
+    if not causes:
+        return ""
+    cause, number = max(causes.items(), key=lambda item: item[1])
+    return f"{number} of {sum(causes.values())} failed with: {cause.rstrip('.')}. "
+
+
 def duration(seconds: float) -> str:
     """Return the time as people say it: `45 s`, `12 min`, `3 h 5 min`."""
     if seconds < 90:
@@ -120,11 +128,11 @@ def _gain(study: optuna.Study, top: FrozenTrial) -> str:
         return ""
     found = trials.scored(study)
     if start.number == top.number:
-        return f", with the shipped settings{': no other trial beat them' if len(found) > 1 else ''}"
+        return f", with the starting settings{': no other trial beat them' if len(found) > 1 else ''}"
     if start not in found:
-        return f"; the shipped settings (trial {start.number}, {trials.state(start)}) have no score to compare it with"
+        return f"; the starting settings (trial {start.number}, {trials.state(start)}) have no score to compare it with"
     gain = abs(trials.score(top) - trials.score(start))
-    return f", {gain:.4f} better than the shipped settings (trial {start.number}: {trials.score(start):.4f})"
+    return f", {gain:.4f} better than the starting settings (trial {start.number}: {trials.score(start):.4f})"
 
 
 def _optimism(top: FrozenTrial, number: int, standings: Sequence[Standing]) -> str:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.benchmarks.measure import run_python
 from trainer.core.spool import Spool
 from tuning.study import JOURNAL
-from tuning.trials import Attribute, counted, is_cut_off, score, scored, seconds
+from tuning.trials import Attribute, counted, is_cut_off, run_id, score, scored, seconds
 
 __all__ = ["Searched", "search"]
 
@@ -96,10 +96,10 @@ class Searched:
 
     def _cost(self, trial, client):
         began, ended = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
-        run_id = trial.user_attrs[Attribute.RUN_ID]
-        with Spool(self.folder / _OUTPUT / run_id) as spool:
+        trained = run_id(trial)
+        with Spool(self.folder / _OUTPUT / trained) as spool:
             times = [entry.time / 1e3 for entry in spool.entries()]
-        made = client.get_run(run_id).info.start_time / 1e3
+        made = client.get_run(trained).info.start_time / 1e3
         noticed = made + seconds(trial)  # the clock of the training starts when its run is made
         return {
             "number": trial.number,

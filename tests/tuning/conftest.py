@@ -8,9 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import Searches
+from tuning.trials import Attribute
 
 PASSWORD = "pa55-w0rd-of-the-storage"
 
@@ -20,6 +23,24 @@ def searches(tmp_path, root, tracking_uri):
     made = Searches(tmp_path, root)
     yield made
     made.close()
+
+
+@pytest.fixture
+def storage():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.storages.InMemoryStorage()
+
+
+@pytest.fixture
+def search(storage):
+    """The study of a search whose best trials are 1, 3 and 2."""
+    made = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    for score in (0.3, 0.9, 0.5, 0.7):
+        trial = made.ask()
+        trial.set_user_attr(Attribute.SETTINGS, {"dropout": score})
+        made.tell(trial, score)
+    made.tell(made.ask(), state=TrialState.PRUNED)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -233,13 +233,14 @@ class TestQueue:
         assert study.trials[2].user_attrs[Attribute.SURPLUS] is True
         assert study.trials[2].state == TrialState.FAIL
         assert not is_cut_off(study.trials[2])
-        assert queue.reclaim() == [1]  # that of the other, which it takes for its own: they are one process here
+        # That of the other, which it takes for its own: they are one process here.
+        assert queue.requeue_left({ours.number}) == [1]
         study.tell(ours, 0.5)
 
     def test_of_two_that_continue_the_same_the_first_stands(self, study):
         cut = Queue(study, 9).next()
         for queue in (Queue(study, 9), Queue(study, 9)):  # both have seen that its driver is gone
-            queue.give_back(cut.number)
+            queue.requeue(cut.number)
         queue = Queue(study, 9)
         assert queue.next().number == 1
         assert queue.next() is None
@@ -253,10 +254,10 @@ class TestQueue:
         trial = queue.next()
         trial.suggest_float("x", 0, 1)
         trial.suggest_categorical("kind", ["a", "b"])
-        known = {Attribute.RUNS: {"42": "r1"}, Attribute.RUN_ID: "r1", Attribute.SECONDS: 7.5}
+        known = {Attribute.RUNS: {"42": "r1"}, Attribute.SECONDS: 7.5}
         for name, value in {**known, Attribute.BEAT: 3}.items():
             trial.set_user_attr(name, value)
-        queue.give_back(trial.number)
+        queue.requeue(trial.number)
 
         assert is_cut_off(study.trials[0])
         again = queue.next()
@@ -266,7 +267,7 @@ class TestQueue:
         assert {**known, Attribute.WARM_START: "a preset"}.items() <= again.user_attrs.items()
         assert (again.user_attrs[Attribute.RETRY_OF], again.user_attrs[Attribute.RETRIES]) == (0, 1)
         assert Attribute.BEAT not in again.user_attrs
-        queue.give_back(1)
+        queue.requeue(1)
         third = queue.next()
         assert (third.user_attrs[Attribute.RETRY_OF], third.user_attrs[Attribute.RETRIES]) == (1, 2)
         study.tell(third, 0.5)
@@ -277,14 +278,14 @@ class TestQueue:
         study.enqueue_trial({"x": 0.25, "y": 0.5})
         queue = Queue(study, 1)
         queue.next().suggest_float("y", 0, 1)
-        queue.give_back(0)
+        queue.requeue(0)
         assert queue.next().suggest_float("x", 0, 1) == 0.25
-        queue.give_back(1)
+        queue.requeue(1)
         again = queue.next()
         assert (again.suggest_float("x", 0, 1), again.suggest_float("y", 0, 1)) == (0.25, 0.5)
 
 
-class TestReclaim:
+class TestRequeueLeft:
     def left(self, study, driver, **attributes):
         trial = study.ask()
         for name, value in {Attribute.DRIVER: driver, **attributes}.items():
@@ -298,9 +299,9 @@ class TestReclaim:
 
     def test_of_a_driver_of_this_machine_at_once_and_once_only(self, study, dead, clock):
         number, queue = self.left(study, dead), self.queue(study, clock)
-        assert queue.reclaim() == [number]
-        assert queue.reclaim() == []
-        assert self.queue(study, clock).reclaim() == []
+        assert queue.requeue_left() == [number]
+        assert queue.requeue_left() == []
+        assert self.queue(study, clock).requeue_left() == []
         assert queue.next().user_attrs[Attribute.RETRY_OF] == number
 
     def test_not_of_one_that_is_there(self, study, clock):
@@ -308,9 +309,9 @@ class TestReclaim:
             there = {**identity(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
             self.left(study, there)
             own = self.queue(study, clock)
-            own.next()
+            mine = own.next()
             clock.now += 10 * STALE_SECONDS
-            assert own.reclaim() == []
+            assert own.requeue_left({mine.number}) == []
 
     def test_not_of_one_that_has_ended_by_itself_in_that_moment(self, study, dead, clock, monkeypatch):
         number, queue = self.left(study, dead), self.queue(study, clock)
@@ -322,7 +323,7 @@ class TestReclaim:
             raise optuna.exceptions.UpdateFinishedTrialError
 
         monkeypatch.setattr(study, "tell", overtaken)
-        queue.reclaim()
+        queue.requeue_left()
         assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
 
     def test_its_own_that_was_taken_when_the_storage_went_away(self, study, clock, monkeypatch):
@@ -331,7 +332,7 @@ class TestReclaim:
         with pytest.raises(optuna.exceptions.StorageInternalError):
             queue.next()
         assert study.trials[0].state == TrialState.RUNNING
-        assert queue.reclaim() == [0]
+        assert queue.requeue_left() == [0]
 
     def away(self, *_):
         raise optuna.exceptions.StorageInternalError
@@ -340,32 +341,31 @@ class TestReclaim:
         queue = self.queue(study, clock)
         trial = queue.next()
         study.tell(trial, state=TrialState.FAIL)  # and then the storage went away, before it was queued again
-        assert queue.reclaim() == []
-        queue.take_back(trial.number)
-        assert queue.reclaim() == [trial.number]
+        assert queue.requeue_left({trial.number}) == []
+        assert queue.requeue_left() == [trial.number]
 
     @pytest.mark.parametrize("driver", [ELSEWHERE, None])
     def test_of_another_machine_after_a_while(self, study, driver, clock):
         number = self.left(study, driver, **{Attribute.BEAT: 1})
         queue = self.queue(study, clock)
-        assert queue.reclaim() == []
+        assert queue.requeue_left() == []
         clock.now += STALE_SECONDS - 1
         study._storage.set_trial_user_attr(study.trials[0]._trial_id, Attribute.BEAT, 2)
-        assert queue.reclaim() == []
+        assert queue.requeue_left() == []
         clock.now += STALE_SECONDS + 1
-        assert queue.reclaim() == [number]
+        assert queue.requeue_left() == [number]
 
     def test_one_that_nobody_put_its_name_to(self, study, clock):
         study.ask()
         queue = self.queue(study, clock)
-        assert queue.reclaim() == []
+        assert queue.requeue_left() == []
         clock.now += STALE_SECONDS + 1
-        assert queue.reclaim() == [0]
+        assert queue.requeue_left() == [0]
 
     def test_one_whose_driver_was_killed_between_ending_and_queueing_it(self, study, clock):
         trial = study.ask()
         study.tell(trial, state=TrialState.FAIL)
-        assert self.queue(study, clock).reclaim() == [0]
+        assert self.queue(study, clock).requeue_left() == [0]
 
     def test_neither_one_that_has_failed_nor_one_that_has_ended_nor_one_that_waits(self, study, dead, clock):
         failed = study.ask()
@@ -375,9 +375,9 @@ class TestReclaim:
         study.tell(study.ask(), state=TrialState.PRUNED)
         study.enqueue_trial({"x": 0.1})
         queue = self.queue(study, clock)
-        queue.reclaim()
+        queue.requeue_left()
         clock.now += STALE_SECONDS + 1
-        assert queue.reclaim() == []
+        assert queue.requeue_left() == []
 
     @settings(max_examples=30)
     @given(
@@ -391,7 +391,7 @@ class TestReclaim:
         fates = iter(fates)
         for _ in range(40):
             queue = Queue(study, total)
-            queue.reclaim()
+            queue.requeue_left()
             trial = queue.next()
             if trial is None:
                 break
@@ -400,7 +400,7 @@ class TestReclaim:
                 trial.set_user_attr(Attribute.CAUSE, "it has failed")
                 study.tell(trial, state=TrialState.FAIL)
             elif fate == "cut":
-                queue.give_back(trial.number)
+                queue.requeue(trial.number)
             elif fate == "left":
                 trial.set_user_attr(Attribute.DRIVER, gone)
             else:

@@ -145,7 +145,7 @@ def test_all_text_is_escaped(data, tmp_path):
     evil = '<script>alert("x")</script><img src=//evil.example/a.png>'
     space = {"x": optuna.distributions.CategoricalDistribution([evil, "b"])}
     study = make_study(
-        make_trial(0.5, {"x": evil}, space, run_id=evil),
+        make_trial(0.5, {"x": evil}, space, runs={"42": evil}),
         make_trial(0.4, {"x": "b"}, space),
         make_trial(state=TrialState.FAIL, cause=evil),
     )

@@ -20,7 +20,9 @@ def read(path):
 
 def test_rows_hold_what_the_trials_left(tmp_path):
     study = make_study(
-        make_trial(0.5, {"learning_rate": 1e-4, "loss": "asl"}, reports=[0.3, 0.4], seconds=9.5, run_id="a"),
+        make_trial(
+            0.5, {"learning_rate": 1e-4, "loss": "asl"}, reports=[0.3, 0.4], seconds=9.5, runs={"42": "a", "43": "b"}
+        ),
         make_trial(0.3, state=TrialState.PRUNED, reports=[0.3]),
         make_trial(state=TrialState.FAIL, cause="größer als 0 <b>"),
         make_trial(state=TrialState.FAIL, surplus=True),

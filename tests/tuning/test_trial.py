@@ -40,9 +40,6 @@ class FakeTraining:
     def clean_up(self):
         self.asked.append("kill")
 
-    def check_settings(self):
-        self.asked.append("check")
-
     def cause(self):
         return "it has failed"
 
@@ -51,6 +48,7 @@ class FakeTraining:
         if status == 0:
             found = {f"dev/{name}" if name == "macro_f1" else f"model/{name}": value for name, value in scores.items()}
             (self.order.folder / artifacts.OUTCOME).write_text(json.dumps(found))
+            (self.order.folder / artifacts.CONFIG).write_text(json.dumps(self.order.changes))
 
 
 class FakeRuns:
@@ -118,7 +116,6 @@ class TestRunningTrial:
         assert only.order.changes == {"dropout": 0.1, "seed": 42}
         assert running.trial.user_attrs[Attribute.SETTINGS] == {"dropout": 0.1}
         assert running.trial.user_attrs[Attribute.RUNS] == {"42": "run1"}
-        assert running.trial.user_attrs[Attribute.RUN_ID] == "run1"
         assert running.runs.created == [("trial 0", {artifacts.TAG_STUDY: "s", artifacts.TAG_TRIAL: 0})]
         (only.order.folder / artifacts.CHECKPOINTS).mkdir()
         only.seconds = 12.0
@@ -126,7 +123,6 @@ class TestRunningTrial:
         assert not running.poll()
         assert running.poll()
         assert (running.state, running.values, running.seconds) == ("complete", [0.5], 12.0)
-        assert "check" in only.asked
         assert running.runs.closed == [("run1", "FINISHED", "complete", None)]
         assert not (only.order.folder / artifacts.CHECKPOINTS).exists()
         assert running.poll()
@@ -153,7 +149,6 @@ class TestRunningTrial:
         assert [one.order.changes["seed"] for one in FakeTraining.made] == [7, 8, 9]
         assert [name for name, _ in running.runs.created] == ["trial 0 seed 7", "trial 0 seed 8", "trial 0 seed 9"]
         assert running.trial.user_attrs[Attribute.RUNS] == {"7": "run1", "8": "run2", "9": "run3"}
-        assert running.trial.user_attrs[Attribute.RUN_ID] == "run1"
         assert steps(running) == {}
 
     @pytest.mark.parametrize(("scores", "state"), [((0.9, 0.1), "pruned"), ((0.9, 0.8, 0.1), "complete")])
@@ -211,6 +206,36 @@ class TestRunningTrial:
         run_status = "FAILED" if state == "failed" else "KILLED"
         assert running.runs.closed == [("run1", run_status, state, cause if state == "failed" else None)]
         assert (only.order.folder / artifacts.CHECKPOINTS).exists() == (state == "interrupted")
+
+    def test_one_that_is_ended_from_outside_once_too_often_has_failed(self, begin):
+        study = optuna.create_study(study_name="s", direction="maximize", pruner=Pruner())
+        study.enqueue_trial({}, user_attrs={Attribute.RETRIES: 2})
+        running = begin(study=study)
+        running.poll()
+        only = FakeTraining.made[0]
+        (only.order.folder / artifacts.CHECKPOINTS).mkdir()
+        only.end(-9)
+        assert running.poll()
+        cause = "its process was ended from outside (status -9)"
+        assert (running.state, running.cause) == ("failed", cause)
+        assert running.runs.closed == [("run1", "FAILED", "failed", cause)]
+        assert not (only.order.folder / artifacts.CHECKPOINTS).exists()
+
+    @pytest.mark.parametrize("is_resumed", [False, True])
+    def test_one_that_used_other_settings_than_it_was_given_has_failed(self, begin, is_resumed):
+        running = begin(changes={"dropout": 0.1})
+        running.poll()
+        only = FakeTraining.made[0]
+        only.end(macro_f1=0.5)
+        (only.order.folder / artifacts.CONFIG).write_text('{"dropout": 0.2, "seed": 42}')
+        if is_resumed:  # its driver was killed before it looked
+            runs = running.trial.user_attrs[Attribute.RUNS]
+            running.trial.study.enqueue_trial({}, user_attrs={Attribute.RUNS: runs})
+            running = begin(changes={"dropout": 0.1}, study=running.trial.study)
+        assert running.poll()
+        assert running.state == "failed"
+        assert running.cause == "training must use what it is given, but got dropout: 0.1 given, 0.2 used"
+        assert running.runs.closed[0][1:3] == ("FAILED", "failed")
 
 
 class TestProgress:
@@ -337,7 +362,7 @@ class TestDeadline:
         running.poll()
         only = FakeTraining.made[0]
         only.seconds = 61.0
-        for clock.now in (0.0, 10.0, trial._STOP_SECONDS):
+        for clock.now in (0.0, 10.0, trial.STOP_SECONDS):
             assert not running.poll()
         assert only.asked == ["stop"]
         clock.now += 0.1
@@ -390,6 +415,33 @@ class TestInterruption:
         FakeTraining.made[0].end(143)
         assert running.poll()
         assert running.state == "pruned"
+
+    @pytest.mark.parametrize("by_seed", [False, True])
+    def test_one_that_ends_well_all_the_same_leaves_its_other_seeds_to_be_done(self, begin, by_seed):
+        running = begin(seeds=(1, 2), reports=0, by_seed=by_seed)
+        running.poll()
+        running.interrupt()
+        FakeTraining.made[0].end(macro_f1=0.5)
+        assert running.poll()
+        assert (running.state, running.cause) == ("interrupted", "the search was stopped")
+        assert running.runs.closed == [("run1", "FINISHED", "complete", None)]
+        assert len(FakeTraining.made) == 1
+
+    def test_a_deadline_of_one_seed_is_none_of_the_next(self, begin, clock):
+        running = begin(seeds=(1, 2), reports=0, seconds=60.0)
+        running.poll()
+        FakeTraining.made[0].seconds = 61.0
+        running.poll()
+        assert FakeTraining.made[0].asked == ["stop"]
+        FakeTraining.made[0].end(macro_f1=0.5)
+        running.poll()
+        running.poll()
+        clock.now = 1000.0
+        assert not running.poll()
+        assert FakeTraining.made[1].asked == []
+        FakeTraining.made[1].end(1)
+        assert running.poll()
+        assert (running.state, running.cause) == ("failed", "it has failed")
 
     def again(self, begin, runs, seconds, **plan):
         study = optuna.create_study(study_name="s", direction="maximize", pruner=Pruner())
@@ -454,6 +506,7 @@ class TestInterruption:
     def test_does_not_repeat_a_seed_that_has_its_score(self, begin, tmp_path):
         (tmp_path / "earlier").mkdir()
         (tmp_path / "earlier" / artifacts.OUTCOME).write_text('{"dev/macro_f1": 0.2}')
+        (tmp_path / "earlier" / artifacts.CONFIG).write_text('{"seed": 1}')
         running = self.again(begin, {"1": "earlier"}, 100.0, seeds=(1, 2), reports=0, by_seed=True)
         running.poll()
         running.poll()

@@ -21,7 +21,7 @@ from trainer.config import parse
 from trainer.core.settings import flatten
 from tuning import drivers, queue
 from tuning.study import JOURNAL
-from tuning.trials import Attribute, begun, is_cut_off
+from tuning.trials import Attribute, begun, is_cut_off, run_id
 
 
 def states(study):
@@ -55,7 +55,7 @@ def test_runs_are_nested_and_none_is_left_running(searches):
     (study_run,) = [run for run in runs.values() if "mlflow.parentRunId" not in run.data.tags]
     assert study_run.data.tags["command"] == "tune"
     assert study_run.info.status == "FINISHED"
-    trials = [runs[trial.user_attrs[Attribute.RUN_ID]] for trial in searches.study.trials]
+    trials = [runs[run_id(trial)] for trial in searches.study.trials]
     assert len(runs) == 1 + len(trials)
     for trial, run in zip(searches.study.trials, trials, strict=True):
         assert run.data.tags["mlflow.parentRunId"] == study_run.info.run_id
@@ -75,7 +75,7 @@ def test_bad_trials_are_stopped_early(searches):
     for trial in pruned:
         assert max(trial.intermediate_values) < 6
         assert "pruned" in output
-        assert not (searches.output / trial.user_attrs[Attribute.RUN_ID] / "outcome.json").exists()
+        assert not (searches.output / run_id(trial) / "outcome.json").exists()
     best = searches.study.best_trial
     assert best.value > max(trial.value for trial in pruned)
 
@@ -99,7 +99,7 @@ def test_a_failure_is_no_score(searches):
         assert trial.value is None
         assert trial.user_attrs[Attribute.CAUSE] == "loss and gradient must be finite, but got loss=nan at step=3."
     by_id = {run.info.run_id: run for run in searches.runs()}
-    assert {by_id[trial.user_attrs[Attribute.RUN_ID]].info.status for trial in failed} == {"FAILED"}
+    assert {by_id[run_id(trial)].info.status for trial in failed} == {"FAILED"}
     assert len(states(searches.study)) == 6
 
 
@@ -323,7 +323,7 @@ class TestBadInput:
             ({"repeats": 3, "pruner": "median"}, "pruner must be auto, wilcoxon or none with repeats above 1"),
             ({"sampler": "cmaes", "against": "size"}, "sampler must be another than cmaes with two goals"),
             ({"sampler": "grid", "warm_start": "emotions"}, "warm_start must be empty with sampler=grid"),
-            ({"sampler": "grid"}, "trials must cover the grid, but got trials=4 for 9 points"),
+            ({"sampler": "grid"}, "trials must cover the grid, but got trials=4 for more points"),
         ],
     )
     def test_is_named_before_anything_is_made(self, searches, settings, message):

@@ -13,7 +13,7 @@ from tuning import finals, preparation, search, study, warm
 from tuning.config import SearchConfig, TuneConfig
 from tuning.questions import Trainable
 from tuning.shares import divide
-from tuning.space import read_space
+from tuning.space_file import read_space
 from tuning.trials import Attribute
 
 NAMES = {

@@ -62,18 +62,24 @@ def test_what_pruning_saved_is_not_said_where_it_is_not_known(pruned):
     [
         (
             [make_trial(0.5, warm_start=True), make_trial(0.52)],
-            "Trial 1 is the best: dev macro F1 0.5200, 0.0200 better than the shipped settings (trial 0: 0.5000).",
+            "Trial 1 is the best: dev macro F1 0.5200, 0.0200 better than the starting settings (trial 0: 0.5000).",
         ),
-        ([make_trial(0.5, warm_start=True), make_trial(0.4)], "with the shipped settings: no other trial beat them."),
-        ([make_trial(0.5, warm_start=True)], "Trial 0 is the best: dev macro F1 0.5000, with the shipped settings."),
+        (
+            [make_trial(0.5, warm_start=True), make_trial(0.4)],
+            "with the starting settings: no other trial beat them.",
+        ),
+        (
+            [make_trial(0.5, warm_start=True)],
+            "Trial 0 is the best: dev macro F1 0.5000, with the starting settings.",
+        ),
         (
             [make_trial(state=FAIL, warm_start=True), make_trial(0.4)],
-            "; the shipped settings (trial 0, failed) have no score to compare it with.",
+            "; the starting settings (trial 0, failed) have no score to compare it with.",
         ),
         ([make_trial(0.5), make_trial(0.4)], "Trial 0 is the best: dev macro F1 0.5000."),
     ],
 )
-def test_the_best_trial_is_compared_with_the_shipped_settings(found, said):
+def test_the_best_trial_is_compared_with_what_it_starts_from(found, said):
     assert said in best(make_study(*found))
 
 

@@ -19,7 +19,7 @@ from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
 from tuning import child, driver, drivers, figures, leader, questions, results, tune
 from tuning.study import close_storage, open_storage
-from tuning.trials import Attribute
+from tuning.trials import Attribute, run_id
 
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
 _PROGRAM = """
@@ -145,8 +145,8 @@ class Searches:
     def training(self, study):
         """Trials whose training has begun."""
         running = [trial for trial in study.trials if trial.state == TrialState.RUNNING]
-        known = [trial for trial in running if Attribute.RUN_ID in trial.user_attrs]
-        return [one for one in known if (self.output / one.user_attrs[Attribute.RUN_ID] / "lives").is_file()]
+        known = [trial for trial in running if run_id(trial)]
+        return [one for one in known if (self.output / run_id(one) / "lives").is_file()]
 
     def lives(self, trial):
         """Processes that a trial has had, as (pid, cores and GPUs)."""
@@ -157,7 +157,7 @@ class Searches:
         return found
 
     def config(self, trial):
-        return json.loads((self.output / trial.user_attrs[Attribute.RUN_ID] / "config.json").read_text())
+        return json.loads((self.output / run_id(trial) / "config.json").read_text())
 
     def runs(self):
         """Every run on the tracking server."""

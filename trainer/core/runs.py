@@ -16,6 +16,7 @@ __all__ = [
     "check_disk",
     "differences",
     "find_resumable",
+    "has_results",
     "write_json",
 ]
 
@@ -38,7 +39,7 @@ def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Pa
             f"resume must name a run with a folder in output, but got {resume=}, output={str(output)!r}. "
             f"Folders there: {', '.join(sorted(path.name for path in output.glob('*/'))) or 'none'}."
         )
-    if _has_results(folder, with_test=bool(settings.get("read_test", True))):
+    if has_results(folder, with_test=bool(settings.get("read_test", True))):
         raise SettingsError(
             f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
             f"lack some of them: python -m trainer.core.tracking sync {folder}"
@@ -87,6 +88,14 @@ def differences(folder: Path, settings: Mapping[str, Any], may_differ: Sequence[
     ]
 
 
+def has_results(folder: Path, *, with_test: bool) -> bool:
+    """Whether the run in `folder` has ended with its scores; with_test: those on test among them."""
+    path = folder / artifacts.OUTCOME
+    if not (path.is_file() and with_test):
+        return path.is_file()
+    return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
+
+
 def write_json(path: Path, content: Any) -> Path:
     """Write JSON under another name and rename it into place; missing numbers are refused, not written as NaN."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,13 +103,6 @@ def write_json(path: Path, content: Any) -> Path:
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
-
-
-def _has_results(folder: Path, *, with_test: bool) -> bool:
-    path = folder / artifacts.OUTCOME
-    if not (path.is_file() and with_test):
-        return path.is_file()
-    return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
 
 
 def _newest_unfinished(output: Path, settings: Mapping[str, Any]) -> Path:
