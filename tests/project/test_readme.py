@@ -86,7 +86,7 @@ def check_activate(words, root):
 
 
 def check_dashboard(words, root):
-    """Optuna's dashboard on the file where studies are; test_tune.py opens it."""
+    """Optuna's dashboard on the file where studies are; test_tune_input.py opens it."""
     assert shutil.which(words[0])
     assert Path(words[1]).name == JOURNAL
 

@@ -159,7 +159,7 @@ class TestPruners:
         assert type(make_pruner(SearchConfig(against="size"))) is pruners.NopPruner
         assert type(make_pruner(SearchConfig(repeats=4))) is pruners.WilcoxonPruner
 
-    @pytest.mark.parametrize("reports", [3, 6, 30])
+    @pytest.mark.parametrize("reports", [6, 9, 30])
     @pytest.mark.parametrize("name", ["hyperband", "median", "successive_halving"])
     def test_no_trial_is_judged_before_a_third_of_its_training(self, name, reports, storage):
         pruner = make_pruner(SearchConfig(pruner=name, reports=reports))

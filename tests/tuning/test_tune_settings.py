@@ -211,7 +211,7 @@ IN_WHOLE_SEARCHES = {
     "study": "test_tune: the study of that name is continued",
     "trials": "test_tune: so many trials are run",
     "max_failures": "test_tune: it stops when everything fails",
-    "warm_start": "test_tune: an experiment that does not exist; test_warm: what is queued",
+    "warm_start": "test_tune_input: an experiment that does not exist; test_warm: what is queued",
     "promote": "test_mlflow_run: the winner comes before the gate",
     "retrain_on_dev": "test_finals, test_mlflow_run: the winner is trained once more",
 }

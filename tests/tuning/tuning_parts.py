@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
@@ -19,7 +20,7 @@ from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
 from tuning import child, driver, drivers, figures, leader, questions, results, tune
 from tuning.study import close_storage, open_storage
-from tuning.trials import Attribute, run_id
+from tuning.trials import Attribute, begun, run_id
 
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
 _PROGRAM = """
@@ -39,6 +40,18 @@ _PROGRAM = """
 
 
 _ANSWERS: dict[str, str] = {}
+
+
+def states(study):
+    return [trial.state for trial in begun(study)]
+
+
+def is_alive(pid):
+    """Whether the process is there and has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def remembered(answer):

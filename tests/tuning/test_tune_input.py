@@ -1,0 +1,126 @@
+"""What a search refuses, what it never shows, and programs beside it. Trainings are stand-ins."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from trainer.core.settings import flatten
+from tuning.config import TuneConfig
+from tuning.study import JOURNAL
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"trials": 0}, "trials must be at least 1, but got trials=0"),
+            ({"trails": 3}, "Did you mean `trials`?"),
+            ({"lerning_rate": 1}, "Did you mean `learning_rate`?"),
+            ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1"),
+            ({"losses": "bce,focus"}, "loss must be one of"),
+            ({"best_metric": "macro_ap"}, "best_metric must be left to the search"),
+            ({"dataset": "nowhere/at/all"}, "nowhere/at/all"),
+            ({"space": "nothing"}, "space must be a shipped name or a YAML file"),
+            ({"warm_start": "nothing"}, "warm_start must name an experiment"),
+            ({"workers": 100_000}, "workers must be at most the number of cores"),
+            ({"repeats": 3, "pruner": "median"}, "pruner must be auto, wilcoxon or none with repeats above 1"),
+            ({"sampler": "cmaes", "against": "size"}, "sampler must be another than cmaes with two goals"),
+            ({"sampler": "grid", "warm_start": "emotions"}, "warm_start must be empty with sampler=grid"),
+            ({"sampler": "grid"}, "trials must cover the grid, but got trials=4 for more points"),
+        ],
+    )
+    def test_is_named_before_anything_is_made(self, searches, settings, message):
+        code, output = searches.run(**settings)
+
+        assert code == 1
+        assert message in output
+        assert searches.runs() == []
+        assert not (searches.output / JOURNAL).exists()
+
+    def test_a_study_about_something_else(self, searches):
+        searches.run(trials=1)
+        code, output = searches.run(trials=2, objective="macro_ap")
+
+        assert code == 1
+        assert "study must be continued as it was begun" in output
+        assert "objective: 'macro_f1' then, 'macro_ap' now" in output
+        assert "study=s-1" in output
+        (searches.folder / "space.yaml").write_text("learning_rate: {low: 1.0e-4, high: 2.0e-2, log: true}\n")
+        code, output = searches.run(trials=2)
+        assert code == 1
+        assert "space epochs" in output
+
+    def test_a_storage_that_does_not_answer(self, searches):
+        searches.variables["OPTUNA_STORAGE"] = "postgresql://me:secret-word@127.0.0.1:1/studies"
+        code, output = searches.run()
+
+        assert code == 1
+        assert "storage of studies must answer, but got 'postgresql://127.0.0.1:1/studies'" in output
+        assert "secret-word" not in output
+
+
+def test_a_study_whose_run_is_on_another_server(searches, monkeypatch):
+    searches.run(trials=1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{searches.folder}/other.db")
+    code, output = searches.run(trials=2)
+
+    assert code == 1
+    assert "study's run must be on the tracking server, but got run_id=" in output
+    assert "Set MLFLOW_TRACKING_URI" in output
+    assert len(searches.study.trials) == 1
+
+
+def test_a_password_never_appears(searches, database):
+    from tests.tuning.conftest import PASSWORD
+
+    searches.variables["OPTUNA_STORAGE"] = database
+    code, output = searches.run(trials=2)
+    assert code == 0, output
+    assert PASSWORD not in output
+    for path in searches.folder.rglob("*"):
+        if path.is_file():
+            assert PASSWORD.encode() not in path.read_bytes(), path
+    searches.variables["OPTUNA_STORAGE"] = database.replace(PASSWORD, f"{PASSWORD}-wrong")
+    code, output = searches.run(trials=2)
+    assert code == 1
+    assert "storage of studies must answer" in output
+    assert PASSWORD not in output
+
+
+def test_help_lists_every_setting(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning.tune", "--help"], cwd=root, capture_output=True, text=True, check=True
+    )
+    for name in flatten(TuneConfig()):
+        assert f"--{name}" in done.stdout
+    assert not done.stderr
+
+
+def test_the_dashboard_opens_on_the_storage(searches):
+    searches.run(trials=1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    with (searches.folder / "dashboard.log").open("w") as log:
+        server = subprocess.Popen(
+            [program, str(searches.output / JOURNAL), "--port", str(port)], stdout=log, stderr=log
+        )
+    try:
+        answer = None
+        until = time.monotonic() + 60
+        while answer is None and time.monotonic() < until:
+            try:
+                answer = requests.get(f"http://127.0.0.1:{port}/api/studies", timeout=10).json()
+            except requests.ConnectionError:
+                assert server.poll() is None, (searches.folder / "dashboard.log").read_text()
+                time.sleep(0.2)
+    finally:
+        server.kill()
+        server.wait()
+    assert [study["study_name"] for study in answer["study_summaries"]] == ["s"]
