@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 __all__ = ["Difference", "FinalRun", "Standing", "paired_difference", "rank", "t_interval"]
 
@@ -67,9 +68,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
     if len(values) < 2:
         return None
-    mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = float(stats.t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    mean, error = fmean(values), stdev(values) / math.sqrt(len(values))
+    half = float(stats.t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * error
     return mean - half, mean + half
 
 
@@ -79,7 +79,7 @@ def paired_difference(first: Standing, second: Standing) -> Difference | None:
     if not seeds:
         return None
     gaps = [first.scores[seed] - second.scores[seed] for seed in seeds]
-    return Difference(seeds=tuple(seeds), mean=math.fsum(gaps) / len(gaps), interval=t_interval(gaps))
+    return Difference(seeds=tuple(seeds), mean=fmean(gaps), interval=t_interval(gaps))
 
 
 def _standing(setting: int, finals: Sequence[FinalRun], seeds: Sequence[int]) -> Standing:
@@ -89,7 +89,7 @@ def _standing(setting: int, finals: Sequence[FinalRun], seeds: Sequence[int]) ->
         setting=setting,
         scores=scores,
         missing=tuple(seed for seed in seeds if seed not in scores),
-        mean=math.fsum(values) / len(values) if values else None,
+        mean=fmean(values) if values else None,
         interval=t_interval(values),
     )
 

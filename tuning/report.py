@@ -19,7 +19,7 @@ from tuning.ranking import FinalRun, Standing, rank
 from tuning.regions import regions
 from tuning.verdict import verdict
 
-__all__ = ["FinalRun", "StudyReport", "write_report"]
+__all__ = ["StudyReport", "write_report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def _findings(data: StudyReport) -> dict[str, Any]:
             *words.mattered(found),
             *words.edges(space),
         ],
-        "verdict": list(verdict(standings, data.winner)),
+        "verdict": list(verdict(standings)),
         "finals": _final_table(data.finals, standings),
         "regions": space,
         "shares": found[0].shares,

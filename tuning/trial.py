@@ -39,6 +39,7 @@ class Plan:
     words: tuple[str, ...]
     """Command line of `train` for what no trial changes."""
     output: Path
+    """Folder of the run folders."""
     metrics: tuple[str, ...]
     """Names of the scores that are a trial's value or values."""
     reports: int
@@ -46,14 +47,17 @@ class Plan:
     by_seed: bool
     """Whether the score of each seed is told, for pruning over seeds."""
     seconds: float
-    """Longest training; 0 = any."""
+    """For which a training may go on; 0 = for ever."""
     epochs: float
-    """Epochs of a training whose trial does not say."""
+    """Length of a training whose trial does not say."""
     name: str
     """Such as `trial` or `final`."""
     keeps_checkpoints: bool
+    """Whether those of a complete training stay."""
     changes: Callable[[optuna.Trial], dict[str, Any]]
+    """The settings of a trial that differ from `words`, the seed apart; the same when asked again."""
     seeds: Callable[[optuna.Trial], Sequence[int]]
+    """What a trial trains with, one after the other."""
 
 
 @dataclass
@@ -65,7 +69,9 @@ class RunningTrial:
     share: Share
     runs: Runs
     state: State | None = None
+    """None while it runs."""
     cause: str = ""
+    """Why it failed or was interrupted."""
     _changes: dict[str, Any] | None = None
     _values: list[tuple[float, ...]] = field(default_factory=list)
     _training: Training | None = None
@@ -99,7 +105,7 @@ class RunningTrial:
         return self.state is not None
 
     def beat(self, number: int) -> None:
-        """Say that its driver is still there."""
+        """Say that its driver is still there. number: another one than the last time."""
         try:
             self.trial.set_user_attr(Attribute.BEAT, number)
         except optuna.exceptions.UpdateFinishedTrialError:

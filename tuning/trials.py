@@ -17,7 +17,6 @@ __all__ = [
     "counted",
     "is_counted",
     "is_cut_off",
-    "is_maximized",
     "left_over",
     "losses",
     "run_id",
@@ -99,13 +98,12 @@ def left_over(study: optuna.Study) -> list[FrozenTrial]:
 
 def scored(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials that count and whose objectives are all finite, the best first, ties by number."""
-    sign = -1 if is_maximized(study) else 1
     found = [trial for trial in counted(study) if _is_scored(trial)]
-    return sorted(found, key=lambda trial: (sign * score(trial), trial.number))
+    return sorted(found, key=lambda trial: (-score(trial), trial.number))
 
 
 def score(trial: FrozenTrial) -> float:
-    """Return the first objective of a complete trial."""
+    """Return the first objective of a complete trial; higher is better."""
     return float(trial.values[0])
 
 
@@ -125,11 +123,6 @@ def settings(study: optuna.Study, number: int) -> dict[str, Any]:
     """Return all settings in which a trial that has begun differs from its study."""
     found: dict[str, Any] = study.get_trials(deepcopy=False)[number].user_attrs[Attribute.SETTINGS]
     return dict(found)
-
-
-def is_maximized(study: optuna.Study) -> bool:
-    """Whether a higher first objective is better."""
-    return study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
 
 
 def losses(study: optuna.Study) -> list[str]:

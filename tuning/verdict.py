@@ -8,7 +8,7 @@ from tuning.words import count
 __all__ = ["verdict"]
 
 
-def verdict(standings: Sequence[Standing], winner: int | None) -> Iterator[str]:
+def verdict(standings: Sequence[Standing]) -> Iterator[str]:
     """Say which setting leads, whether by more than noise, and what is missing. standings: as `rank` returns them."""
     ranked = [one for one in standings if one.mean is not None]
     if not standings:
@@ -22,8 +22,6 @@ def verdict(standings: Sequence[Standing], winner: int | None) -> Iterator[str]:
         if one.missing:
             seeds = f"{'seed' if len(one.missing) == 1 else 'seeds'} {', '.join(map(str, one.missing))}"
             yield f"Trial {one.setting}'s settings lack a score for {seeds}, so they stand after the complete ones."
-    if winner is not None and ranked and winner != ranked[0].setting:
-        yield f"The winner is trial {winner}'s settings nevertheless, which do not lead here."
 
 
 def _lead(first: Standing) -> str:

@@ -25,9 +25,8 @@ def searched(study: optuna.Study, label: str) -> str:
     over = f" over {count(len(kinds), 'loss', 'losses')} ({', '.join(kinds)})" if kinds else ""
     others = len(study.directions) - 1
     beside = f" and {count(others, 'other objective')}" if others else ""
-    end = "highest" if trials.is_maximized(study) else "lowest"
     return (
-        f"Searched {count(len(names), 'parameter')}{over} for the {end} {label}{beside}, "
+        f"Searched {count(len(names), 'parameter')}{over} for the highest {label}{beside}, "
         f"with {type(study.sampler).__name__} and {type(study.pruner).__name__}."
     )
 
@@ -131,7 +130,7 @@ def _gain(study: optuna.Study, top: FrozenTrial) -> str:
         return f", with the starting settings{': no other trial beat them' if len(found) > 1 else ''}"
     if start not in found:
         return f"; the starting settings (trial {start.number}, {trials.state(start)}) have no score to compare it with"
-    gain = abs(trials.score(top) - trials.score(start))
+    gain = trials.score(top) - trials.score(start)
     return f", {gain:.4f} better than the starting settings (trial {start.number}: {trials.score(start):.4f})"
 
 

@@ -66,7 +66,7 @@ def test_settings_without_a_common_seed_have_no_paired_difference():
     first, second = rank(runs(t1=(0.5, None), t2=(None, 0.4)))
 
     assert paired_difference(first, second) is None
-    assert "share no seed" in " ".join(verdict([first, second], None))
+    assert "share no seed" in " ".join(verdict([first, second]))
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,4 @@ def test_settings_without_a_common_seed_have_no_paired_difference():
     ],
 )
 def test_the_verdict_claims_what_the_seeds_allow(finals, words):
-    assert words in " ".join(verdict(rank(finals), None))
-
-
-def test_a_winner_that_does_not_lead_is_said():
-    assert "trial 2's settings nevertheless" in " ".join(verdict(rank(runs(t1=(0.5,), t2=(0.4,))), 2))
-    assert "nevertheless" not in " ".join(verdict(rank(runs(t1=(0.5,), t2=(0.4,))), 1))
+    assert words in " ".join(verdict(rank(finals)))

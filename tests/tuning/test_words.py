@@ -20,7 +20,6 @@ def test_what_was_searched_and_how():
         "Searched 7 parameters over 2 losses (asl, combined) for the highest dev macro F1, with TPESampler and "
         "HyperbandPruner."
     )
-    assert "lowest" in words.searched(make_search(4, directions=("minimize",)), "x")
     assert "and 1 other objective," in words.searched(make_search(4, directions=("maximize", "minimize")), "x")
 
 
@@ -81,12 +80,6 @@ def test_what_pruning_saved_is_not_said_where_it_is_not_known(pruned):
 )
 def test_the_best_trial_is_compared_with_what_it_starts_from(found, said):
     assert said in best(make_study(*found))
-
-
-def test_a_minimized_objective_gains_by_being_lower():
-    study = make_study(make_trial(0.5, warm_start=True), make_trial(0.4), directions=("minimize",))
-
-    assert "Trial 1 is the best: dev macro F1 0.4000, 0.1000 better" in best(study)
 
 
 def test_the_best_score_was_picked_and_that_of_the_finals_is_honest():
