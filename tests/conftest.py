@@ -23,7 +23,10 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 # Set by a surrounding run; inherited, they would send a test's run there.
-for _name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
+for _name in (
+    *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"),
+    "OPTUNA_STORAGE",
+):
     os.environ.pop(_name, None)
 
 # No deadline: the machine may be shared. Derandomized: the same tree gives the same result.

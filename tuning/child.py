@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -20,10 +21,12 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["TRAINING", "Child", "Share", "start"]
+__all__ = ["STOP_SECONDS", "TRAINING", "Child", "Share", "start"]
 
 TRAINING = "trainer.train"
 """Module whose `main` is the command that trains."""
+STOP_SECONDS = 30.0
+"""For which a training that was asked to stop may still close its run."""
 _PRELOADED = ["trainer.stages"]
 _FORKS = multiprocessing.get_context("forkserver")
 
@@ -56,12 +59,7 @@ class Child:
 
     def kill(self) -> None:
         """End it and everything it started, at once."""
-        with contextlib.suppress(psutil.NoSuchProcess):  # torchrun's workers have groups of their own
-            for process in psutil.Process(self._pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
+        _kill_all(self._pid)
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait for its end, at most so long."""
@@ -100,3 +98,15 @@ def _end_with_driver() -> None:
     if driver is not None:
         multiprocessing.connection.wait([driver.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        _kill_all(os.getpid())
+
+
+def _kill_all(pid: int) -> None:
+    """Kill the leader of a group, and all that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # torchrun's workers have groups of their own
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)

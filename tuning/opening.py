@@ -37,7 +37,7 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
     """
     screen, store = console.make(), connect()
     task = prepare(config, of_training, store)
-    with ExitStack() as stack:
+    with _storage_errors(), ExitStack() as stack:
         storage = study.open_storage(Path(config.study.output))
         stack.callback(study.close_storage, storage)
         preset = Path(task.trainable.settings["preset"]).stem
@@ -53,8 +53,7 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
         runs = Runs(store, find_run(store, str(place.run_id)))
         driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
-        with _storage_errors():
-            yield Search(task, storage, opened, place, tracker, screen, driver)
+        yield Search(task, storage, opened, place, tracker, screen, driver)
 
 
 @contextmanager

@@ -50,12 +50,13 @@ class Task:
     @property
     def about(self) -> dict[str, Any]:
         """What makes two commands the same search."""
-        asked, free = self.config.search, {*MAY_DIFFER, "preset"}
+        asked, free = self.config.search, {*MAY_DIFFER, "dataset"}  # its rows count, wherever they are
         return {
             "objective": asked.objective,
             "against": asked.against,
             "repeats": asked.repeats,
             "reports": asked.reports,
+            "grid_points": asked.grid_points if asked.sampler == "grid" else None,
             "losses": list(self.losses),
             "space": self.space.describe(),
             "settings": {name: value for name, value in self.trainable.settings.items() if name not in free},

@@ -17,8 +17,10 @@ from trainer.core.tracking import sync
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Runs", "best_runs", "find_run"]
+__all__ = ["STATUS", "Runs", "best_runs", "find_run"]
 
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+"""What became of a trial → status of its run."""
 _log = logging.getLogger(__name__)
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 _RUNNING = "RUNNING"
@@ -69,6 +71,22 @@ class Runs:
                     self._end(known, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
         except TrackingError as error:
             _log.warning("run %s could not be ended: %s", run_id, error)
+
+    def settle(self, output: Path, states: Mapping[str, str]) -> None:
+        """End the runs that are RUNNING on the server although their trainings are over.
+
+        states: run to the state of its trial: the server was away when that ended. A run that no trial knows was made
+        just before its driver was killed. output: folder of the run folders.
+        """
+        below = f"tags.`{_PARENT}` = '{self._parent.info.run_id}' and attributes.status = '{_RUNNING}'"
+        with readable_errors(self._store):
+            found = self._store.client.search_runs([self._parent.info.experiment_id], below)
+        for run in found:
+            state = states.get(run.info.run_id)
+            if state is None:
+                self.give_up(run.info.run_id)
+            else:
+                self.close(output / run.info.run_id, STATUS[state], {artifacts.TAG_TRIAL_STATE: state})
 
     def _end(self, known: "Run", status: str, tags: Mapping[str, object]) -> None:
         run_id = known.info.run_id

@@ -26,7 +26,7 @@ from tuning.queue import Queue
 from tuning.ranking import FinalRun
 from tuning.training import as_words
 from tuning.trial import COSTS, Plan
-from tuning.trials import begun, scored
+from tuning.trials import Attribute, begun, counted, scored, state
 from tuning.winner import Finish, Winner, complete
 from tuning.words import common_cause, count, failures
 
@@ -135,6 +135,7 @@ class Search:
             return
         self.place.leader()
         winner = self._complete(finished)
+        self._settle()
         self._report(self.tracker, finished, winner)
         self._promote(winner)
 
@@ -152,6 +153,17 @@ class Search:
             on_beat=self.place.beat,
         )
         return complete(finished, self.study, finish, retrain=asked.retrain_on_dev)
+
+    def _settle(self) -> None:
+        """See that no run of the search is left RUNNING."""
+        studies = [self.study, *([finals.open_finals(self.storage, self.study)] if self.config.finals.top_k else [])]
+        known = {
+            run: state(trial)
+            for one in studies
+            for trial in counted(one)
+            for run in trial.user_attrs.get(Attribute.RUNS, {}).values()
+        }
+        self.driver.runs.settle(self._output, known)
 
     def _report(self, tracker: Tracker, finished: Sequence[FinalRun], winner: Winner | None) -> None:
         """Write tables, figures, the report and the winner's preset, record them, and say where they are."""

@@ -44,6 +44,8 @@ def read_space(
         for setting, part in known.items()
         if (part in _SECTIONS or setting in _BESIDES) and setting not in _OF_THE_SEARCH
     )
+    if unnamed := [line for line in lines if not isinstance(line, str)]:
+        raise SettingsError(f"space must have names before the colons, but got {unnamed[0]!r} in space={name!r}.")
     for line, spec in lines.items():
         _check_name(name, line, known, searchable)
         _check_line(name, line, spec)
@@ -81,8 +83,11 @@ def _check_name(name: str, line: str, known: Mapping[str, str], searchable: Sequ
 def _check_line(name: str, line: str, spec: Any) -> None:
     kinds = [kind for kind in _KINDS if isinstance(spec, dict) and kind in spec]
     may_have = _KINDS[kinds[0]] | {"when"} if len(kinds) == 1 else set()
-    is_well_formed = may_have and set(spec) <= may_have
-    if not (is_well_formed and isinstance(spec.get("log", False), bool) and isinstance(spec.get("choices", []), list)):
+    types = {"log": bool, "times": list, "choices": list}
+    is_well_formed = may_have and all(
+        key in may_have and isinstance(value, types.get(key, object)) for key, value in spec.items()
+    )
+    if not is_well_formed:
         raise SettingsError(
             f"{line} of a space must be a range {{low:, high:}} or {{times: [from, to]}}, which may have log: true or "
             f"step:, or {{choices: [...]}}, and each may have when:, but got {line}: {spec} in space={name!r}."
@@ -90,7 +95,7 @@ def _check_line(name: str, line: str, spec: Any) -> None:
 
 
 def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapping[str, Any]) -> None:
-    lists = when.values() if isinstance(when, dict) else [None]
+    lists = when.values() if isinstance(when, dict) and all(isinstance(key, str) for key in when) else [None]
     if not all(isinstance(values, list) and all(isinstance(one, Value) for one in values) for values in lists):
         raise SettingsError(f"when of {line} must list values of settings, such as {{loss: [asl]}}, but got {when=}.")
     unknown = set(when) - set(known)
@@ -163,10 +168,14 @@ def _ends(name: str, spec: Mapping[str, Any], around: Any, *, is_integer: bool) 
         raise SettingsError(f"{name} must be varied by choices, but got a range: {dict(spec)}.")
     try:
         if "times" in spec:
+            if not around:
+                raise SettingsError(
+                    f"{name} must be varied by low: and high:, since the search starts from {around!r}, but got times:."
+                )
             low, high = (around * float(factor) for factor in spec["times"])
         else:
             low, high = float(spec["low"]), float(spec["high"])
-        is_finite = math.isfinite(low) and math.isfinite(high)
+        is_finite = math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)
     except (TypeError, ValueError, KeyError):
         is_finite = False
     if not is_finite:

@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from trainer.core.errors import TuningError
+from trainer.core.lines import drop_torn_line
 from tuning.config import SearchConfig
 
 __all__ = [
@@ -51,8 +52,7 @@ def open_storage(output: Path) -> BaseStorage:
     try:
         output.mkdir(parents=True, exist_ok=True)
         # Optuna's default, a symbolic link, waits for ever for one that was killed when the path is relative.
-        lock = JournalFileOpenLock(str(output / JOURNAL), grace_period=_LOCK_SECONDS)
-        _drop_torn_line(output / JOURNAL, lock)
+        lock = _JournalLock(str(output / JOURNAL), grace_period=_LOCK_SECONDS)
         return JournalStorage(JournalFileBackend(str(output / JOURNAL), lock))
     except Exception as error:
         raise TuningError(
@@ -92,18 +92,22 @@ def _read_url(url: str) -> sqlalchemy.URL:
     return parsed
 
 
-def _drop_torn_line(journal: Path, lock: JournalFileOpenLock) -> None:
-    """Take away what a full disk or a kill has left of a last line: the next one would be spoilt by it."""
-    if not journal.exists():
-        return
-    lock.acquire()
-    try:
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(journal, whole)
-    finally:
-        lock.release()
+class _JournalLock(JournalFileOpenLock):
+    """Optuna's lock. What a full disk or a kill has left of a last line is taken away: it would spoil the next one."""
+
+    def __init__(self, path: str, grace_period: int) -> None:
+        super().__init__(path, grace_period)
+        self._path = Path(path)
+
+    def acquire(self) -> bool:
+        """Wait for the lock; True."""
+        super().acquire()
+        try:
+            drop_torn_line(self._path)
+        except BaseException:
+            self.release()
+            raise
+        return True
 
 
 def close_storage(storage: BaseStorage) -> None:

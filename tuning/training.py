@@ -12,12 +12,10 @@ from trainer.core.spool import is_owned, read_metrics
 from tuning import child
 from tuning.child import Share
 
-__all__ = ["STOP_SECONDS", "Order", "Training", "Turn", "as_words"]
+__all__ = ["Order", "Training", "Turn", "as_words"]
 
 _ERROR = "error: "
 _SHOWN_CHARACTERS = 500
-STOP_SECONDS = 30.0
-"""For which a training that was asked to stop may still close its run."""
 _BUSY_SECONDS = 60.0
 
 

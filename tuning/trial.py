@@ -13,9 +13,9 @@ from typing import Any, Literal
 import optuna
 
 from trainer.core import artifacts
-from tuning.child import Share
-from tuning.runs import Runs
-from tuning.training import STOP_SECONDS, Order, Training, Turn
+from tuning.child import STOP_SECONDS, Share
+from tuning.runs import STATUS, Runs
+from tuning.training import Order, Training, Turn
 from tuning.trials import Attribute
 
 __all__ = ["COSTS", "Plan", "RunningTrial", "State"]
@@ -24,7 +24,6 @@ State = Literal["complete", "pruned", "failed", "interrupted"]
 COSTS = {"latency": artifacts.MODEL_LATENCY_MS, "size": artifacts.MODEL_SIZE_MB}
 """Second goal → metric."""
 
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 _STOPPED_BY_TERM = 128 + signal.SIGTERM
 _FORK_SERVER_GONE = 255
 _RETRIES = 2
@@ -72,6 +71,8 @@ class RunningTrial:
     """None while it runs."""
     cause: str = ""
     """Why it failed or was interrupted."""
+    was_killed: bool = False
+    """Whether its training was ended from outside, and not by the search."""
     _changes: dict[str, Any] | None = None
     _values: list[tuple[float, ...]] = field(default_factory=list)
     _training: Training | None = None
@@ -119,9 +120,6 @@ class RunningTrial:
     def _lose(self) -> None:
         """End: this machine slept, or was cut off, for so long that another driver has taken the trial over."""
         self._stop("interrupted", "another driver has taken it over")
-        if self._training is None:
-            for run_id in self._made.values():
-                self.runs.give_up(run_id)
 
     def _advance(self) -> None:
         if self._changes is None:
@@ -133,6 +131,8 @@ class RunningTrial:
 
     def _begin(self) -> None:
         changes = self.plan.changes(self.trial)
+        # A training that is resumed keeps its settings, though another pruner would want other evaluations.
+        changes = self.trial.user_attrs.get(Attribute.SETTINGS, changes)
         self.trial.set_user_attr(Attribute.SETTINGS, changes)
         self._seconds = float(self.trial.user_attrs.get(Attribute.SECONDS, 0.0))
         self._changes = changes
@@ -212,7 +212,7 @@ class RunningTrial:
         elif status == 0:
             self._take(training.order)
         elif status < 0 or status in (_STOPPED_BY_TERM, _FORK_SERVER_GONE):
-            self.cause = f"its process was ended from outside (status {status})"
+            self.cause, self.was_killed = f"its process was ended from outside (status {status})", True
             retries = self.trial.user_attrs.get(Attribute.RETRIES, 0)
             self._close(training, "failed" if retries >= _RETRIES else "interrupted")
         else:
@@ -254,6 +254,8 @@ class RunningTrial:
     def _stop(self, state: State, cause: str) -> None:
         """Ask the training to end, so that its run is closed and its checkpoint whole; soon it is no longer asked."""
         if self._training is None:
+            for run_id in self._made.values():  # that of a training that was about to start
+                self.runs.give_up(run_id)
             self.cause = cause
             self._end(state)
         elif self._stopping is None:
@@ -271,7 +273,7 @@ class RunningTrial:
         # A training that was asked to stop has called that an error.
         error = self.cause if state == "failed" else None
         tags = {artifacts.TAG_TRIAL_STATE: state, artifacts.TAG_ERROR: error}
-        self.runs.close(order.folder, _STATUS[state], tags)
+        self.runs.close(order.folder, STATUS[state], tags)
         if state != "interrupted" and not (state == "complete" and self.plan.keeps_checkpoints):
             shutil.rmtree(order.folder / artifacts.CHECKPOINTS, ignore_errors=True)
 

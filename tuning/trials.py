@@ -61,6 +61,7 @@ class Attribute:
     RETRY_OF = "retry_of"
     """Number of the trial that was cut off and that this one continues."""
     RETRIES = "retries"
+    """How often its training was ended from outside."""
 
 
 def state(trial: FrozenTrial) -> str:

@@ -13,11 +13,11 @@ import optuna
 from trainer.core import artifacts, signals
 from trainer.core.errors import TuningError
 from trainer.core.runs import has_results
-from tuning.child import Share
+from tuning.child import STOP_SECONDS, Share
 from tuning.drivers import BEAT_SECONDS
 from tuning.ranking import FinalRun, rank
 from tuning.runs import Runs
-from tuning.training import STOP_SECONDS, Order, Training, Turn
+from tuning.training import Order, Training, Turn
 from tuning.trials import settings
 
 __all__ = ["Finish", "Winner", "complete"]

@@ -68,8 +68,10 @@ def postgresql():
         server = subprocess.Popen([binaries / "postgres", *options], user=user, cwd=folder, stdout=log, stderr=log)
     try:
         ready = [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+        until = time.monotonic() + 120
         while subprocess.run(ready, check=False, capture_output=True).returncode:
             assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < until, (folder / "log").read_text()
             time.sleep(0.1)
         yield f"postgresql+psycopg://tuner:{PASSWORD}@127.0.0.1:{port}"
     finally:

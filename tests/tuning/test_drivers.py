@@ -254,10 +254,10 @@ class TestQueue:
         trial = queue.next()
         trial.suggest_float("x", 0, 1)
         trial.suggest_categorical("kind", ["a", "b"])
-        known = {Attribute.RUNS: {"42": "r1"}, Attribute.SECONDS: 7.5}
+        known = {Attribute.RUNS: {"42": "r1"}, Attribute.SETTINGS: {"x": 0.25}, Attribute.SECONDS: 7.5}
         for name, value in {**known, Attribute.BEAT: 3}.items():
             trial.set_user_attr(name, value)
-        queue.requeue(trial.number)
+        queue.requeue(trial.number, was_killed=True)
 
         assert is_cut_off(study.trials[0])
         again = queue.next()
@@ -269,7 +269,7 @@ class TestQueue:
         assert Attribute.BEAT not in again.user_attrs
         queue.requeue(1)
         third = queue.next()
-        assert (third.user_attrs[Attribute.RETRY_OF], third.user_attrs[Attribute.RETRIES]) == (1, 2)
+        assert (third.user_attrs[Attribute.RETRY_OF], third.user_attrs[Attribute.RETRIES]) == (1, 1)
         study.tell(third, 0.5)
         assert queue.is_finished()
         assert [trial.number for trial in begun(study)] == [2]

@@ -330,7 +330,11 @@ class TestBadSpaces:
             ("dropout: {low: .nan, high: 0.5}", "range of dropout must have two numbers"),
             ("learning_rate: {low: 0.1, high: .inf}", "range of learning_rate must have two numbers"),
             ("learning_rate: {times: [2, 0.5]}", "range of learning_rate must rise"),
-            ("learning_rate: {times: 2}", "range of learning_rate must have two numbers"),
+            ("learning_rate: {times: 2}", "learning_rate of a space must be a range"),
+            ("learning_rate: {times: '13'}", "learning_rate of a space must be a range"),
+            ("dropout: {low: -1.0e+308, high: 1.0e+308, step: 1}", "range of dropout must have two numbers"),
+            ("null: {low: 1, high: 2}", "space must have names before the colons, but got None"),
+            ("1: {low: 1, high: 2}", "space must have names before the colons, but got 1"),
             ("learning_rate: {times: [1, 2, 3]}", "range of learning_rate must have two numbers"),
             ("dropout: {low: 0.1}", "range of dropout must have two numbers"),
             ("dropout: {low: small, high: 0.5}", "range of dropout must have two numbers"),
@@ -354,6 +358,7 @@ class TestBadSpaces:
             ("margin: {low: 0, high: 0.2, when: {los: [asl]}}", r"when of margin must name settings .* \['los'\]"),
             ("margin: {low: 0, high: 0.2, when: {loss: combined}}", "when of margin must list"),
             ("margin: {low: 0, high: 0.2, when: [loss]}", "when of margin must list"),
+            ("margin: {low: 0, high: 0.2, when: {1: [asl], loss: [asl]}}", "when of margin must list"),
             ("margin: {low: 0, high: 0.2, when: {loss: [[asl]]}}", "when of margin must list"),
             (
                 "schedule: {choices: [cosine, linear]}\nrestarts: {low: 2, high: 4, when: {schedule: [cosin]}}",
@@ -372,6 +377,11 @@ class TestBadSpaces:
             ("dropout", "space must hold `name: value` lines"),
             ("", "space must hold `name: value` lines"),
             ("dropout: {low: 0.1, high", "space must be a readable file"),
+            (
+                "dropout: {low: 0.1, high: 0.2}\ndropout: {low: 0.3, high: 0.4}",
+                "space must give each name once, but got .* with 'dropout' twice",
+            ),
+            ("dropout: {low: 0.1, low: 0.2, high: 0.4}", "with 'low' twice"),
         ],
     )
     def test_say_what_is_wrong(self, read, text, message):

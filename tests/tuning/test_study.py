@@ -222,6 +222,15 @@ class TestStorage:
         assert open_one(is_killed=True) == -signal.SIGKILL
         assert open_one(is_killed=False) == 0
 
+    def test_a_torn_line_does_not_spoil_what_comes_after_it(self, tmp_path, monkeypatch):
+        monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)
+        made = open_(open_storage(tmp_path))
+        with (tmp_path / "optuna.journal").open("ab") as file:
+            file.write(b'{"op_code": 2, "wor')  # the disk was full, and has room again
+        made.set_user_attr("after", 1)
+        assert made.user_attrs["after"] == 1
+        assert open_(open_storage(tmp_path)).user_attrs["after"] == 1
+
     def test_a_folder_that_is_a_file_is_an_error(self, tmp_path, monkeypatch):
         monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)
         (tmp_path / "runs").write_text("")

@@ -464,6 +464,24 @@ class TestInterruption:
         assert running.trial.user_attrs[Attribute.RUNS] == {"42": "run1"}
         assert running.runs.given_up == ["elsewhere"]
 
+    def test_goes_on_with_the_settings_it_had(self, begin):
+        study = optuna.create_study(study_name="s", direction="maximize", pruner=Pruner())
+        study.enqueue_trial({}, user_attrs={Attribute.SETTINGS: {"evals_per_epoch": 1}})
+        begin(study=study, changes={"evals_per_epoch": 2}).poll()  # of another pruner
+        assert FakeTraining.made[0].order.changes["evals_per_epoch"] == 1
+
+    def test_one_whose_training_was_about_to_start_leaves_no_run(self, begin, monkeypatch):
+        def stopped(order, share):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(trial, "Training", stopped)
+        running = begin()
+        with pytest.raises(KeyboardInterrupt):
+            running.poll()
+        running.interrupt()
+        assert running.state == "interrupted"
+        assert running.runs.given_up == ["run1"]
+
     def test_makes_no_second_run_when_the_storage_goes_away_in_between(self, begin, monkeypatch):
         running = begin()
         set_user_attr = running.trial.set_user_attr

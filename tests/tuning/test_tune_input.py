@@ -113,11 +113,11 @@ def test_the_dashboard_opens_on_the_storage(searches):
         )
     try:
         answer = None
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while answer is None and time.monotonic() < until:
             try:
                 answer = requests.get(f"http://127.0.0.1:{port}/api/studies", timeout=10).json()
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 assert server.poll() is None, (searches.folder / "dashboard.log").read_text()
                 time.sleep(0.2)
     finally:

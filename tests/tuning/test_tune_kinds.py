@@ -1,11 +1,11 @@
 """Finals, and searches of every kind: losses, goals, seeds, samplers, grids, warm starts. Trainings are stand-ins."""
 
 import json
-import time
 
 import pytest
 from mlflow import MlflowClient
 
+from tests.tuning.tuning_parts import states
 from trainer.config import parse
 from trainer.core.settings import flatten
 from tuning.trials import Attribute
@@ -61,12 +61,9 @@ class TestFinals:
     def test_are_finished_by_the_same_command_after_a_kill(self, searches):
         searches.behave(epoch_seconds=0.5)
         first = searches.start(trials=2, top_k=1, seeds=3, pruner="none", workers=1)
-        until = time.monotonic() + 90
-        while "final 0:" not in (line := first.stdout.readline()):
-            assert line, "it has ended before the first final"
-            assert time.monotonic() < until
+        searches.wait_for(lambda finals: any(states(finals)), name="s.finals")
         first.kill()
-        first.communicate(timeout=60)
+        first.communicate(timeout=180)
         searches.behave(epoch_seconds=0)
         code, output = searches.run(trials=2, top_k=1, seeds=3, pruner="none")
 

@@ -6,13 +6,14 @@ import time
 
 import psycopg
 import pytest
+from mlflow import MlflowClient
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import is_alive, states
 from tuning import drivers, queue
 from tuning.study import JOURNAL
-from tuning.trials import Attribute, begun
+from tuning.trials import Attribute, begun, run_id
 
 
 def test_those_that_are_killed_again_and_again_have_failed(searches):
@@ -26,15 +27,15 @@ def test_those_that_are_killed_again_and_again_have_failed(searches):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_driver_that_is_stopped_can_go_on(searches, how):
-    searches.run(trials=1, pruner="none")
+    searches.start(trials=1, pruner="none").communicate(timeout=180)
     searches.behave(epoch_seconds=60)
     first = searches.start(pruner="none")
     before = searches.wait_for(lambda study: len(searches.training(study)) == 2)
     pids = [pid for trial in searches.training(before) for pid, _ in searches.lives(trial)]
     first.send_signal(how)
-    first.communicate(timeout=60)
+    first.communicate(timeout=180)
     assert first.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while any(is_alive(pid) for pid in pids):
         assert time.monotonic() < until, "a training has outlived its driver"
         time.sleep(0.1)
@@ -62,7 +63,7 @@ class TestTwoDrivers:
         first = shared.start(trials=6, workers=1, pruner="none", top_k=2, seeds=2, machine="elsewhere")
         shared.wait_for(shared.training)
         code, output = shared.run(trials=6, workers=1, pruner="none", top_k=2, seeds=2)
-        told, _ = first.communicate(timeout=120)
+        told, _ = first.communicate(timeout=180)
 
         assert (first.returncode, code) == (0, 0), told + output
         assert "this one helps" in output
@@ -76,12 +77,12 @@ class TestTwoDrivers:
         assert len({run.data.tags.get("mlflow.parentRunId") for run in runs}) == 2
 
     def test_one_takes_over_what_the_other_leaves(self, shared):
-        shared.behave(epoch_seconds=1)
+        shared.behave(epoch_seconds=60)
         first = shared.start(trials=2, workers=2, pruner="none", machine="elsewhere")
         study = shared.wait_for(lambda study: len(shared.training(study)) == 2)
         pids = [pid for trial in shared.training(study) for pid, _ in shared.lives(trial)]
         first.kill()
-        first.communicate(timeout=60)
+        first.communicate(timeout=180)
         shared.behave(epoch_seconds=0)
         code, output = shared.run(trials=2, pruner="none")
 
@@ -92,10 +93,25 @@ class TestTwoDrivers:
         assert not any(map(is_alive, pids))
 
 
+def test_no_run_is_left_running_whatever_befell_it(searches):
+    searches.run(trials=2, pruner="none")
+    client = MlflowClient()
+    (study_run,) = [run.info for run in searches.runs() if run.data.tags.get("command") == "tune"]
+    tags = {"mlflow.parentRunId": study_run.run_id}
+    made = client.create_run(study_run.experiment_id, tags=tags).info.run_id  # and then its driver was killed
+    ended = run_id(searches.study.trials[0])
+    client.update_run(ended, status="RUNNING")  # as when the server was away at its end
+    code, output = searches.run(trials=2, pruner="none")
+
+    assert code == 0, output
+    assert client.get_run(made).info.status == "KILLED"
+    assert client.get_run(ended).info.status == "FINISHED"
+
+
 def test_two_drivers_that_start_at_once_agree_on_who_leads(searches):
     searches.behave(epoch_seconds=0.2)
     both = [searches.start(trials=6, workers=1, pruner="none", machine=name) for name in ("one", "two")]
-    said = [" ".join(process.communicate(timeout=120)[0].split()) for process in both]
+    said = [" ".join(process.communicate(timeout=180)[0].split()) for process in both]
 
     assert [process.returncode for process in both] == [0, 0], said
     assert sum("this one helps" in output for output in said) == 1, said
@@ -116,7 +132,7 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(searches, database, p
         time.sleep(4)
         assert first.poll() is None
         server.execute(f"alter database {name} with allow_connections true")
-    said = " ".join(first.communicate(timeout=120)[0].split())
+    said = " ".join(first.communicate(timeout=180)[0].split())
 
     assert first.returncode == 0, said
     assert "the storage of the study does not answer" in said

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import optuna
@@ -73,6 +73,7 @@ class Searches:
         self.folder, self.root, self.variables = folder, root, variables or {}
         self.output = folder / "runs"
         self._storage = None
+        self._started: list[subprocess.Popen] = []
         self.behave()
         self.write_space()
 
@@ -116,7 +117,7 @@ class Searches:
         path = self.folder / f"driver_{machine}.py"
         path.write_text(textwrap.dedent(_PROGRAM).format(machine=machine))
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1", **self.variables}
-        return subprocess.Popen(
+        made = subprocess.Popen(
             [sys.executable, str(path), *self.words(settings)],
             cwd=self.folder,
             env=environment,
@@ -125,6 +126,8 @@ class Searches:
             text=True,
             start_new_session=True,
         )
+        self._started.append(made)
+        return made
 
     @property
     def study(self):
@@ -139,21 +142,23 @@ class Searches:
         return optuna.load_study(study_name=name, storage=self._storage)
 
     def close(self):
+        for process in self._started:  # one that is still there has been left by a test that failed
+            process.kill()
+            process.communicate()
         if self._storage is not None:
             close_storage(self._storage)
 
-    def wait_for(self, condition, seconds=60):
-        """Wait until the study is so; the study."""
-        until = time.monotonic() + seconds
+    def wait_for(self, condition, name="s", seconds=180):
+        """Wait until the study of this name is so; the study."""
+        until, trials = time.monotonic() + seconds, []
         while time.monotonic() < until:
-            try:
-                study = self.study
+            with suppress(KeyError, optuna.exceptions.StorageInternalError):
+                study = self.load(name)
                 if condition(study):
                     return study
-            except (KeyError, optuna.exceptions.StorageInternalError):
-                pass
+                trials = study.trials
             time.sleep(0.1)
-        raise AssertionError(f"it has not come to that: {[(t.number, t.state, t.user_attrs) for t in study.trials]}")
+        raise AssertionError(f"it has not come to that: {[(t.number, t.state, t.user_attrs) for t in trials]}")
 
     def training(self, study):
         """Trials whose training has begun."""

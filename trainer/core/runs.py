@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MAY_DIFFER = (
-    *("resume", "output", "processes", "micro_batch_size", "eval_batch_tokens"),
+    *("preset", "resume", "output", "processes", "micro_batch_size", "eval_batch_tokens"),
     *("register", "log_steps", "read_test"),
 )
 """Settings that do not change what is trained, so a resumed run may have others."""

@@ -108,9 +108,19 @@ def load_yaml(kind: str, name: str, folder: Path) -> dict[str, Any]:
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{kind} must be a readable file of settings, but got {got}: {error}") from error
+    if twice := sorted(_given_twice(yaml.compose(text, yaml.SafeLoader))):
+        raise SettingsError(f"{kind} must give each name once, but got {got} with {twice[0]!r} twice.")
     if not isinstance(values, dict):
         raise SettingsError(f"{kind} must hold `name: value` lines, but got {got} with {type(values).__name__}.")
     return values
+
+
+def _given_twice(node: yaml.Node | None) -> set[str]:
+    """Names that a mapping has twice, of which PyYAML takes the last value. JSON is read as the YAML that it is."""
+    if not isinstance(node, yaml.MappingNode):
+        return set()
+    names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+    return {name for name in names if names.count(name) > 1}.union(*(_given_twice(value) for _, value in node.value))
 
 
 def split_words(config_class: type[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from trainer.core.errors import TrackingError
+from trainer.core.lines import drop_torn_line
 
 __all__ = ["Entry", "Spool", "find_spools", "has_spool", "is_owned", "read_metrics"]
 
@@ -52,7 +53,7 @@ class Spool:
             self._offset_file = os.open(folder / _OFFSET, os.O_RDWR | os.O_CREAT, 0o644)
             self._own()
             self._log = os.open(folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self._drop_torn_line()
+            drop_torn_line(folder / _LOG)
             self._delivered = self._read_offset()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -124,18 +125,6 @@ class Spool:
                 f"run folder must belong to one process, but got folder={str(self.folder)!r}, which another one is "
                 f"writing. Wait for it to end, or stop it."
             )
-
-    def _drop_torn_line(self) -> None:
-        end = size = os.fstat(self._log).st_size
-        while end > 0:
-            start = max(0, end - _READ_BYTES)
-            newline = os.pread(self._log, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            os.ftruncate(self._log, end)
 
     def _read_offset(self) -> int:
         text = os.pread(self._offset_file, _OFFSET_DIGITS, 0)
