@@ -1,4 +1,8 @@
-"""Which driver of a study keeps its run: the one that made it, or who comes after that one is gone."""
+"""Which driver of a study keeps its run: the one that made it, or who comes after that one is gone.
+
+Drivers claim to lead in a study of their own, NAME.leaders, whose trials the storage numbers one after the other. A
+claim names the one that it follows, and of several that follow the same the first holds: two drivers never both lead.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,15 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 
 from trainer.core.errors import TuningError
 from tuning import drivers
+from tuning.study import open_study
 
-__all__ = ["Place", "take_place"]
+__all__ = ["Place", "open_claims", "take_place"]
 
-_RUN, _LEADER, _BEAT = "run_id", "leader", "leader_beat"
+_RUN, _BEAT = "run_id", "leader_beat"
+_DRIVER, _AFTER = "driver", "after"
+"""Attributes of a claim: who makes it, and the number of the one that it follows."""
 _LOOK_SECONDS = 2.0
-_SETTLE_SECONDS = 1.0
 
 
 @dataclass
@@ -23,6 +30,7 @@ class Place:
     """Where a driver stands in a study. A leader keeps the study's run; others help, without one."""
 
     study: optuna.Study
+    claims: optuna.Study
     leads: bool
     run_id: str | None
     """The study's run; None before it has been made."""
@@ -43,9 +51,8 @@ class Place:
 
     def leader(self) -> Mapping[str, Any]:
         """Who leads. Raises TuningError when that driver is gone, or has taken the place of this one."""
-        known = self.study.user_attrs
-        leader: Mapping[str, Any] = known[_LEADER]
-        is_gone = self._watch.is_gone(_LEADER, leader, known.get(_BEAT))
+        number, leader = _holder(self.claims)
+        is_gone = self._watch.is_gone(str(number), leader, self.study.user_attrs.get(_BEAT))
         if is_gone or (self.leads and leader != drivers.identity()):
             what = "one that is gone" if is_gone else "another in this one's place"
             host, pid = drivers.host(leader), leader["pid"]
@@ -56,26 +63,39 @@ class Place:
         return leader
 
 
-def take_place(study: optuna.Study, note: Callable[[str], None]) -> Place:
+def open_claims(storage: BaseStorage, study: optuna.Study) -> optuna.Study:
+    """The study where drivers claim to lead."""
+    return open_study(storage, f"{study.study_name}.leaders", {"leaders of": study.study_name}, ["maximize"])
+
+
+def take_place(study: optuna.Study, claims: optuna.Study, note: Callable[[str], None]) -> Place:
     """The place that is free: to lead when nobody does, else to help.
 
     A leader on another machine is watched until it stirs or has been still for too long; `note` is told so.
-    Of several that want to lead at the same moment, the last to say so does.
     """
-    watch, name = drivers.Watch(), study.study_name
-    told = False
+    watch, told = drivers.Watch(), False
     while True:
+        number, leader = _holder(claims)
         known = study.user_attrs
-        leader, run_id = known.get(_LEADER), known.get(_RUN)
+        run_id = known.get(_RUN)
         if leader == drivers.identity():
-            return Place(study, leads=True, run_id=run_id)
-        if leader is None or watch.is_gone(name, leader, known.get(_BEAT)):
-            study.set_user_attr(_LEADER, drivers.identity())
-            time.sleep(_SETTLE_SECONDS)
-        elif run_id is not None and (drivers.is_here(leader) or watch.has_stirred(name)):
-            return Place(study, leads=False, run_id=run_id)
+            return Place(study, claims, leads=True, run_id=run_id)
+        if not leader or watch.is_gone(str(number), leader, known.get(_BEAT)):
+            claims.enqueue_trial({}, user_attrs={_DRIVER: drivers.identity(), _AFTER: number})
+        elif run_id is not None and (drivers.is_here(leader) or watch.has_stirred(str(number))):
+            return Place(study, claims, leads=False, run_id=run_id)
         elif not told and not drivers.is_here(leader):
             note(f"looking whether the driver on {drivers.host(leader)} is still at work; it may take two minutes")
             told = True
         else:
             time.sleep(_LOOK_SECONDS)
+
+
+def _holder(claims: optuna.Study) -> tuple[int | None, Mapping[str, Any]]:
+    """Number of the claim that holds, and who made it; None and nobody before the first."""
+    number: int | None = None
+    leader: Mapping[str, Any] = {}
+    for claim in claims.get_trials(deepcopy=False):
+        if claim.user_attrs[_AFTER] == number:
+            number, leader = claim.number, claim.user_attrs[_DRIVER]
+    return number, leader

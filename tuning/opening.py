@@ -17,7 +17,7 @@ from tuning import study, warm
 from tuning.child import Share
 from tuning.config import TuneConfig
 from tuning.driver import Driver
-from tuning.leader import Place, take_place
+from tuning.leader import Place, open_claims, take_place
 from tuning.preparation import Task, prepare
 from tuning.runs import Runs, find_run
 from tuning.search import Search
@@ -42,7 +42,7 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         stack.callback(study.close_storage, storage)
         preset = Path(task.trainable.settings["preset"]).stem
         opened = study.open_study(storage, config.study.study, task.about, task.goals, prefix=preset)
-        place = take_place(opened, screen.show_note)
+        place = take_place(opened, open_claims(storage, opened), screen.show_note)
         # A sampler that is seeded alike after a resume would suggest what it has suggested before.
         seed = config.study.seed + len(opened.get_trials(deepcopy=False))
         opened.sampler = study.make_sampler(config.search, seed if place.leads else None)

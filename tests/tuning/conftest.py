@@ -4,15 +4,18 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import Searches
+from tests.tuning.tuning_parts import Clock, Searches
+from tuning.drivers import identity
 from tuning.trials import Attribute
 
 PASSWORD = "pa55-w0rd-of-the-storage"
@@ -41,6 +44,24 @@ def search(storage):
         made.tell(trial, score)
     made.tell(made.ask(), state=TrialState.PRUNED)
     return made
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def study():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """A driver on this machine whose process is gone."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        return {**identity(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,6 @@ _PROGRAM = """
 
     child.TRAINING, child._PRELOADED = "tests.tuning.fake_training", []
     driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 4.0, 0.1
-    leader._SETTLE_SECONDS = 0.3
     if {machine!r}:
         drivers._machine = lambda: {machine!r}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
@@ -64,6 +63,13 @@ def remembered(answer):
         return json.loads(_ANSWERS[key])
 
     return call
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
 
 
 class Searches:
@@ -106,7 +112,6 @@ class Searches:
             patch.setattr(driver, "BEAT_SECONDS", 0.3)
             patch.setattr(drivers, "STALE_SECONDS", 4.0)
             patch.setattr(leader, "_LOOK_SECONDS", 0.1)
-            patch.setattr(leader, "_SETTLE_SECONDS", 0.1)
             for name, value in self.variables.items():
                 patch.setenv(name, value)
             code = tune.main(self.words(settings))
