@@ -6,7 +6,7 @@ from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
-from trainer.core.runs import MAY_DIFFER
+from trainer.core.runs import MAY_DIFFER_WITH_ROWS
 from trainer.core.store import Store
 from tuning.child import Share
 from tuning.config import TuneConfig
@@ -50,7 +50,7 @@ class Task:
     @property
     def about(self) -> dict[str, Any]:
         """What makes two commands the same search."""
-        asked, free = self.config.search, {*MAY_DIFFER, "dataset"}  # its rows count, wherever they are
+        asked = self.config.search
         return {
             "objective": asked.objective,
             "against": asked.against,
@@ -59,7 +59,9 @@ class Task:
             "grid_points": asked.grid_points if asked.sampler == "grid" else None,
             "losses": list(self.losses),
             "space": self.space.describe(),
-            "settings": {name: value for name, value in self.trainable.settings.items() if name not in free},
+            "settings": {
+                name: value for name, value in self.trainable.settings.items() if name not in MAY_DIFFER_WITH_ROWS
+            },
             "data": dict(self.trainable.data["digests"]),
         }
 

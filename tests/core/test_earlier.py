@@ -72,7 +72,7 @@ def test_files_written_again_name_where_they_are_from(folder, tmp_path):
     assert [path.name for path in results.logged_tables(tmp_path / "second")] == [artifacts.PER_LABEL]
 
 
-@pytest.mark.parametrize(("name", "value"), [("dataset", "other"), ("loss", "bce"), ("threshold_policy", "fixed")])
+@pytest.mark.parametrize(("name", "value"), [("model", "other"), ("loss", "bce"), ("threshold_policy", "fixed")])
 def test_other_settings_are_refused(folder, name, value):
     with pytest.raises(SettingsError, match=f"retrain_from='first' with other ones: {name}: .* then, '{value}' now"):
         find(folder, **{name: value})

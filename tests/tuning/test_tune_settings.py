@@ -203,26 +203,6 @@ def grid_of(config, found):
     return warm.read_grid(found.task.space, config.search.grid_points, 100)
 
 
-def test_where_the_data_lies_and_what_the_preset_is_called_make_no_other_search(opened):
-    _, found = opened()
-    here, there = (
-        dataclasses.replace(
-            found.task,
-            trainable=dataclasses.replace(TRAINABLE, settings={**TRAINABLE.settings, "dataset": path, "preset": name}),
-        )
-        for path, name in (("here", "starter"), ("/there", "presets/starter.yaml"))
-    )
-    assert here.about == there.about
-
-
-def test_another_grid_is_another_search(opened):
-    about = [
-        opened(**given)[1].task.about for given in ({}, {"sampler": "grid"}, {"sampler": "grid", "grid_points": 4})
-    ]
-    assert about[0] != about[1] != about[2]
-    assert opened(grid_points=4)[1].task.about == about[0]  # where there is none, its points do not matter
-
-
 def shares_of(config, found):
     return divide([0, 1, 2, 3], [], config.search.workers, "auto")
 
@@ -313,3 +293,23 @@ def test_losses_that_contradict_themselves(losses, given, message):
 
 def _choices(name):
     return SearchConfig.__dataclass_fields__[name].type.__args__
+
+
+def test_where_the_data_lies_and_what_the_preset_is_called_make_no_other_search(opened):
+    _, found = opened()
+    here, there = (
+        dataclasses.replace(
+            found.task,
+            trainable=dataclasses.replace(TRAINABLE, settings={**TRAINABLE.settings, "dataset": path, "preset": name}),
+        )
+        for path, name in (("here", "starter"), ("/there", "presets/starter.yaml"))
+    )
+    assert here.about == there.about
+
+
+def test_another_grid_is_another_search(opened):
+    about = [
+        opened(**given)[1].task.about for given in ({}, {"sampler": "grid"}, {"sampler": "grid", "grid_points": 4})
+    ]
+    assert about[0] != about[1] != about[2]
+    assert opened(grid_points=4)[1].task.about == about[0]  # where there is none, its points do not matter

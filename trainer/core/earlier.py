@@ -12,7 +12,7 @@ from trainer.core.outcome import Outcome
 
 __all__ = ["EarlierRun", "find_earlier"]
 
-_MAY_DIFFER = (*runs.MAY_DIFFER, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps")
+_MAY_DIFFER = (*runs.MAY_DIFFER_WITH_ROWS, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps")
 
 
 @dataclass(frozen=True)

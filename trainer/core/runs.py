@@ -11,6 +11,7 @@ from trainer.core.errors import SettingsError
 
 __all__ = [
     "MAY_DIFFER",
+    "MAY_DIFFER_WITH_ROWS",
     "changed_roles",
     "check_data",
     "check_disk",
@@ -25,6 +26,8 @@ MAY_DIFFER = (
     *("register", "log_steps", "read_test"),
 )
 """Settings that do not change what is trained, so a resumed run may have others."""
+MAY_DIFFER_WITH_ROWS = (*MAY_DIFFER, "dataset")
+"""The same where the rows themselves are compared: the data may lie elsewhere by now."""
 
 
 def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Path:
@@ -44,7 +47,7 @@ def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Pa
             f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
             f"lack some of them: python -m trainer.core.tracking sync {folder}"
         )
-    if different := differences(folder, settings):
+    if different := differences(folder, settings, MAY_DIFFER_WITH_ROWS):  # `check_data` compares the rows
         raise SettingsError(
             f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(different)}."
         )
