@@ -37,6 +37,8 @@ class Share:
 
     cores: tuple[int, ...]
     gpus: tuple[str, ...] | None = None
+    threads: int = 1
+    """Of each process of a training."""
 
 
 class Child:
@@ -69,7 +71,8 @@ class Child:
 def start(words: Sequence[str], share: Share, log: Path, variables: Mapping[str, str]) -> Child:
     """Start a training with this command line. Its output is appended to `log`; `variables` join its environment."""
     _FORKS.set_forkserver_preload(_PRELOADED)
-    environment = {**os.environ, **variables}  # as it is now: that of the fork server is as old as itself
+    # As it is now: that of the fork server is as old as itself.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(share.threads), **variables}
     process = _FORKS.Process(target=_train, args=(TRAINING, list(words), share, log.resolve(), environment, Path.cwd()))
     return Child(process)
 

@@ -14,7 +14,6 @@ from trainer.core.errors import TuningError
 from trainer.core.settings import flatten
 from trainer.core.tracking import Tracker, open_run
 from tuning import study, warm
-from tuning.child import Share
 from tuning.config import TuneConfig
 from tuning.driver import Driver
 from tuning.leader import Place, open_claims, take_place
@@ -49,7 +48,7 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         opened.pruner = study.make_pruner(config.search)
         if place.run_id is not None:
             find_run(store, place.run_id)
-        _set_threads(task.shares[0], task.trainable.settings["processes"])
+        os.environ["OMP_NUM_THREADS"] = str(task.shares[0].threads)  # what trainings load first reads it once
         tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
         runs = Runs(store, find_run(store, str(place.run_id)))
         driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
@@ -104,9 +103,3 @@ def _fill(opened: optuna.Study, task: Task, screen: console.Console) -> None:
     if asked.warm_start:
         screen.show_note(f"warm start: {len(task.earlier)} earlier settings from {asked.warm_start} for the same data")
     opened.set_user_attr(_QUEUED, value=True)
-
-
-def _set_threads(share: Share, processes: str) -> None:
-    """Give the libraries of each training its share of cores; they read this when they are loaded."""
-    each = max(len(share.gpus or ()), 1) if processes == "auto" else int(processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(len(share.cores) // each, 1)))

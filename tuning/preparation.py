@@ -34,6 +34,9 @@ class Task:
     grid: Sequence[Mapping[str, Any]]
     """Every trial, with sampler=grid."""
     shares: Sequence[Share]
+    """Of the workers."""
+    whole: Share
+    """For a training that runs alone."""
     earlier: Sequence[Mapping[str, str]]
     """Settings of the best runs of warm_start."""
 
@@ -85,6 +88,7 @@ def prepare(config: TuneConfig, of_training: Mapping[str, str], store: Store) ->
         space=space,
         grid=read_grid(space, asked.grid_points, asked.trials) if asked.sampler == "grid" else (),
         shares=shares(asked.workers, trainable.settings["processes"]),
+        whole=shares("1", trainable.settings["processes"])[0],
         earlier=best_runs(store, asked.warm_start, metric, digests, _EARLIER_RUNS) if asked.warm_start else (),
     )
 

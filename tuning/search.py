@@ -15,7 +15,7 @@ from trainer.core import artifacts, console
 from trainer.core.environment import child_environment
 from trainer.core.errors import TuningError
 from trainer.core.tracking import Tracker
-from tuning import finals, results, shares
+from tuning import finals, results
 from tuning.config import TuneConfig
 from tuning.driver import Driver
 from tuning.drivers import BEAT_SECONDS
@@ -148,7 +148,7 @@ class Search:
         finish = Finish(
             words=self._words(read_test=True),
             output=self._output,
-            share=shares.whole(),
+            share=self.task.whole,
             runs=self.driver.runs,
             on_beat=self.place.beat,
         )

@@ -4,12 +4,13 @@ import itertools
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
-from trainer.core.environment import available_cores
+from trainer.core.environment import asked_threads, available_cores
 from trainer.core.errors import SettingsError
 from tuning.child import Share
 
-__all__ = ["divide", "gpu_names", "shares", "whole"]
+__all__ = ["divide", "gpu_names", "shares"]
 
 _MOST_ON_CORES = 4
 _NO_GPU = "-1"
@@ -17,13 +18,13 @@ _NO_GPU = "-1"
 
 
 def shares(workers: str, processes: str) -> list[Share]:
-    """The share of each worker. workers: a number or `auto`; processes: that setting of the trainings."""
-    return divide(available_cores(), gpu_names(), workers, processes)
+    """The share of each worker, with the user's OMP_NUM_THREADS where that is set.
 
-
-def whole() -> Share:
-    """All of the machine, for a training that runs alone."""
-    return Share(tuple(available_cores()), tuple(gpu_names()) or None)
+    workers: a number or `auto`; processes: that setting of the trainings.
+    """
+    parts = divide(available_cores(), gpu_names(), workers, processes)
+    threads = asked_threads()
+    return parts if threads is None else [replace(part, threads=threads) for part in parts]
 
 
 def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> list[Share]:
@@ -45,12 +46,11 @@ def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> l
             f"workers must leave each training its GPUs, but got {workers=}, {processes=}, gpus={len(gpus)}. "
             "Give fewer workers or processes."
         )
+    parts = [cores[place * len(cores) // count : (place + 1) * len(cores) // count] for place in range(count)]
+    names = [_part(gpus, place, count) if gpus else None for place in range(count)]
     return [
-        Share(
-            cores=tuple(cores[place * len(cores) // count : (place + 1) * len(cores) // count]),
-            gpus=_part(gpus, place, count) if gpus else None,
-        )
-        for place in range(count)
+        _share(part, own, len(own or ()) if processes == "auto" else each)
+        for part, own in zip(parts, names, strict=True)
     ]
 
 
@@ -65,6 +65,10 @@ def gpu_names() -> list[str]:
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def _share(cores: list[int], gpus: tuple[str, ...] | None, processes: int) -> Share:
+    return Share(tuple(cores), gpus, threads=max(len(cores) // max(processes, 1), 1))
 
 
 def _part(gpus: list[str], place: int, count: int) -> tuple[str, ...]:

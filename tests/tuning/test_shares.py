@@ -37,7 +37,24 @@ def gpus(number):
     ],
 )
 def test_parts_are_these(num_cores, num_gpus, workers, processes, expected):
-    assert divide(cores(num_cores), gpus(num_gpus), workers, processes) == [Share(*one) for one in expected]
+    found = divide(cores(num_cores), gpus(num_gpus), workers, processes)
+    assert [(part.cores, part.gpus) for part in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_gpus", "workers", "processes", "threads"),
+    [
+        (8, 0, "2", "auto", [4, 4]),
+        (7, 0, "2", "auto", [3, 4]),
+        (8, 0, "2", "2", [2, 2]),
+        (2, 0, "1", "8", [1]),
+        (8, 4, "2", "auto", [2, 2]),  # each training has two processes, one for each of its GPUs
+        (8, 4, "2", "1", [4, 4]),
+        (8, 2, "4", "auto", [2, 2, 2, 2]),
+    ],
+)
+def test_cores_are_shared_out_between_the_processes_of_a_training(num_cores, num_gpus, workers, processes, threads):
+    assert [part.threads for part in divide(cores(num_cores), gpus(num_gpus), workers, processes)] == threads
 
 
 @given(
@@ -126,6 +143,9 @@ class TestGpuNames:
 def test_shares_are_of_the_cores_and_gpus_that_this_process_may_use(monkeypatch):
     monkeypatch.setattr(shares, "available_cores", lambda: [3, 5, 7])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
-    assert shares.shares("auto", "auto") == [Share((3, 5, 7), ("GPU-a",))]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert shares.shares("auto", "auto") == [Share((3, 5, 7), ("GPU-a",), threads=3)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert [part.cores for part in shares.shares("auto", "auto")] == [(3,), (5,), (7,)]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert [part.threads for part in shares.shares("auto", "auto")] == [2, 2, 2]

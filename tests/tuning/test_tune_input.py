@@ -123,4 +123,4 @@ def test_the_dashboard_opens_on_the_storage(searches):
     finally:
         server.kill()
         server.wait()
-    assert [study["study_name"] for study in answer["study_summaries"]] == ["s"]
+    assert "s" in [study["study_name"] for study in answer["study_summaries"]]

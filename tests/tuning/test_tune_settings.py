@@ -10,6 +10,7 @@ from trainer.config import TrainConfig
 from trainer.core import settings
 from trainer.core.errors import SettingsError
 from tuning import finals, preparation, search, study, warm
+from tuning.child import Share
 from tuning.config import SearchConfig, TuneConfig
 from tuning.questions import Trainable
 from tuning.shares import divide
@@ -159,7 +160,14 @@ def opened(tmp_path, monkeypatch):
         space = read_space(path, TRAINABLE.settings, TRAINABLE.known, losses, [])
         made = optuna.create_study(study_name="s", sampler=study.make_sampler(config.search, config.study.seed))
         task = preparation.Task(
-            config=config, trainable=TRAINABLE, losses=losses, space=space, grid=(), shares=(), earlier=()
+            config=config,
+            trainable=TRAINABLE,
+            losses=losses,
+            space=space,
+            grid=(),
+            shares=(),
+            whole=Share((0,)),
+            earlier=(),
         )
         found = search.Search(task, None, made, None, None, None, None)
         return config, found

@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "available_cores", "child_environment", "describe", "git_state", "redact", "redact_command"]
+__all__ = [
+    "GitState",
+    "asked_threads",
+    "available_cores",
+    "child_environment",
+    "describe",
+    "git_state",
+    "redact",
+    "redact_command",
+]
 
 PACKAGES = (
     "accelerate",
@@ -129,6 +138,12 @@ def child_environment() -> dict[str, str]:
     """Environment for a Python process of this project: it finds our packages anywhere, and writes into no open run."""
     paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     return {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {"PYTHONPATH": paths}
+
+
+def asked_threads() -> int | None:
+    """Threads that OMP_NUM_THREADS asks for, on the outermost level; None where it is not set, or no number above 0."""
+    number = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(number) or None if number.isdigit() else None
 
 
 def available_cores() -> list[int]:

@@ -8,6 +8,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 
+from trainer.core.environment import asked_threads
+
 __all__ = ["Session", "has_bf16", "open_session", "random_states", "restore_random_states"]
 
 
@@ -70,8 +72,11 @@ class Session:
 def open_session(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Session:
     """The session of this process; joins the process group when started by the launcher.
 
-    Every process starts from the same `seed`, so that random weights are the same; see `Session.separate`.
+    Every process starts from the same `seed`, so that random weights are the same; see `Session.separate`. It computes
+    with OMP_NUM_THREADS threads, by default as many as torch likes.
     """
+    if threads := asked_threads():  # torch has read another number in a process that this one was forked from
+        torch.set_num_threads(threads)
     on_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     resolved: Literal["fp32", "bf16"] = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
     accelerator = Accelerator(
