@@ -115,7 +115,7 @@ class Driver:
                 trial.set_user_attr(Attribute.CAUSE, running.cause)
                 study.tell(trial, state=TrialState.FAIL)
             elif running.state == "interrupted":
-                queue.requeue(trial.number, was_killed=running.was_killed)
+                queue.requeue(trial.number)
             elif running.state == "pruned":
                 study.tell(trial, state=TrialState.PRUNED)
             else:

@@ -59,13 +59,14 @@ class Task:
             "against": asked.against,
             "repeats": asked.repeats,
             "reports": asked.reports,
-            "grid_points": asked.grid_points if asked.sampler == "grid" else None,
             "losses": list(self.losses),
             "space": self.space.describe(),
             "settings": {
                 name: value for name, value in self.trainable.settings.items() if name not in MAY_DIFFER_WITH_ROWS
             },
             "data": dict(self.trainable.data["digests"]),
+            "label_names": self.trainable.data["label_names"],
+            **({"sampler": "grid", "grid_points": asked.grid_points} if asked.sampler == "grid" else {}),
         }
 
 

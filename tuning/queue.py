@@ -11,7 +11,7 @@ from tuning.trials import Attribute, begun, is_cut_off, left_over
 
 __all__ = ["FIXED", "Queue"]
 
-_CARRIED = (Attribute.RUNS, Attribute.SETTINGS, Attribute.WARM_START, Attribute.SECONDS)
+_CARRIED = (Attribute.RUNS, Attribute.SETTINGS, Attribute.KILLS, Attribute.WARM_START, Attribute.SECONDS)
 FIXED = "fixed_params"
 """System attribute where Optuna keeps the values that a queued trial is to have."""
 
@@ -45,22 +45,17 @@ class Queue:
             return None
         return trial
 
-    def requeue(self, number: int, *, was_killed: bool = False) -> None:
-        """Queue a trial that was cut off again, to be continued where it stood.
-
-        was_killed: whether its training was; that counts as one of its retries, the end of its driver does not.
-        """
+    def requeue(self, number: int) -> None:
+        """Queue a trial that was cut off again, to be continued where it stood."""
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         known = self.trials()[number]
         if not is_cut_off(known):  # its driver was there after all, and has ended it
             return
         attributes = {name: known.user_attrs[name] for name in _CARRIED if name in known.user_attrs}
-        retries = known.user_attrs.get(Attribute.RETRIES, 0) + was_killed
-        again = {Attribute.RETRY_OF: number, Attribute.RETRIES: retries}
         # One that was cut off at once has no values yet, only those it was to have.
         params = {**known.system_attrs.get(FIXED, {}), **known.params}
-        self.study.enqueue_trial(params, user_attrs=attributes | again)
+        self.study.enqueue_trial(params, user_attrs=attributes | {Attribute.RETRY_OF: number})
 
     def requeue_left(self, running: Collection[int] = ()) -> list[int]:
         """Queue the trials again that were left behind; returns their numbers. running: those that this driver has."""

@@ -9,7 +9,7 @@ from trainer.core import artifacts
 from trainer.core.connection import readable_errors
 from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
-from trainer.core.runs import MAY_DIFFER
+from trainer.core.runs import MAY_DIFFER, has_results
 from trainer.core.spool import has_spool
 from trainer.core.store import Store
 from trainer.core.tracking import sync
@@ -73,20 +73,23 @@ class Runs:
             _log.warning("run %s could not be ended: %s", run_id, error)
 
     def settle(self, output: Path, states: Mapping[str, str]) -> None:
-        """End the runs that are RUNNING on the server although their trainings are over.
+        """End the runs that are RUNNING on the server although no training is at work any more.
 
-        states: run to the state of its trial: the server was away when that ended. A run that no trial knows was made
-        just before its driver was killed. output: folder of the run folders.
+        states: run to what became of its trial: the server was away when that ended. A run that no trial knows is one
+        made for the winner, or was made just before its driver was killed. output: folder of the run folders.
         """
         below = f"tags.`{_PARENT}` = '{self._parent.info.run_id}' and attributes.status = '{_RUNNING}'"
-        with readable_errors(self._store):
-            found = self._store.client.search_runs([self._parent.info.experiment_id], below)
+        try:
+            with readable_errors(self._store):
+                found = self._store.client.search_runs([self._parent.info.experiment_id], below)
+        except TrackingError as error:
+            _log.warning("runs that are over may be RUNNING on the server: %s", error)
+            return
         for run in found:
-            state = states.get(run.info.run_id)
-            if state is None:
-                self.give_up(run.info.run_id)
-            else:
-                self.close(output / run.info.run_id, STATUS[state], {artifacts.TAG_TRIAL_STATE: state})
+            folder = output / run.info.run_id
+            unknown = "complete" if has_results(folder, with_test=False) else "interrupted"
+            state = states.get(run.info.run_id, unknown)
+            self.close(folder, STATUS[state], {artifacts.TAG_TRIAL_STATE: state})
 
     def _end(self, known: "Run", status: str, tags: Mapping[str, object]) -> None:
         run_id = known.info.run_id

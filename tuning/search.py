@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 
 from trainer.core import artifacts, console
 from trainer.core.environment import child_environment
@@ -155,15 +156,18 @@ class Search:
         return complete(finished, self.study, finish, retrain=asked.retrain_on_dev)
 
     def _settle(self) -> None:
-        """See that no run of the search is left RUNNING."""
+        """See that no run of the search is left RUNNING, unless another driver is at work: it was given more trials."""
         studies = [self.study, *([finals.open_finals(self.storage, self.study)] if self.config.finals.top_k else [])]
-        known = {
+        trials = [trial for one in studies for trial in counted(one)]
+        if any(trial.state == TrialState.RUNNING for trial in trials):
+            return
+        ended = {
             run: state(trial)
-            for one in studies
-            for trial in counted(one)
+            for trial in trials
+            if trial.state.is_finished()
             for run in trial.user_attrs.get(Attribute.RUNS, {}).values()
         }
-        self.driver.runs.settle(self._output, known)
+        self.driver.runs.settle(self._output, ended)
 
     def _report(self, tracker: Tracker, finished: Sequence[FinalRun], winner: Winner | None) -> None:
         """Write tables, figures, the report and the winner's preset, record them, and say where they are."""

@@ -49,7 +49,7 @@ def read_space(
     for line, spec in lines.items():
         _check_name(name, line, known, searchable)
         _check_line(name, line, spec)
-        _check_condition(line, spec.get("when", {}), known, lines)
+        _check_condition(line, spec.get("when", {}), base, lines)
     dimensions = [Dimension(name="loss", choices=tuple(losses))] if len(losses) > 1 else []
     varied = [_dimension(line, spec, base) for line, spec in lines.items() if line not in fixed]
     values = {"loss": tuple(losses)}
@@ -60,7 +60,7 @@ def read_space(
         (other, value)
         for line, spec in lines.items()
         for other, values in spec.get("when", {}).items()
-        for value in values
+        for value in _values(other, values, base)
         if line not in fixed and other not in lines
     }
     return Space(tuple(dimensions), {**base, "loss": losses[0]}, tuple(sorted(conditions, key=str)))
@@ -94,13 +94,15 @@ def _check_line(name: str, line: str, spec: Any) -> None:
         )
 
 
-def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapping[str, Any]) -> None:
+def _check_condition(line: str, when: Any, base: Mapping[str, Any], lines: Mapping[str, Any]) -> None:
     lists = when.values() if isinstance(when, dict) and all(isinstance(key, str) for key in when) else [None]
-    if not all(isinstance(values, list) and all(isinstance(one, Value) for one in values) for values in lists):
+    if not all(
+        isinstance(values, list) and values and all(isinstance(one, Value) for one in values) for values in lists
+    ):
         raise SettingsError(f"when of {line} must list values of settings, such as {{loss: [asl]}}, but got {when=}.")
-    unknown = set(when) - set(known)
+    unknown = set(when) - set(base)
     if unknown:
-        hint = settings.nearest(min(unknown), sorted(known))
+        hint = settings.nearest(min(unknown), sorted(base))
         raise SettingsError(f"when of {line} must name settings of training, but got {sorted(unknown)}.{hint}")
     order = list(lines)
     later = [other for other in when if other in lines and order.index(other) > order.index(line)]
@@ -110,7 +112,8 @@ def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapp
     if ranges:
         raise SettingsError(f"when of {line} must name settings with choices, but got {ranges} with a range.")
     for other in [other for other in when if other in lines]:
-        none = [value for value in when[other] if value not in lines[other]["choices"]]
+        choices = _values(other, lines[other]["choices"], base)
+        none = [value for value in _values(other, when[other], base) if value not in choices]
         if none:
             raise SettingsError(f"when of {line} must list choices of {other}, but got {none}.")
         conditions = lines[other].get("when", {})
@@ -119,9 +122,9 @@ def _check_condition(line: str, when: Any, known: Mapping[str, str], lines: Mapp
 
 
 def _dimension(name: str, spec: Mapping[str, Any], base: Mapping[str, Any]) -> Dimension:
-    when = {other: tuple(values) for other, values in spec.get("when", {}).items()}
+    when = {other: tuple(_values(other, values, base)) for other, values in spec.get("when", {}).items()}
     if "choices" in spec:
-        return Dimension(name=name, choices=_choices(name, spec["choices"], base[name]), when=when)
+        return Dimension(name=name, choices=_choices(name, _values(name, spec["choices"], base)), when=when)
     is_integer = isinstance(base[name], int)
     low, high = _ends(name, spec, base[name], is_integer=is_integer)
     step = spec.get("step")
@@ -136,12 +139,15 @@ def _dimension(name: str, spec: Mapping[str, Any], base: Mapping[str, Any]) -> D
     )
 
 
-def _choices(name: str, given: Sequence[Any], around: Any) -> tuple[Value, ...]:
-    """The choices as values of the setting: YAML reads `1e-4` as text, and training would say that it used 0.0001."""
-    values = [_as_float(one) if isinstance(around, float) else one for one in given]
-    if not values or not all(isinstance(one, Value) for one in values) or len(set(values)) < len(values):
+def _choices(name: str, given: Sequence[Any]) -> tuple[Value, ...]:
+    if not given or not all(isinstance(one, Value) for one in given) or len(set(given)) < len(given):
         raise SettingsError(f"choices of {name} must be different values, but got {given}.")
-    return tuple(values)
+    return tuple(given)
+
+
+def _values(name: str, given: Sequence[Any], base: Mapping[str, Any]) -> list[Any]:
+    """Values of a setting: YAML reads `1e-4` as text, and training would say that it used 0.0001."""
+    return [_as_float(one) for one in given] if isinstance(base[name], float) else list(given)
 
 
 def _as_float(value: Any) -> Any:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +34,7 @@ JOURNAL = "optuna.journal"
 _ABOUT = "about"
 """Study attribute: what makes two commands the same search."""
 _CONNECT_SECONDS = 10
+_LOOK_SECONDS = 0.05
 _LOCK_SECONDS = 30
 """After which the journal is taken from a process that has not let go of it: it was killed in the middle of a write."""
 _SECRET_OPTIONS = ("password", "sslpassword")
@@ -101,6 +104,7 @@ class _JournalLock(JournalFileOpenLock):
 
     def acquire(self) -> bool:
         """Wait for the lock; True."""
+        self._drop_dangling_link()
         super().acquire()
         try:
             drop_torn_line(self._path)
@@ -108,6 +112,15 @@ class _JournalLock(JournalFileOpenLock):
             self.release()
             raise
         return True
+
+    def _drop_dangling_link(self) -> None:
+        """Take away the link that optuna-dashboard locks with, when it was killed: Optuna waits for it without end."""
+        link = Path(f"{self._path}.lock")
+        while link.is_symlink() and not link.exists():
+            with suppress(FileNotFoundError):
+                if time.time() - link.lstat().st_mtime > _LOCK_SECONDS:
+                    link.unlink()
+            time.sleep(_LOOK_SECONDS)
 
 
 def close_storage(storage: BaseStorage) -> None:

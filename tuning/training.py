@@ -70,8 +70,11 @@ class Training:
         order.folder.mkdir(parents=True, exist_ok=True)
         words = [*order.words, *as_words(order.changes)]
         variables = {}
-        if (order.folder / artifacts.CONFIG).is_file():
-            words += ["--resume", order.folder.name]
+        config = order.folder / artifacts.CONFIG
+        if config.is_file():
+            kept = json.loads(config.read_text(encoding="utf-8"))
+            # The same rows may be spelled otherwise by now; it goes on as it began.
+            words += as_words({"dataset": kept["dataset"], "resume": order.folder.name})
         else:
             variables["MLFLOW_RUN_ID"] = order.folder.name
         self._began = time.monotonic()

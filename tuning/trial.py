@@ -71,8 +71,6 @@ class RunningTrial:
     """None while it runs."""
     cause: str = ""
     """Why it failed or was interrupted."""
-    was_killed: bool = False
-    """Whether its training was ended from outside, and not by the search."""
     _changes: dict[str, Any] | None = None
     _values: list[tuple[float, ...]] = field(default_factory=list)
     _training: Training | None = None
@@ -212,9 +210,10 @@ class RunningTrial:
         elif status == 0:
             self._take(training.order)
         elif status < 0 or status in (_STOPPED_BY_TERM, _FORK_SERVER_GONE):
-            self.cause, self.was_killed = f"its process was ended from outside (status {status})", True
-            retries = self.trial.user_attrs.get(Attribute.RETRIES, 0)
-            self._close(training, "failed" if retries >= _RETRIES else "interrupted")
+            self.cause = f"its process was ended from outside (status {status})"
+            kills = self.trial.user_attrs.get(Attribute.KILLS, 0) + 1
+            self.trial.set_user_attr(Attribute.KILLS, kills)
+            self._close(training, "failed" if kills > _RETRIES else "interrupted")
         else:
             self.cause = training.cause()
             self._close(training, "failed")

@@ -60,8 +60,8 @@ class Attribute:
     """True for one too many: two drivers had taken the last one at the same moment."""
     RETRY_OF = "retry_of"
     """Number of the trial that was cut off and that this one continues."""
-    RETRIES = "retries"
-    """How often its training was ended from outside."""
+    KILLS = "kills"
+    """How often its training was ended from outside, and not by the search."""
 
 
 def state(trial: FrozenTrial) -> str:

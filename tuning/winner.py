@@ -59,6 +59,10 @@ class Finish:
         words: more of the command line. Raises TuningError when the training does not end well.
         """
         order = Order((*self.words, *words), changes, self.output / run_id)
+        turn = Turn(order)
+        while not has_results(order.folder, with_test=True) and not turn.has_come:
+            self.on_beat()
+            time.sleep(_LOOK_SECONDS)
         if not has_results(order.folder, with_test=True):
             self._run(order)
         if misuse := order.misuse():
@@ -66,25 +70,21 @@ class Finish:
         return order
 
     def _run(self, order: Order) -> None:
-        turn = Turn(order)
-        while not turn.has_come:
-            self.on_beat()
-            time.sleep(_LOOK_SECONDS)
-        training, status = Training(order, self.share), "KILLED"
+        training = Training(order, self.share)
         try:
             while training.status is None:
                 self.on_beat()
                 training.wait(BEAT_SECONDS)
-            status = "FAILED" if training.status else "FINISHED"
         except BaseException:
             training.ask_to_stop()
-            raise
-        finally:
             with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):  # a second one must leave nothing
                 training.wait(STOP_SECONDS)
                 training.clean_up()
                 training.wait()
-                self.runs.close(order.folder, status, {})
+                self.runs.close(order.folder, "KILLED", {})
+            raise
+        training.clean_up()
+        self.runs.close(order.folder, "FAILED" if training.status else "FINISHED", {})
         if training.status or not has_results(order.folder, with_test=True):
             raise TuningError(
                 f"winner's training must end well, but got run {order.folder.name}: {training.cause()}. "

@@ -37,7 +37,7 @@ def test_latest_without_a_fitting_run_says_what_is_different(tmp_path):
 
 def test_a_run_is_found_by_its_id_unless_it_has_its_results(tmp_path):
     folder = make_run(tmp_path, "a")
-    assert runs.find_resumable(tmp_path, "a", SETTINGS | {"processes": "2", "dataset": "/elsewhere/good"}) == folder
+    assert runs.find_resumable(tmp_path, "a", SETTINGS | {"processes": "2"}) == folder
     make_run(tmp_path, "b", finished=True)
     with pytest.raises(SettingsError, match=r"has its results.*sync"):
         runs.find_resumable(tmp_path, "b", SETTINGS)

@@ -243,3 +243,31 @@ def test_every_shipped_preset_is_a_valid_configuration():
     for name in names:
         assert parse(["--preset", name]).run.preset == name
         assert Path(PRESETS / f"{name}.yaml").read_text().startswith("#")
+
+
+class TestNamesGivenTwice:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("a.yaml", "epochs: 1\nepochs: 2\n"),
+            ("a.yaml", "when: {epochs: 1, epochs: 2}\n"),
+            ("a.json", '{"epochs": 1, "epochs": 2}'),
+            ("a.json", '{"when": {"epochs": 1, "epochs": 2}}'),
+        ],
+    )
+    def test_are_refused(self, name, text, tmp_path):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(SettingsError, match=r"readable file of settings.*'epochs' is there twice"):
+            settings.load_yaml("preset", str(tmp_path / name), tmp_path)
+
+    @pytest.mark.parametrize(
+        ("name", "text", "values"),
+        [
+            ("a.yaml", "a: &one {x: 1}\nb: &two {y: 2}\nc: {<<: *one, <<: *two}\n", {"c": {"x": 1, "y": 2}}),
+            ("a.yaml", "a: {x: 1}\nb: {x: 1}\n", {"b": {"x": 1}}),
+            ("a.json", '{\n\t"a":\t{"x": 1}\n}', {"a": {"x": 1}}),
+        ],
+    )
+    def test_are_others_than_names_in_several_places(self, name, text, values, tmp_path):
+        (tmp_path / name).write_text(text)
+        assert settings.load_yaml("preset", str(tmp_path / name), tmp_path).items() >= values.items()

@@ -11,13 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tuning.tuning_parts import Clock
+from tests.tuning.tuning_parts import ELSEWHERE, Clock
 from trainer.core.errors import TuningError
 from tuning import drivers, leader
 from tuning.drivers import STALE_SECONDS, Watch, identity, is_here
 from tuning.leader import Place, open_claims, take_place
-
-ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 0.0}
 
 
 class TestWatch:
@@ -105,7 +103,7 @@ class TestPlace:
         assert place.leader() == identity()
         place.beat()
         place.beat()
-        assert study.user_attrs["leader_beat"] == 2
+        assert study.user_attrs["leader_beat.0"] == 2
 
     def test_the_second_helps_and_does_not_beat(self, study, claims):
         other = psutil.Process(os.getppid())
@@ -114,7 +112,7 @@ class TestPlace:
         place = take_place(study, claims, self.notes)
         assert (place.leads, place.run_id) == (False, "r")
         place.beat()
-        assert "leader_beat" not in study.user_attrs
+        assert not any(name.startswith("leader_beat") for name in study.user_attrs)
 
     def test_the_place_of_one_that_is_gone_is_free(self, study, claims, dead):
         claim(claims, dead)
@@ -145,7 +143,7 @@ class TestPlace:
     def test_a_leader_that_is_gone_is_an_error_to_those_who_wait_for_it(self, study, claims, dead):
         claim(claims, dead)
         with pytest.raises(TuningError, match="must be kept by a driver that is there, but got one that is gone"):
-            Place(study, claims, leads=False, run_id="r").leader()
+            Place(study, claims, claim=None, run_id="r").leader()
 
     def test_a_leader_whose_place_was_taken_leads_no_more(self, study, claims):
         place = take_place(study, claims, self.notes)
@@ -160,7 +158,7 @@ class TestPlace:
             patch.setattr(study, "set_user_attr", self.away)
             place.beat()
         place.beat()
-        assert study.user_attrs["leader_beat"] == 2
+        assert study.user_attrs["leader_beat.0"] == 2
 
     def away(self, *_):
         raise optuna.exceptions.StorageInternalError
@@ -174,7 +172,7 @@ class TestPlace:
         def nap(seconds):
             naps.append(seconds)
             if beats:
-                study.set_user_attr("leader_beat", len(naps))
+                study.set_user_attr("leader_beat.0", len(naps))
 
         clock = Clock()
         monkeypatch.setattr(drivers, "Watch", lambda: Watch(lambda: clock.now + sum(naps)))

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from tests.tuning.tuning_parts import ELSEWHERE
 from tuning.drivers import STALE_SECONDS, Watch, identity
 from tuning.queue import Queue
 from tuning.trials import Attribute, begun, counted, is_cut_off
-
-ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 0.0}
 
 
 class TestQueue:
@@ -84,10 +83,15 @@ class TestQueue:
         trial = queue.next()
         trial.suggest_float("x", 0, 1)
         trial.suggest_categorical("kind", ["a", "b"])
-        known = {Attribute.RUNS: {"42": "r1"}, Attribute.SETTINGS: {"x": 0.25}, Attribute.SECONDS: 7.5}
+        known = {
+            Attribute.RUNS: {"42": "r1"},
+            Attribute.SETTINGS: {"x": 0.25},
+            Attribute.SECONDS: 7.5,
+            Attribute.KILLS: 1,
+        }
         for name, value in {**known, Attribute.BEAT: 3}.items():
             trial.set_user_attr(name, value)
-        queue.requeue(trial.number, was_killed=True)
+        queue.requeue(trial.number)
 
         assert is_cut_off(study.trials[0])
         again = queue.next()
@@ -95,11 +99,11 @@ class TestQueue:
         assert again.suggest_float("x", 0, 1) == 0.25
         assert again.suggest_categorical("kind", ["a", "b"]) == study.trials[0].params["kind"]
         assert {**known, Attribute.WARM_START: "a preset"}.items() <= again.user_attrs.items()
-        assert (again.user_attrs[Attribute.RETRY_OF], again.user_attrs[Attribute.RETRIES]) == (0, 1)
+        assert again.user_attrs[Attribute.RETRY_OF] == 0
         assert Attribute.BEAT not in again.user_attrs
         queue.requeue(1)
         third = queue.next()
-        assert (third.user_attrs[Attribute.RETRY_OF], third.user_attrs[Attribute.RETRIES]) == (1, 1)
+        assert third.user_attrs[Attribute.RETRY_OF] == 1
         study.tell(third, 0.5)
         assert queue.is_finished()
         assert [trial.number for trial in begun(study)] == [2]

@@ -358,6 +358,7 @@ class TestBadSpaces:
             ("margin: {low: 0, high: 0.2, when: {los: [asl]}}", r"when of margin must name settings .* \['los'\]"),
             ("margin: {low: 0, high: 0.2, when: {loss: combined}}", "when of margin must list"),
             ("margin: {low: 0, high: 0.2, when: [loss]}", "when of margin must list"),
+            ("margin: {low: 0, high: 0.2, when: {loss: []}}", "when of margin must list"),
             ("margin: {low: 0, high: 0.2, when: {1: [asl], loss: [asl]}}", "when of margin must list"),
             ("margin: {low: 0, high: 0.2, when: {loss: [[asl]]}}", "when of margin must list"),
             (
@@ -379,9 +380,9 @@ class TestBadSpaces:
             ("dropout: {low: 0.1, high", "space must be a readable file"),
             (
                 "dropout: {low: 0.1, high: 0.2}\ndropout: {low: 0.3, high: 0.4}",
-                "space must give each name once, but got .* with 'dropout' twice",
+                "readable file .*'dropout' is there twice",
             ),
-            ("dropout: {low: 0.1, low: 0.2, high: 0.4}", "with 'low' twice"),
+            ("dropout: {low: 0.1, low: 0.2, high: 0.4}", "readable file .*'low' is there twice"),
         ],
     )
     def test_say_what_is_wrong(self, read, text, message):
@@ -438,3 +439,11 @@ def test_a_condition_repeats_those_of_what_it_names(tmp_path, when, stands):
     else:
         with pytest.raises(SettingsError, match="must repeat what class_weights depends on"):
             read_space(str(path), *around)
+
+
+@pytest.mark.parametrize("choices", ["1e-4, 1e-3", "1.0e-4, 0.001"])  # YAML reads the first as texts
+def test_a_condition_on_a_decimal_is_one_on_its_value(read, choices):
+    when = "{learning_rate: [1e-4]}"
+    space = read(f"learning_rate: {{choices: [{choices}]}}\ndropout: {{low: 0.1, high: 0.2, when: {when}}}")
+    dropout = next(one for one in space.dimensions if one.name == "dropout")
+    assert [dropout.applies({"learning_rate": value}) for value in (1e-4, 1e-3)] == [True, False]

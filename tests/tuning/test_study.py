@@ -36,12 +36,6 @@ PRUNERS = {
 }
 
 
-@pytest.fixture
-def storage():
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.storages.InMemoryStorage()
-
-
 def open_(storage, name="s", about=None, goals=("maximize",), prefix="starter"):
     return open_study(storage, name, ABOUT if about is None else about, list(goals), prefix)
 
@@ -201,6 +195,13 @@ _OPEN = """
 """Opens a study in a folder that is named relative to the present one, as by default."""
 
 
+def open_one(folder, root, *, is_killed=False):
+    """Exit status of that program."""
+    command = [sys.executable, "-c", textwrap.dedent(_OPEN), *(["killed"] if is_killed else [])]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(command, cwd=folder, env=environment, timeout=60, check=False).returncode
+
+
 class TestStorage:
     def test_without_a_database_is_a_journal_in_the_output_folder(self, tmp_path, monkeypatch):
         monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)
@@ -210,17 +211,15 @@ class TestStorage:
         assert open_(open_storage(tmp_path / "a" / "runs")).user_attrs["about"] == ABOUT
 
     def test_a_journal_whose_writer_was_killed_is_let_go_of_in_time(self, tmp_path, root):
-        def open_one(*, is_killed):
-            return subprocess.run(
-                [sys.executable, "-c", textwrap.dedent(_OPEN), *(["killed"] if is_killed else [])],
-                cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": str(root)},
-                timeout=60,
-                check=False,
-            ).returncode
+        assert open_one(tmp_path, root, is_killed=True) == -signal.SIGKILL
+        assert open_one(tmp_path, root) == 0
 
-        assert open_one(is_killed=True) == -signal.SIGKILL
-        assert open_one(is_killed=False) == 0
+    def test_the_lock_of_a_dashboard_that_was_killed_is_let_go_of_in_time(self, tmp_path, root):
+        lock = tmp_path / "runs" / "optuna.journal.lock"
+        lock.parent.mkdir()
+        lock.symlink_to("runs/optuna.journal")  # as Optuna's default makes it: it points nowhere
+        assert open_one(tmp_path, root) == 0
+        assert not lock.is_symlink()
 
     def test_a_torn_line_does_not_spoil_what_comes_after_it(self, tmp_path, monkeypatch):
         monkeypatch.delenv(study.STORAGE_VARIABLE, raising=False)

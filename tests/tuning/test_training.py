@@ -1,12 +1,15 @@
 """One training as a search sees it. Nothing is trained."""
 
 import json
+import os
+import subprocess
 import sys
 import textwrap
 import time
 
 import pytest
 
+from tests.tuning.tuning_parts import is_alive
 from trainer.core import artifacts
 from trainer.core.spool import Spool
 from tuning import child, training
@@ -79,10 +82,10 @@ class TestTraining:
 
     def test_one_that_was_begun_is_resumed(self, started, order):
         order.folder.mkdir(parents=True)
-        (order.folder / artifacts.CONFIG).write_text("{}")
+        (order.folder / artifacts.CONFIG).write_text('{"dataset": "here"}')
         Training(order, SHARE)
         words, variables, *_ = started[0]
-        assert words[-2:] == ["--resume", "r1"]
+        assert words[-4:] == ["--dataset", "here", "--resume", "r1"]
         assert variables == {}
 
     def test_has_an_outcome_when_it_has_ended_well(self, order):
@@ -157,30 +160,60 @@ class TestTraining:
         assert one.scores(name) == [(2.0, 0.75)]
 
 
+DEAF = """
+    import os, signal, time
+    from tuning import child
+
+    def main(words):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child.STOP_SECONDS = 0.5
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+"""
+DRIVER = """
+    import time
+    from pathlib import Path
+    from tuning import child
+
+    child.TRAINING, child._PRELOADED = "deaf_training", []
+    if __name__ == "__main__":
+        child.start([], child.Share((0,)), Path("log"), {})
+        time.sleep(600)
+"""
+
+
+def said(log):
+    """What a training has written, once it has."""
+    until = time.monotonic() + 60
+    while not (log.is_file() and log.read_text().endswith("\n")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return log.read_text()
+
+
+def test_a_training_that_ignores_sigterm_ends_soon_after_its_driver(tmp_path, root):
+    (tmp_path / "deaf_training.py").write_text(textwrap.dedent(DEAF))
+    (tmp_path / "driver.py").write_text(textwrap.dedent(DRIVER))
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{tmp_path}"}
+    with subprocess.Popen([sys.executable, "driver.py"], cwd=tmp_path, env=environment) as driver:
+        try:
+            pid = int(said(tmp_path / "log"))
+        finally:
+            driver.kill()
+    until = time.monotonic() + 60
+    while is_alive(pid):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_training_that_ignores_sigterm_is_really_ended(tmp_path, monkeypatch):
     """One real process, started as trainings are."""
-    (tmp_path / "deaf_training.py").write_text(
-        textwrap.dedent("""
-        import signal, sys, time
-        from pathlib import Path
-
-        def main(words):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            print("words", words, flush=True)
-            time.sleep(600)
-        """)
-    )
+    (tmp_path / "deaf_training.py").write_text(textwrap.dedent(DEAF))
     monkeypatch.setattr(child, "TRAINING", "deaf_training")
     monkeypatch.setattr(child, "_PRELOADED", [])
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     one = training.Training(Order(("--a", "b"), {}, tmp_path / "r"), SHARE)
-    log = tmp_path / "r" / artifacts.TRIAL_LOG
-    until = time.monotonic() + 60
-    while not (log.is_file() and log.read_text()):
-        assert one.status is None
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    assert log.read_text() == "words ['--a', 'b']\n"
+    assert int(said(tmp_path / "r" / artifacts.TRIAL_LOG)) > 0
     one.ask_to_stop()
     assert one.status is None
     one.clean_up()

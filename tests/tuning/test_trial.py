@@ -209,7 +209,7 @@ class TestRunningTrial:
 
     def test_one_that_is_ended_from_outside_once_too_often_has_failed(self, begin):
         study = optuna.create_study(study_name="s", direction="maximize", pruner=Pruner())
-        study.enqueue_trial({}, user_attrs={Attribute.RETRIES: 2})
+        study.enqueue_trial({}, user_attrs={Attribute.KILLS: 2})
         running = begin(study=study)
         running.poll()
         only = FakeTraining.made[0]

@@ -139,7 +139,7 @@ TRAINABLE = Trainable(
     settings={"loss": "bce", "epochs": 6, "dropout": 0.1, "preset": "starter"},
     known={"loss": "objective", "epochs": "fit", "dropout": "encoder", "preset": "run"},
     presets={},
-    data={"digests": {"train": "t", "dev": "d"}},
+    data={"digests": {"train": "t", "dev": "d"}, "label_names": ["joy"]},
 )
 
 
@@ -216,12 +216,12 @@ def shares_of(config, found):
 
 
 IN_WHOLE_SEARCHES = {
-    "study": "test_tune: the study of that name is continued",
+    "study": "test_tune, test_tune_stops: the study of that name is continued",
     "trials": "test_tune: so many trials are run",
     "max_failures": "test_tune: it stops when everything fails",
     "warm_start": "test_tune_input: an experiment that does not exist; test_warm: what is queued",
     "promote": "test_mlflow_run: the winner comes before the gate",
-    "retrain_on_dev": "test_finals, test_mlflow_run: the winner is trained once more",
+    "retrain_on_dev": "test_winner, test_mlflow_run: the winner is trained once more",
 }
 CHANGES = {
     "output": ("elsewhere", plan_of),

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import is_alive, states
+from tests.tuning.tuning_parts import ELSEWHERE, is_alive, states
 from tuning import drivers, queue
 from tuning.study import JOURNAL
 from tuning.trials import Attribute, begun, run_id
@@ -84,7 +84,7 @@ class TestTwoDrivers:
         first.kill()
         first.communicate(timeout=180)
         shared.behave(epoch_seconds=0)
-        code, output = shared.run(trials=2, pruner="none")
+        code, output = shared.run(trials=2, pruner="none", stale=4.0)
 
         assert code == 0, output
         assert "still at work" in output
@@ -101,11 +101,40 @@ def test_no_run_is_left_running_whatever_befell_it(searches):
     made = client.create_run(study_run.experiment_id, tags=tags).info.run_id  # and then its driver was killed
     ended = run_id(searches.study.trials[0])
     client.update_run(ended, status="RUNNING")  # as when the server was away at its end
+    winner = client.create_run(study_run.experiment_id, tags=tags).info.run_id  # of an earlier command, and likewise
+    (searches.output / winner).mkdir()
+    (searches.output / winner / "outcome.json").write_text("{}")
     code, output = searches.run(trials=2, pruner="none")
 
     assert code == 0, output
     assert client.get_run(made).info.status == "KILLED"
     assert client.get_run(ended).info.status == "FINISHED"
+    assert client.get_run(winner).info.status == "FINISHED"
+
+
+def test_what_another_driver_is_at_is_not_ended_with_the_search(searches):
+    """It was given more trials."""
+    searches.run(trials=2, pruner="none")
+    client = MlflowClient()
+    (study_run,) = [run.info for run in searches.runs() if run.data.tags.get("command") == "tune"]
+    at_work = client.create_run(study_run.experiment_id, tags={"mlflow.parentRunId": study_run.run_id}).info.run_id
+    searches.study.ask().set_user_attr(Attribute.DRIVER, ELSEWHERE)
+    code, output = searches.run(trials=2, pruner="none")
+
+    assert code == 0, output
+    assert client.get_run(at_work).info.status == "RUNNING"
+
+
+def test_one_that_waits_to_go_on_is_no_matter_to_a_search_of_fewer_trials(searches):
+    searches.run(trials=2, pruner="none")
+    client = MlflowClient()
+    run = run_id(searches.study.trials[1])
+    searches.study.enqueue_trial({}, user_attrs={Attribute.RUNS: {"42": run}, Attribute.RETRY_OF: 9})
+    client.update_run(run, status="RUNNING")
+    code, output = searches.run(trials=2, pruner="none")
+
+    assert code == 0, output
+    assert client.get_run(run).info.status == "FINISHED"
 
 
 def test_two_drivers_that_start_at_once_agree_on_who_leads(searches):

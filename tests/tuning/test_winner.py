@@ -99,7 +99,7 @@ class TestComplete:
         assert order.words == ("--epochs", "3", "--read_test", "true")
         assert finish.runs.created == []
         assert finish.runs.closed == [("c", "FINISHED")]
-        assert finish.training.last.done == ["wait", "kill", "end"]
+        assert finish.training.last.done == ["kill"]
 
     def test_one_that_has_read_test_already_does_not_again(self, finish):
         first = finish()

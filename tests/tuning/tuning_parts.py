@@ -22,6 +22,8 @@ from tuning import child, driver, drivers, figures, leader, questions, results, 
 from tuning.study import close_storage, open_storage
 from tuning.trials import Attribute, begun, run_id
 
+ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 0.0}
+"""A driver on another machine."""
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
 _PROGRAM = """
     import signal, sys
@@ -29,7 +31,7 @@ _PROGRAM = """
     from tuning.tune import main
 
     child.TRAINING, child._PRELOADED = "tests.tuning.fake_training", []
-    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 4.0, 0.1
+    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 60.0, 0.1
     if {machine!r}:
         drivers._machine = lambda: {machine!r}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
@@ -97,8 +99,11 @@ class Searches:
         given = {"study": "s", "space": "space.yaml", "trials": 4, "workers": 2, "top_k": 0, **settings}
         return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
-    def run(self, *, draws=False, **settings):
-        """Exit status and output of a driver in this process. draws: whether it makes figures and report."""
+    def run(self, *, draws=False, stale=60.0, **settings):
+        """Exit status and output of a driver in this process.
+
+        draws: whether it makes figures and report. stale: seconds after which a silent driver elsewhere is gone.
+        """
         written = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(written), redirect_stderr(written):
             patch.chdir(self.folder)
@@ -110,7 +115,7 @@ class Searches:
                 patch.setattr(figures, "draw", lambda *_: None)
                 patch.setattr(results, "write_report", lambda *_: None)
             patch.setattr(driver, "BEAT_SECONDS", 0.3)
-            patch.setattr(drivers, "STALE_SECONDS", 4.0)
+            patch.setattr(drivers, "STALE_SECONDS", stale)
             patch.setattr(leader, "_LOOK_SECONDS", 0.1)
             for name, value in self.variables.items():
                 patch.setenv(name, value)

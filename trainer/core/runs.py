@@ -47,7 +47,7 @@ def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Pa
             f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
             f"lack some of them: python -m trainer.core.tracking sync {folder}"
         )
-    if different := differences(folder, settings, MAY_DIFFER_WITH_ROWS):  # `check_data` compares the rows
+    if different := differences(folder, settings):
         raise SettingsError(
             f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(different)}."
         )

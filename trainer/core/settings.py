@@ -35,6 +35,8 @@ Config = TypeVar("Config")
 Scalar = bool | int | float | str
 NOT_GIVEN = ("", "preset")
 _BOOLEANS = {"true": True, "false": False}
+_MERGE = "tag:yaml.org,2002:merge"
+"""Of `<<`, which PyYAML takes as often as it stands there."""
 
 
 def parse(config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None) -> Config:
@@ -105,22 +107,38 @@ def load_yaml(kind: str, name: str, folder: Path) -> dict[str, Any]:
         )
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        if path.suffix == ".json":
+            values = json.loads(text, object_pairs_hook=_as_mapping)
+        else:
+            _check_names(yaml.compose(text, yaml.SafeLoader))
+            values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise SettingsError(f"{kind} must be a readable file of settings, but got {got}: {error}") from error
-    if twice := sorted(_given_twice(yaml.compose(text, yaml.SafeLoader))):
-        raise SettingsError(f"{kind} must give each name once, but got {got} with {twice[0]!r} twice.")
     if not isinstance(values, dict):
         raise SettingsError(f"{kind} must hold `name: value` lines, but got {got} with {type(values).__name__}.")
     return values
 
 
-def _given_twice(node: yaml.Node | None) -> set[str]:
-    """Names that a mapping has twice, of which PyYAML takes the last value. JSON is read as the YAML that it is."""
-    if not isinstance(node, yaml.MappingNode):
-        return set()
-    names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-    return {name for name in names if names.count(name) > 1}.union(*(_given_twice(value) for _, value in node.value))
+def _check_names(root: yaml.Node | None) -> None:
+    """Raise ValueError when a mapping has a name twice, of which PyYAML takes the last value."""
+    nodes, seen = [root], set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode) and id(node) not in seen:
+            seen.add(id(node))  # it may hold itself, by an anchor
+            _once([name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode) and name.tag != _MERGE])
+            nodes += [value for _, value in node.value]
+
+
+def _as_mapping(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    _once([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def _once(names: Sequence[str]) -> None:
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
 
 
 def split_words(config_class: type[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
