@@ -73,8 +73,7 @@ class Training:
         config = order.folder / artifacts.CONFIG
         if config.is_file():
             kept = json.loads(config.read_text(encoding="utf-8"))
-            # The same rows may be spelled otherwise by now; it goes on as it began.
-            words += as_words({"dataset": kept["dataset"], "resume": order.folder.name})
+            words = [*_with_dataset(words, kept["dataset"]), "--resume", order.folder.name]
         else:
             variables["MLFLOW_RUN_ID"] = order.folder.name
         self._began = time.monotonic()
@@ -131,6 +130,15 @@ class Training:
             return " ".join(block)[:_SHOWN_CHARACTERS]
         words = [line.strip() for line in lines if line.strip()]
         return f"exit status {self.status}: {words[-1] if words else 'no output'}"[:_SHOWN_CHARACTERS]
+
+
+def _with_dataset(words: Sequence[str], dataset: str) -> list[str]:
+    """The command line with the data set as its run began with it: the same rows may be spelled otherwise by now."""
+    name = "--dataset"
+    if name not in words[::2]:
+        return [*words, name, dataset]
+    place = 2 * words[::2].index(name) + 1
+    return [*words[:place], dataset, *words[place + 1 :]]
 
 
 def as_words(changes: Mapping[str, Any]) -> Sequence[str]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,9 @@ class TestTraining:
         Training(order, SHARE)
         words, variables, *_ = started[0]
         assert words[-4:] == ["--dataset", "here", "--resume", "r1"]
+        Training(replace(order, words=("--model", "--dataset", "--dataset", "./here", "--epochs", "3")), SHARE)
+        assert started[1][0][:6] == ["--model", "--dataset", "--dataset", "here", "--epochs", "3"]
+        assert started[1][0].count("--dataset") == 2
         assert variables == {}
 
     def test_has_an_outcome_when_it_has_ended_well(self, order):
