@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
+from trainer.core.runs import differing
 from trainer.core.spool import is_owned, read_metrics
 from tuning import child
 from tuning.child import Share
@@ -38,12 +39,8 @@ class Order:
 
     def misuse(self) -> str:
         """Where the training that has ended here used other settings than it was given, in words; else empty."""
-        used = json.loads((self.folder / artifacts.CONFIG).read_text(encoding="utf-8"))
-        return "; ".join(
-            f"{name}: {value!r} given, {used.get(name)!r} used"
-            for name, value in self.changes.items()
-            if used.get(name) != value
-        )
+        found = differing(self.folder, self.changes)
+        return "; ".join(f"{name}: {given!r} given, {used!r} used" for name, (used, given) in found.items())
 
 
 @dataclass
@@ -72,8 +69,11 @@ class Training:
         variables = {}
         config = order.folder / artifacts.CONFIG
         if config.is_file():
-            kept = json.loads(config.read_text(encoding="utf-8"))
-            words = [*_with_dataset(words, kept["dataset"]), "--resume", order.folder.name]
+            # The same rows may be spelled otherwise by now: it goes on as it began.
+            dataset = json.loads(config.read_text(encoding="utf-8"))["dataset"]
+            pairs = dict(zip(words[::2], words[1::2], strict=True))
+            pairs |= {"--dataset": dataset, "--resume": order.folder.name}
+            words = [word for pair in pairs.items() for word in pair]
         else:
             variables["MLFLOW_RUN_ID"] = order.folder.name
         self._began = time.monotonic()
@@ -130,15 +130,6 @@ class Training:
             return " ".join(block)[:_SHOWN_CHARACTERS]
         words = [line.strip() for line in lines if line.strip()]
         return f"exit status {self.status}: {words[-1] if words else 'no output'}"[:_SHOWN_CHARACTERS]
-
-
-def _with_dataset(words: Sequence[str], dataset: str) -> list[str]:
-    """The command line with the data set as its run began with it: the same rows may be spelled otherwise by now."""
-    name = "--dataset"
-    if name not in words[::2]:
-        return [*words, name, dataset]
-    place = 2 * words[::2].index(name) + 1
-    return [*words[:place], dataset, *words[place + 1 :]]
 
 
 def as_words(changes: Mapping[str, Any]) -> Sequence[str]:

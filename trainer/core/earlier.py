@@ -44,7 +44,7 @@ def find_earlier(output: Path, run_id: str, settings: Mapping[str, Any]) -> Earl
     for the seed and what does not change the model, or when it lacks a result.
     """
     folder = output / run_id
-    if not (folder / artifacts.OUTCOME).is_file():
+    if not runs.has_results(folder, with_test=False):
         raise SettingsError(
             f"retrain_from must name a finished run with a folder in output, but got retrain_from={run_id!r}, "
             f"output={str(output)!r}. Finish it with resume, or name another."

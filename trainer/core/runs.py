@@ -16,6 +16,7 @@ __all__ = [
     "check_data",
     "check_disk",
     "differences",
+    "differing",
     "find_resumable",
     "has_results",
     "write_json",
@@ -83,12 +84,14 @@ def changed_roles(kept: Mapping[str, str], digests: Mapping[str, str]) -> list[s
 
 def differences(folder: Path, settings: Mapping[str, Any], may_differ: Sequence[str] = MAY_DIFFER) -> list[str]:
     """In words, where `settings` are not those of the run in `folder`, but for those that may differ."""
+    others = {name: value for name, value in settings.items() if name not in may_differ}
+    return [f"{name}: {kept!r} then, {value!r} now" for name, (kept, value) in differing(folder, others).items()]
+
+
+def differing(folder: Path, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Name to the value in the run of `folder` and the one given, where the two are not the same."""
     kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
-    return [
-        f"{name}: {kept.get(name)!r} then, {value!r} now"
-        for name, value in settings.items()
-        if name not in may_differ and kept.get(name) != value
-    ]
+    return {name: (kept.get(name), value) for name, value in settings.items() if kept.get(name) != value}
 
 
 def has_results(folder: Path, *, with_test: bool) -> bool:
@@ -110,7 +113,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 def _newest_unfinished(output: Path, settings: Mapping[str, Any]) -> Path:
     candidates = [
-        path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not (path.parent / artifacts.OUTCOME).is_file()
+        path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not has_results(path.parent, with_test=False)
     ]
     if not candidates:
         raise SettingsError(f"resume=latest must find an unfinished run, but got none in output={str(output)!r}.")

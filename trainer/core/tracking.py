@@ -19,6 +19,7 @@ from trainer.core.connection import connect, describe, readable_errors
 from trainer.core.courier import Delivery
 from trainer.core.environment import git_state, redact
 from trainer.core.errors import EmotionsError, TrackingError
+from trainer.core.runs import has_results
 from trainer.core.spool import Spool, find_spools
 from trainer.core.store import Store
 from trainer.core.system_metrics import PREFIX as SYSTEM_PREFIX
@@ -92,7 +93,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
         with readable_errors(store):
             count = _deliver(spool, store)
             if not has_ended:
-                _mark_ended(store, opened[-1].run_id, has_results=(folder / artifacts.OUTCOME).is_file())
+                _mark_ended(store, opened[-1].run_id, has_results=has_results(folder, with_test=False))
         return count
 
 
