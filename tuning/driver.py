@@ -17,14 +17,14 @@ from tuning.drivers import BEAT_SECONDS
 from tuning.queue import Queue
 from tuning.runs import Runs
 from tuning.trial import Plan, RunningTrial
-from tuning.trials import Attribute, begun
+from tuning.trials import Attribute, begun, state
 from tuning.words import common_cause
 
 __all__ = ["Driver"]
 
 _TICK_SECONDS = 0.3
 _PATIENCE_SECONDS = 600.0
-_SHOWN = {TrialState.RUNNING: "running", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_SHOWN = ("running", "pruned", "failed")
 
 
 @dataclass
@@ -187,6 +187,7 @@ def _has_ended(running: RunningTrial) -> bool:
 def _standing(queue: Queue) -> tuple[int, dict[str, float]]:
     """Trials that have ended, and the numbers to show beside them."""
     known = begun(queue.study)
-    numbers: dict[str, float] = {name: sum(trial.state == state for trial in known) for state, name in _SHOWN.items()}
+    states = Counter(map(state, known))
+    numbers: dict[str, float] = {name: states[name] for name in _SHOWN}
     best = [trial.values[0] for trial in known if trial.state == TrialState.COMPLETE]
     return sum(trial.state.is_finished() for trial in known), numbers | ({"best": max(best)} if best else {})

@@ -46,11 +46,10 @@ def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[
         seed = config.study.seed + len(opened.get_trials(deepcopy=False))
         opened.sampler = study.make_sampler(config.search, seed if place.leads else None)
         opened.pruner = study.make_pruner(config.search)
-        if place.run_id is not None:
-            find_run(store, place.run_id)
+        parent = None if place.run_id is None else find_run(store, place.run_id)
         os.environ["OMP_NUM_THREADS"] = str(task.shares[0].threads)  # what trainings load first reads it once
         tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
-        runs = Runs(store, find_run(store, str(place.run_id)))
+        runs = Runs(store, parent or find_run(store, str(place.run_id)))
         driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
         yield Search(task, storage, opened, place, tracker, screen, driver)
 

@@ -12,7 +12,7 @@ from tuning.child import Share
 from tuning.config import TuneConfig
 from tuning.questions import Trainable, ask, check_space
 from tuning.runs import best_runs
-from tuning.shares import shares
+from tuning.shares import gpu_names, shares
 from tuning.space import Space
 from tuning.space_file import SPACES, read_space
 from tuning.study import Goal
@@ -82,14 +82,15 @@ def prepare(config: TuneConfig, of_training: Mapping[str, str], store: Store) ->
     check_space(space, trainable)
     metric = artifacts.metric("dev", asked.objective)
     digests = {role: trainable.data["digests"][role] for role in ("train", "dev")}
+    gpus = gpu_names()
     return Task(
         config=config,
         trainable=trainable,
         losses=losses,
         space=space,
         grid=read_grid(space, asked.grid_points, asked.trials) if asked.sampler == "grid" else (),
-        shares=shares(asked.workers, trainable.settings["processes"]),
-        whole=shares("1", trainable.settings["processes"])[0],
+        shares=shares(asked.workers, trainable.settings["processes"], gpus),
+        whole=shares("1", trainable.settings["processes"], gpus)[0],
         earlier=best_runs(store, asked.warm_start, metric, digests, _EARLIER_RUNS) if asked.warm_start else (),
     )
 

@@ -64,12 +64,12 @@ def check_space(space: Space, trainable: Trainable) -> None:
     """Raise SettingsError when training would refuse an end or choice of a space, or not read it."""
     changes = space.to_check()
     found = _answer({"words": trainable.words, "changes": changes})["changed"]
+    varied = {one.name for one in space.dimensions}
     for change, said in zip(changes, found, strict=True):
         name = list(change)[-1]
-        is_varied = any(one.name == name for one in space.dimensions)
         if "error" in said:
             raise SettingsError(f"space must hold what training takes, but got {change}: {said['error']}")
-        if is_varied and name in said["idle"]:
+        if name in varied.intersection(said["idle"]):
             raise SettingsError(
                 f"space must vary what the loss reads, but got {name} for loss={change['loss']}. "
                 f"Add `when: {{loss: [...]}}` to {name}."

@@ -17,12 +17,12 @@ _NO_GPU = "-1"
 """CUDA sees neither this one nor what comes after it."""
 
 
-def shares(workers: str, processes: str) -> list[Share]:
+def shares(workers: str, processes: str, gpus: list[str] | None = None) -> list[Share]:
     """The share of each worker, with the user's OMP_NUM_THREADS where that is set.
 
-    workers: a number or `auto`; processes: that setting of the trainings.
+    workers: a number or `auto`; processes: that setting of the trainings; gpus: `gpu_names`, where known already.
     """
-    parts = divide(available_cores(), gpu_names(), workers, processes)
+    parts = divide(available_cores(), gpu_names() if gpus is None else gpus, workers, processes)
     threads = asked_threads()
     return parts if threads is None else [replace(part, threads=threads) for part in parts]
 

@@ -54,9 +54,7 @@ def open_storage(output: Path) -> BaseStorage:
         return _open_database(url)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        # Optuna's default, a symbolic link, waits for ever for one that was killed when the path is relative.
-        lock = _JournalLock(str(output / JOURNAL), grace_period=_LOCK_SECONDS)
-        return JournalStorage(JournalFileBackend(str(output / JOURNAL), lock))
+        return JournalStorage(JournalFileBackend(str(output / JOURNAL), _JournalLock(str(output / JOURNAL))))
     except Exception as error:
         raise TuningError(
             f"storage of studies must answer, but got output={str(output)!r}: {_first_line(error)}. Correct output."
@@ -96,10 +94,13 @@ def _read_url(url: str) -> sqlalchemy.URL:
 
 
 class _JournalLock(JournalFileOpenLock):
-    """Optuna's lock. What a full disk or a kill has left of a last line is taken away: it would spoil the next one."""
+    """Optuna's lock. What a full disk or a kill has left of a last line is taken away: it would spoil the next one.
 
-    def __init__(self, path: str, grace_period: int) -> None:
-        super().__init__(path, grace_period)
+    Not Optuna's default, a symbolic link: with a relative path that of a killed process is waited for without end.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, grace_period=_LOCK_SECONDS)
         self._path = Path(path)
 
     def acquire(self) -> bool:
