@@ -1,0 +1,1 @@
+"""Promote, roll back and score with registered models: entry points and their settings."""

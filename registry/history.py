@@ -9,27 +9,31 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from registry.config import HistoryConfig
-from trainer.core import console, settings
-from trainer.core.command import exit_status
-from trainer.core.connection import connect, describe, readable_errors
+from trainer.core import settings
 from trainer.core.errors import RegistryError
+from trainer.reporting import console
+from trainer.reporting.command import run_cli
+from trainer.tracking.connection import connect, describe, readable_errors
 
 __all__ = ["history", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when the ledger was read, 1 on an error that the user can mend."""
-    return exit_status(lambda words: history(settings.parse(HistoryConfig, words)), argv)
+    return run_cli(lambda words: history(settings.parse(HistoryConfig, words)), argv)
 
 
 def history(config: HistoryConfig) -> None:
     """Print the ledger, after mending what aliases and tags say otherwise."""
-    from registry import aliases, ledger  # MLflow loads with the connection, and `--help` must not wait for it
+    from registry.store import (  # MLflow loads with the connection, and `--help` must not wait for it
+        aliases,
+        decision_log,
+    )
 
     os.environ.pop("MLFLOW_RUN_ID", None)
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
-        book = ledger.Ledger(store.client, model)
+        book = decision_log.Ledger(store.client, model)
         entries, state = book.read()
         if not entries:
             names = sorted(found.name for found in store.client.search_registered_models())

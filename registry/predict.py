@@ -12,17 +12,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry import job
-from registry.predict_config import PredictConfig
-from trainer.core import console, settings, signals
-from trainer.core.command import exit_status
+from registry.scoring import job
+from registry.scoring.config import PredictConfig
+from trainer.core import settings, signals
 from trainer.core.errors import DataError
+from trainer.reporting import console
+from trainer.reporting.command import run_cli
 
 if TYPE_CHECKING:
-    from registry.chunks import Chunk, Source
-    from registry.parts import Join, Parts
-    from registry.scorer import Scorer
-    from registry.tables_out import Form
+    from registry.scoring.chunk_store import Join, Parts
+    from registry.scoring.chunks import Chunk, Source
+    from registry.scoring.scorer import Scorer
+    from registry.scoring.writers import Form
 
 __all__ = ["SOME_REJECTED", "main", "predict"]
 
@@ -33,28 +34,31 @@ SOME_REJECTED = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a job: 0 when every row was scored, 3 when some were not, 1 on an error that the user can mend."""
     with signals.handled(signals.raise_exit, signal.SIGTERM):
-        return exit_status(lambda words: predict(settings.parse(PredictConfig, words), console.make()), argv)
+        return run_cli(lambda words: predict(settings.parse(PredictConfig, words), console.make()), argv)
 
 
 def predict(config: PredictConfig, say: console.Console) -> int:
     """Score the input into the output; returns the exit status. What is finished stays when it is interrupted."""
     job.check_files(config)
-    from registry import tables_in, tables_out  # they and the model take seconds, and `--help` must not wait for it
-    from registry.parts import Parts
-    from registry.scorer import open_scorer
+    from registry.scoring import (  # they and the model take seconds, and `--help` must not wait for it
+        tables_in,
+        writers,
+    )
+    from registry.scoring.chunk_store import Parts
+    from registry.scoring.scorer import open_scorer
 
     output = Path(config.output)
     source = tables_in.open_source(Path(config.input), config.text_column)
     with open_scorer(config.model, config.params) as model, Parts(output) as parts:
-        tables_out.check_columns(source.columns, model.label_names)
+        writers.check_columns(source.columns, model.label_names)
         model.check()
         facts = job.describe(config, model)
         _announce(parts.begin(facts), parts, model, say)
-        form = tables_out.form_of(output)
+        form = writers.form_of(output)
         _score(source, model, parts, form, config.chunk_rows, say)
         if job.describe(config, model) != facts:
             raise DataError(f"input must not change while it is scored, but got input={config.input!r}. Start again.")
-        columns = (*source.columns, *tables_out.added_columns(model.label_names))
+        columns = (*source.columns, *writers.added_columns(model.label_names))
         return _finish(config, parts, partial(form.join, columns=columns), say)
 
 

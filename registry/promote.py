@@ -8,22 +8,22 @@ from collections.abc import Sequence
 
 from registry.config import PromoteConfig
 from trainer.core import settings
-from trainer.core.command import exit_status
+from trainer.reporting.command import run_cli
 
 __all__ = ["main", "promote"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when a decision was taken, yes or no; 1 when none could be, and nothing was changed."""
-    return exit_status(lambda words: promote(settings.parse(PromoteConfig, words)), argv)
+    return run_cli(lambda words: promote(settings.parse(PromoteConfig, words)), argv)
 
 
 def promote(config: PromoteConfig) -> None:
     """Choose, try, compare and decide; again from the comparison on, when another promoter decided meanwhile."""
-    from registry import stages  # loads MLflow and pandas, and `--help` must not wait for them
+    from registry.promotion import pipeline  # loads MLflow and pandas, and `--help` must not wait for them
 
     choice = config.choice
-    with stages.open_desk(config, choice.experiment, dry_run=choice.dry_run) as desk:
+    with pipeline.open_desk(config, choice.experiment, dry_run=choice.dry_run) as desk:
         candidate = desk.choose(choice.run_id, choice.experiment)
         tried = None
         while True:

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 
 from registry.config import RollbackConfig
 from trainer.core import settings
-from trainer.core.command import exit_status
 from trainer.core.errors import RegistryError
+from trainer.reporting.command import run_cli
 
 __all__ = ["main", "rollback"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when the version is champion again; 1 when it cannot be, and nothing was changed."""
-    return exit_status(lambda words: rollback(settings.parse(RollbackConfig, words)), argv)
+    return run_cli(lambda words: rollback(settings.parse(RollbackConfig, words)), argv)
 
 
 def rollback(config: RollbackConfig) -> None:
     """Try the version, and put it on the throne when it loads and scores as its run did."""
-    from registry import stages  # loads MLflow and pandas, and `--help` must not wait for them
+    from registry.promotion import pipeline  # loads MLflow and pandas, and `--help` must not wait for them
 
-    with stages.open_desk(config) as desk:
+    with pipeline.open_desk(config) as desk:
         decision = desk.restore(config.target.version, config.target.reason, config.probe)
         desk.record(decision)
         entry = desk.enter(decision)

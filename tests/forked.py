@@ -11,7 +11,12 @@ _ROOT = Path(__file__).resolve().parents[1]
 _CONTEXT = multiprocessing.get_context("forkserver")  # which has no threads and no open database, as pytest has
 _CONTEXT.set_forkserver_preload(
     [
-        *("registry.stages", "trainer.stages", "transformers.models.bert.modeling_bert", "scipy.optimize"),
+        *(
+            "registry.promotion.pipeline",
+            "trainer.pipeline",
+            "transformers.models.bert.modeling_bert",
+            "scipy.optimize",
+        ),
         *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
         *("matplotlib.figure", "matplotlib.backends.backend_agg"),
     ]

@@ -15,9 +15,10 @@ from dataclasses import fields
 from typing import Any
 
 from trainer.config import PRESETS, TrainConfig, parse
-from trainer.core import outcome, settings
+from trainer.core import settings
 from trainer.core.errors import EmotionsError
 from trainer.data import sources
+from trainer.evaluation import evaluation
 from trainer.model.config import LossConfig, unread
 
 __all__ = ["answer", "main"]
@@ -33,7 +34,7 @@ def answer(question: Mapping[str, Any]) -> dict[str, Any]:
         told["presets"] = {name: settings.load_preset(name, PRESETS) for name in settings.preset_names(PRESETS)}
         if question.get("data"):
             dataset = sources.load(config.data, seed=config.run.seed)
-            outcome.check_dev(dataset.dev.observed, folds=config.evaluation.threshold_folds)
+            evaluation.check_dev(dataset.dev.observed, folds=config.evaluation.threshold_folds)
             told["data"] = dataset.facts()
     except EmotionsError as error:
         told["error"] = str(error)

@@ -5,43 +5,43 @@
 
 from collections.abc import Sequence
 
-from trainer import launch
 from trainer.config import TrainConfig, parse
-from trainer.core.command import exit_status
+from trainer.launch import launcher
+from trainer.reporting.command import run_cli
 
 __all__ = ["main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a training run: 0 when it has ended well, 1 on an error that the user can mend."""
-    return exit_status(_start, argv)
+    return run_cli(_start, argv)
 
 
 def _start(words: Sequence[str]) -> int:
     config = parse(words)
-    if not launch.in_worker():
-        processes = launch.count_processes(config.run.processes)
+    if not launcher.in_worker():
+        processes = launcher.count_processes(config.run.processes)
         if processes > 1:
-            return launch.run_workers("trainer.train", words, processes)
+            return launcher.run_workers("trainer.train", words, processes)
     train(config)
     return 0
 
 
 def train(config: TrainConfig) -> None:
     """Run every stage; results are in the run folder and on the tracking server afterwards."""
-    from trainer import stages  # loads torch, and `--help` must not wait for it
+    from trainer import pipeline  # loads torch, and `--help` must not wait for it
 
-    with stages.open_training(config) as run:
+    with pipeline.open_training(config) as run:
         dataset = run.load_data()
-        workshop = run.build(dataset)
-        run.announce(dataset, workshop)
-        fitted = run.fit(dataset, workshop)
-        splits = run.predict(dataset, workshop, fitted)
+        components = run.build(dataset)
+        run.announce(dataset, components)
+        fitted = run.fit(dataset, components)
+        splits = run.predict(dataset, components, fitted)
         if run.session.is_main:
             outcome = run.assess(dataset, splits)
-            run.keep(dataset, workshop, fitted, outcome, splits)
+            run.keep(dataset, components, fitted, outcome, splits)
             run.show(outcome)
 
 
 if __name__ == "__main__":
-    launch.end_with(main)
+    launcher.end_with(main)

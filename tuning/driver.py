@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import TrialState
 
-from trainer.core import console, signals
+from trainer.core import signals
 from trainer.core.errors import TrackingError, TuningError
-from tuning.child import Share
+from trainer.reporting import console
+from tuning.analysis.narrative import common_cause
 from tuning.drivers import BEAT_SECONDS
+from tuning.execution.objective import Plan, RunningTrial
+from tuning.execution.process import Share
+from tuning.execution.runs import Runs
 from tuning.queue import Queue
-from tuning.runs import Runs
-from tuning.trial import Plan, RunningTrial
-from tuning.trials import Attribute, begun, state
-from tuning.words import common_cause
+from tuning.study.trials import Attribute, begun, state
 
 __all__ = ["Driver"]
 

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 
 from trainer.core.errors import TuningError
 from tuning import drivers
-from tuning.study import open_study
+from tuning.study.storage import open_study
 
 __all__ = ["Place", "open_claims", "take_place"]
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
-from trainer.core.runs import MAY_DIFFER_WITH_ROWS
-from trainer.core.store import Store
-from tuning.child import Share
+from trainer.core.run_folder import MAY_DIFFER_WITH_ROWS
+from trainer.tracking.backend import Store
 from tuning.config import TuneConfig
+from tuning.execution.process import Share
+from tuning.execution.resources import gpu_names, shares
+from tuning.execution.runs import best_runs
 from tuning.questions import Trainable, ask, check_space
-from tuning.runs import best_runs
-from tuning.shares import gpu_names, shares
-from tuning.space import Space
-from tuning.space_file import SPACES, read_space
-from tuning.study import Goal
-from tuning.warm import read_grid
+from tuning.space.parser import SPACES, read_space
+from tuning.space.space import Space
+from tuning.space.warm_start import read_grid
+from tuning.study.storage import Goal
 
 __all__ = ["Task", "prepare"]
 

@@ -11,8 +11,8 @@ from trainer.core import settings
 from trainer.core.environment import child_environment
 from trainer.core.errors import SettingsError
 from tuning.config import TuneConfig
-from tuning.space import Space
-from tuning.training import as_words
+from tuning.execution.training import as_words
+from tuning.space.space import Space
 
 __all__ = ["Trainable", "ask", "check_space"]
 

@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tuning.drivers import Watch, identity
-from tuning.trials import Attribute, begun, is_cut_off, left_over
+from tuning.study.trials import Attribute, begun, is_cut_off, left_over
 
 __all__ = ["FIXED", "Queue"]
 

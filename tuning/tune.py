@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from trainer.core import settings
-from trainer.core.command import exit_status
+from trainer.reporting.command import run_cli
 from tuning.config import TuneConfig
 
 __all__ = ["main", "tune"]
@@ -15,17 +15,17 @@ __all__ = ["main", "tune"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a search: 0 when it has ended well, 1 on an error that the user can mend."""
-    return exit_status(_start, argv)
+    return run_cli(_start, argv)
 
 
 def _start(words: Sequence[str]) -> None:
-    own, others = settings.split_words(TuneConfig, words)
+    own, others = settings.split_argv(TuneConfig, words)
     tune(settings.parse(TuneConfig, own), others)
 
 
 def tune(config: TuneConfig, of_training: Mapping[str, str]) -> None:
     """Run every stage. of_training: settings of `train` that all trials share, as text."""
-    from tuning.opening import open_search  # loads optuna, and `--help` must not wait for it
+    from tuning.setup import open_search  # loads optuna, and `--help` must not wait for it
 
     with open_search(config, of_training) as stages:
         stages.announce()

@@ -31,15 +31,15 @@ from tests.benchmarks.served import ask_server, load_served, time_calls
 from trainer.config import parse
 from trainer.core import artifacts
 from trainer.core.settings import flatten
-from trainer.core.tracking import NullTracker, open_run
 from trainer.data import sources
-from trainer.data.tokens import encode
-from trainer.fit.build import build_loop, build_workshop
+from trainer.data.tokenization import encode
+from trainer.fit.components import build_components, build_loop
 from trainer.fit.distributed import has_bf16, open_session
-from trainer.fit.examples import predict_logits
+from trainer.fit.inference import predict_logits
 from trainer.model.config import STARTER
 from trainer.model.encoder import STARTER_FOLDER, quiet
 from trainer.model.tokenizer import load_tokenizer
+from trainer.tracking.run import NullTracker, open_run
 
 __all__ = ["CONTENDERS", "main"]
 
@@ -88,8 +88,8 @@ def train_ours(config, *, tracked):
         session = open_session(config.fit.precision, seed)
         dataset = sources.load(config.data, seed=seed)
         dataset = replace(dataset, dev=dataset.dev.take(np.arange(min(len(dataset.dev), _DEV_ROWS))))
-        workshop = build_workshop(dataset, config.data, config.encoder, cache=output / ".cache")
-        loop = build_loop(workshop, dataset, config.objective, config.fit, session, tracker, seed=seed)
+        components = build_components(dataset, config.data, config.encoder, cache=output / ".cache")
+        loop = build_loop(components, dataset, config.objective, config.fit, session, tracker, seed=seed)
         clock = Clock(len(dataset.train) * config.fit.epochs, loop.plan.total_steps)
         rehearse = loop.stepper.rehearse
         loop.stepper.rehearse = lambda *rows: (rehearse(*rows), clock.start())
@@ -130,13 +130,13 @@ def score_ours(config):
     """Logits of the test split as an evaluation computes them, tokenization included."""
     session = open_session("fp32", config.run.seed)
     dataset = sources.load(config.data, seed=config.run.seed)
-    workshop = build_workshop(dataset, config.data, config.encoder, cache=Path(config.run.output) / ".cache")
-    workshop.model.to(session.device)
+    components = build_components(dataset, config.data, config.encoder, cache=Path(config.run.output) / ".cache")
+    components.model.to(session.device)
 
     def score():
-        pieces = encode(dataset.test.texts, workshop.tokenizer, max_length=config.data.max_length)
-        examples = replace(workshop.examples["test"], encoded=pieces)
-        predict_logits(workshop.model, examples, session, max_tokens=config.fit.eval_batch_tokens, exact=True)
+        pieces = encode(dataset.test.texts, components.tokenizer, max_length=config.data.max_length)
+        examples = replace(components.examples["test"], encoded=pieces)
+        predict_logits(components.model, examples, session, max_tokens=config.fit.eval_batch_tokens, exact=True)
 
     return _texts_per_second(score, len(dataset.test))
 

@@ -11,9 +11,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.benchmarks.measure import run_python
-from trainer.core.spool import Spool
-from tuning.study import JOURNAL
-from tuning.trials import Attribute, counted, is_cut_off, run_id, score, scored, seconds
+from trainer.tracking.event_log import EventLog
+from tuning.study.storage import JOURNAL
+from tuning.study.trials import Attribute, counted, is_cut_off, run_id, score, scored, seconds
 
 __all__ = ["Searched", "search"]
 
@@ -97,7 +97,7 @@ class Searched:
     def _cost(self, trial, client):
         began, ended = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
         trained = run_id(trial)
-        with Spool(self.folder / _OUTPUT / trained) as spool:
+        with EventLog(self.folder / _OUTPUT / trained) as spool:
             times = [entry.time / 1e3 for entry in spool.entries()]
         made = client.get_run(trained).info.start_time / 1e3
         noticed = made + seconds(trial)  # the clock of the training starts when its run is made

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from registry import bundle
-from tests.registry.served_parts import ScoringServer
+from tests.serving.served_parts import ScoringServer
 from trainer.data import sources
-from trainer.fit.build import build_workshop
+from trainer.fit.components import build_components
 from trainer.model import saving
+from trainer.serving import packaging
 
 __all__ = ["ask_server", "load_served", "time_calls"]
 
@@ -70,9 +70,9 @@ def ask_server(config, precision):
 def _write(config):
     dataset = sources.load(config.data, seed=config.run.seed)
     output, k = Path(config.run.output), len(dataset.label_names)
-    workshop = build_workshop(dataset, config.data, config.encoder, cache=output / ".cache")
-    saving.save(workshop.model, workshop.tokenizer, output / "classifier", dataset.label_names, {})
-    bundle.save_bundle(
+    components = build_components(dataset, config.data, config.encoder, cache=output / ".cache")
+    saving.save(components.model, components.tokenizer, output / "classifier", dataset.label_names, {})
+    packaging.save_bundle(
         output / "model",
         output / "classifier",
         temperature=1.0,

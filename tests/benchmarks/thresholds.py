@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from tests.benchmarks.measure import Row, Table, alternate
-from trainer.core.thresholds import best_f1_thresholds
+from trainer.evaluation.thresholds import best_f1_thresholds
 
 __all__ = ["measure"]
 

@@ -125,18 +125,18 @@ def test_a_wrong_preset_names_itself_and_the_rule(presets, text, message):
 class TestSplitWords:
     def test_parts_what_is_known_from_all_others(self):
         words = ["--width=5", "--rows", "3", "--max-depth", "--9", "--wrap", "true"]
-        own, others = settings.split_words(Whole, words)
+        own, others = settings.split_argv(Whole, words)
         assert own == ["--width", "5", "--wrap", "true"]
         assert others == {"rows": "3", "max_depth": "--9"}
         assert settings.parse(Whole, own).size.width == 5
 
     @pytest.mark.parametrize("nothing", settings.NOT_GIVEN)
     def test_leaves_out_what_is_not_given(self, nothing):
-        assert settings.split_words(Whole, ["--width", nothing, "--rows", nothing]) == ([], {})
+        assert settings.split_argv(Whole, ["--width", nothing, "--rows", nothing]) == ([], {})
 
     @pytest.mark.parametrize("word", ["-h", "--help"])
     def test_leaves_help_to_the_known_ones(self, word):
-        assert settings.split_words(Whole, ["--rows", "3", word]) == ([word], {"rows": "3"})
+        assert settings.split_argv(Whole, ["--rows", "3", word]) == ([word], {"rows": "3"})
 
     @pytest.mark.parametrize(
         ("words", "message"),
@@ -149,7 +149,7 @@ class TestSplitWords:
     )
     def test_a_wrong_command_line_names_the_word(self, words, message):
         with pytest.raises(SettingsError, match=message):
-            settings.split_words(Whole, words)
+            settings.split_argv(Whole, words)
 
     @examples(max_examples=30)
     @given(
@@ -160,7 +160,7 @@ class TestSplitWords:
     def test_no_word_is_lost_whatever_the_order(self, own, others, order):
         pairs = [(name, text) for name, text in (own | others).items() if text not in settings.NOT_GIVEN]
         order.shuffle(pairs)
-        words, rest = settings.split_words(Whole, [word for name, text in pairs for word in (f"--{name}={text}",)])
+        words, rest = settings.split_argv(Whole, [word for name, text in pairs for word in (f"--{name}={text}",)])
         assert dict(zip((name[2:] for name in words[::2]), words[1::2], strict=True)) | rest == dict(pairs)
         assert rest.keys() <= others.keys()
 

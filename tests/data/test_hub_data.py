@@ -4,10 +4,9 @@ import datasets
 import pytest
 
 from trainer.core.errors import DataError
-from trainer.data import hub
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES
-from trainer.data.sources import load
+from trainer.data.sources import hub, load
 
 NAMES = ["joy", "anger", "sadness"]
 CARD = """---

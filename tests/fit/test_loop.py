@@ -19,8 +19,8 @@ from trainer.core.errors import ModelError, SettingsError
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import open_session
-from trainer.fit.examples import predict_logits
-from trainer.model.vocabulary import trim_vocabulary
+from trainer.fit.inference import predict_logits
+from trainer.model.optimizations.vocabulary import trim_vocabulary
 
 BY_PIECES = {"tokens_per_batch": 48, "micro_batch_size": 16, "log_steps": 1}
 ONLY_TRAIN = {"share": 0.5, "log_steps": 1, "epochs": 3}

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from transformers import AutoModel, BertConfig, DebertaV2Config
 
-from trainer import launch
-from trainer.core.tracking import NullTracker
-from trainer.data.tokens import Encoded
+from trainer.data.tokenization import TokenizedTexts
+from trainer.fit.batch_schedule import Plan
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import Session, open_session
-from trainer.fit.examples import Examples
-from trainer.fit.loop import Fitted, Loop
+from trainer.fit.inference import Examples
+from trainer.fit.loop import FitResult, Loop
 from trainer.fit.optimizer import build_optimizer, build_schedule
-from trainer.fit.plan import Plan
 from trainer.fit.step import Stepper
+from trainer.launch import launcher
 from trainer.model import losses
-from trainer.model.attention import use_window_attention
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig
+from trainer.model.deberta_attention import use_window_attention
+from trainer.tracking.run import NullTracker
 
 VOCABULARY, LABELS = 40, 3
 ARCHITECTURES = {
@@ -42,7 +42,7 @@ def make_examples(rows: int, seed: int) -> Examples:
             ids[rng.integers(len(ids))] = 10 + row % LABELS
     labels = np.array([[10 + j in ids for j in range(LABELS)] for ids in pieces], dtype=np.float32)
     offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])]).astype(np.int64)
-    encoded = Encoded(ids=np.concatenate(pieces).astype(np.int32), offsets=offsets, truncated=0)
+    encoded = TokenizedTexts(ids=np.concatenate(pieces).astype(np.int32), offsets=offsets, truncated=0)
     return Examples(encoded, labels, np.ones_like(labels, dtype=bool), tuple(f"r{i}" for i in range(rows)), 0)
 
 
@@ -127,7 +127,7 @@ def build(model, examples, folder: Path, session: Session, seed: int = 5, **sett
     )
 
 
-def run(model, examples, folder: Path, **settings) -> tuple[Fitted, Loop]:
+def run(model, examples, folder: Path, **settings) -> tuple[FitResult, Loop]:
     session = open_session(settings.pop("precision", "fp32"), seed=7)
     loop = build(model, examples, folder, session, **settings)
     return loop.run(Silent()), loop
@@ -160,4 +160,4 @@ def main(folder: str, kill_at: str, settings: str) -> int:
 
 
 if __name__ == "__main__":
-    launch.end_with(lambda: main(*sys.argv[1:]))
+    launcher.end_with(lambda: main(*sys.argv[1:]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.model.dropout import FastDropout, use_fast_dropout
+from trainer.model.optimizations.dropout import FastDropout, use_fast_dropout
 
 SHAPES = [(1_000_003,), (100, 77, 13), (3, 0)]
 

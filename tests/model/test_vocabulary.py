@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModel
 
 from trainer.model.classifier import EmotionClassifier, parameter_groups
-from trainer.model.vocabulary import UsedEmbedding, restore_vocabulary, trim_vocabulary
+from trainer.model.optimizations.vocabulary import UsedEmbedding, restore_vocabulary, trim_vocabulary
 
 PIECES = np.array([2, 3, 5, 6, 9, 11, 16])
 

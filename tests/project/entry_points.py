@@ -1,7 +1,7 @@
 """The settings of each entry point of MLproject."""
 
 from registry.config import HistoryConfig, PromoteConfig, RollbackConfig
-from registry.predict_config import PredictConfig
+from registry.scoring.config import PredictConfig
 from trainer.config import TrainConfig
 from tuning.config import TuneConfig
 

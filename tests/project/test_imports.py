@@ -7,22 +7,37 @@ from pathlib import Path
 import pytest
 
 # What each part may import of ours; the longest name that fits a module decides.
+_LEAVES = ("trainer.core", "trainer.evaluation", "trainer.tracking", "trainer.reporting", "trainer.runs")
+_OF_TRAINER = (*_LEAVES, "trainer.config", "trainer.data.sources")
 _ARROWS = {
     "trainer": ("trainer",),
-    "trainer.stages": ("trainer", "registry.bundle", "registry.card"),
     "trainer.core": ("trainer.core",),
+    "trainer.evaluation": ("trainer.core", "trainer.evaluation"),
+    "trainer.tracking": ("trainer.core", "trainer.tracking"),
+    "trainer.reporting": ("trainer.core", "trainer.evaluation", "trainer.reporting"),
+    "trainer.runs": _LEAVES,
     "trainer.data": ("trainer.core", "trainer.data"),
     "trainer.model": ("trainer.core", "trainer.model"),
-    "trainer.fit": ("trainer.core", "trainer.data", "trainer.model", "trainer.fit"),
-    "registry": ("trainer.core", "registry"),
-    "registry.bundle": ("trainer.core", "trainer.model", "registry"),
-    "registry.card": ("trainer.core",),
-    "tuning": ("trainer.core", "tuning"),
+    "trainer.fit": (
+        *("trainer.core", "trainer.evaluation", "trainer.tracking"),
+        *("trainer.data", "trainer.model", "trainer.fit"),
+    ),
+    "trainer.serving": (
+        *("trainer.core", "trainer.evaluation", "trainer.reporting"),
+        *("trainer.data", "trainer.model", "trainer.serving"),
+    ),
+    "trainer.launch": ("trainer.core", "trainer.launch"),
+    "registry": (*_OF_TRAINER, "registry"),
+    "tuning": (*_OF_TRAINER, "tuning"),
 }
-_PACKAGES = ("trainer", "trainer.core", "trainer.data", "trainer.model", "trainer.fit", "registry", "tuning")
+_PACKAGES = (
+    *(name for name in _ARROWS if name.startswith("trainer.")),
+    *("registry.promotion", "registry.store", "registry.scoring"),
+    *("tuning.space", "tuning.study", "tuning.execution", "tuning.finals", "tuning.analysis", "tuning.reporting"),
+)
 _OURS = ("trainer", "registry", "tuning", "tests")
 _HUGGING_FACE = ("torch", "transformers", "accelerate", "datasets")
-_NEVER = {"trainer.core": _HUGGING_FACE, "tuning": _HUGGING_FACE}
+_NEVER = dict.fromkeys((*_LEAVES, "registry", "tuning"), _HUGGING_FACE)
 _SLOW = (*_HUGGING_FACE, "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "pyarrow")
 
 
@@ -70,6 +85,16 @@ def loaded_by(name, modules):
     return seen
 
 
+def package_imports(modules):
+    """Package of ours -> the other packages that its modules import, lazily or not."""
+    graph = {}
+    for name, imports in modules.items():
+        package = _longest(name, _PACKAGES) or name
+        used = {_longest(one.name, _PACKAGES) for one in imports}
+        graph.setdefault(package, set()).update(used - {None, package})
+    return graph
+
+
 def slow_imports(name, modules):
     """Sentences on the slow packages that `import name` loads, each with the module that asks for it."""
     return [
@@ -97,7 +122,9 @@ def test_every_import_follows_the_arrows(modules):
 
 def test_training_loads_the_registry_only_when_needed(modules):
     assert "trainer.config" in loaded_by("trainer.train", modules)
-    assert not {"registry", "registry.bundle", "registry.card"} & loaded_by("trainer.train", modules)
+    assert not {"registry", "trainer.serving.packaging", "trainer.serving.model_card"} & loaded_by(
+        "trainer.train", modules
+    )
 
 
 def test_nothing_imports_tests_or_relative_names(modules):
@@ -116,25 +143,32 @@ def test_settings_and_entry_points_load_nothing_slow(modules, root):
 @pytest.mark.parametrize(
     ("name", "source", "caught"),
     [
-        ("trainer.core.metrics", "from trainer.data import dataset", True),
-        ("trainer.core.metrics", "def f():\n    import torch.nn", True),
-        ("trainer.core.metrics", "import torchvision_like", False),
+        ("trainer.evaluation.metrics", "from trainer.data import dataset", True),
+        ("trainer.evaluation.metrics", "def f():\n    import torch.nn", True),
+        ("trainer.evaluation.metrics", "import torchvision_like", False),
         ("trainer.data.source", "import trainer.model", True),
         ("trainer.data.source", "from trainer.core.errors import DataError", False),
         ("trainer.model.losses", "from trainer.fit import loop", True),
-        ("trainer.fit.loop", "import registry.bundle", True),
-        ("trainer.stages", "def f():\n    from registry import bundle", False),
-        ("trainer.stages", "from registry import card", False),
-        ("trainer.stages", "def f():\n    from registry import promote", True),
-        ("registry.card", "from registry import bundle", True),
-        ("registry.gate", "from trainer.model import encoder", True),
-        ("registry.bundle", "from trainer.model import encoder", False),
-        ("tuning.study", "from registry import aliases", True),
-        ("tuning.study", "import importlib\nimportlib.import_module('transformers')", True),
+        ("trainer.fit.loop", "import trainer.serving.packaging", True),
+        ("trainer.pipeline", "def f():\n    from trainer.serving import packaging", False),
+        ("trainer.evaluation.metrics", "from trainer.tracking import tracker", True),
+        ("registry.promotion.gate", "from trainer.evaluation import metrics", False),
+        ("registry.promotion.gate", "from trainer.data import sources", False),
+        ("registry.promotion.gate", "from tuning.study import storage", True),
+        ("trainer.pipeline", "def f():\n    from registry import promote", True),
+        ("trainer.serving.model_card", "from registry import promote", True),
+        ("registry.promotion.gate", "from trainer.model import encoder", True),
+        ("trainer.serving.packaging", "from trainer.model import encoder", False),
+        ("tuning.study.storage", "from registry import aliases", True),
+        ("tuning.study.storage", "import importlib\nimportlib.import_module('transformers')", True),
     ],
 )
 def test_a_planted_import_is_judged(name, source, caught):
-    modules = {"registry.bundle", "registry.card", "registry.promote", "registry.aliases", "trainer.data.dataset"}
+    modules = {
+        *("trainer.serving.packaging", "trainer.serving.model_card", "trainer.data.dataset", "trainer.data.sources"),
+        *("trainer.evaluation.metrics", "trainer.tracking.tracker", "tuning.study.storage"),
+        *("registry.promote", "registry.store.aliases"),
+    }
 
     assert bool(forbidden(name, read_imports(source, modules))) is caught
 

@@ -14,7 +14,7 @@ from entry_points import SETTINGS_OF
 
 from trainer.config import PRESETS
 from trainer.core import settings
-from tuning.study import JOURNAL
+from tuning.study.storage import JOURNAL
 
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "text", "yaml", "json", "toml", "mermaid")

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from registry import predict, scorer
+from registry import predict
+from registry.scoring import scorer
 
 NAMES = ("joy", "grief")
 

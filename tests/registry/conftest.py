@@ -4,14 +4,7 @@ import pytest
 from batch_jobs import Job
 from registry_parts import FINE
 
-from registry import probe
-from tests.core.tracking_parts import WARNINGS_OF_MLFLOW
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for mark in WARNINGS_OF_MLFLOW:
-            item.add_marker(mark)
+from registry.promotion import model_check
 
 
 class StandIn:
@@ -31,7 +24,7 @@ def tried(monkeypatch):
     """Stands in for the process that tries a model; what it is set to is found. Lists the addresses tried."""
 
     stand_in = StandIn()
-    monkeypatch.setattr(probe, "probe", stand_in)
+    monkeypatch.setattr(model_check, "probe", stand_in)
     return stand_in
 
 
@@ -40,36 +33,3 @@ def job(tmp_path, monkeypatch, capsys):
     """A folder with a fake model and the command that scores files there."""
     monkeypatch.setenv("COLUMNS", "200")
     return Job(tmp_path, monkeypatch, capsys)
-
-
-# What a bundle is made of takes seconds to import, and most tests here have no need of it.
-@pytest.fixture(scope="session")
-def classifier(tmp_path_factory):
-    """Folder of a tiny saved classifier."""
-    from served_parts import make_classifier
-
-    return make_classifier(tmp_path_factory.mktemp("classifier"))
-
-
-@pytest.fixture(scope="session")
-def folder(classifier, tmp_path_factory):
-    """A bundle of the classifier, not to be changed."""
-    from served_parts import write_bundle
-
-    return write_bundle(tmp_path_factory.mktemp("served") / "model", classifier)
-
-
-@pytest.fixture(scope="session")
-def model(folder):
-    """The bundle as MLflow loads it."""
-    from served_parts import load
-
-    return load(folder)
-
-
-@pytest.fixture(scope="session")
-def expected(classifier):
-    """Probabilities (n, k) of TEXTS, each text scored alone."""
-    from served_parts import TEXTS, expected_probabilities
-
-    return expected_probabilities(classifier, TEXTS)

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from registry_parts import FINE, Commands
 
-from registry import probe
+from registry.promotion import model_check
 
 # Where MLflow keeps whole addresses of artifacts.
 _ADDRESSES = (
@@ -25,7 +25,7 @@ def make_reigns(folder, migrated_store, qualities):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        patch.setattr(probe, "probe", lambda *_: FINE)
+        patch.setattr(model_check, "probe", lambda *_: FINE)
         desk = Commands(MlflowClient(uri), folder)
         return [_reign(desk, quality, seed) for seed, quality in enumerate(qualities, start=1)]
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from registry import history, promote, rollback
-from registry.gate import Scored
-from registry.ledger import Ledger
-from registry.probe import Probed
-from trainer.core import artifacts, calibration, results
-from trainer.core.results import Predictions
-from trainer.core.runs import write_json
-from trainer.core.tracking import open_run
+from registry.promotion.gate import Scored
+from registry.promotion.model_check import Probed
+from registry.store.decision_log import Ledger
+from trainer.core import artifacts
+from trainer.core.run_folder import write_json
+from trainer.evaluation import calibration
+from trainer.runs import results
+from trainer.runs.results import Predictions
+from trainer.tracking.run import open_run
 
 MODEL = "emotions"
 FINE = Probed(rows=300, score_difference=1e-8, latency_ms_p50=5.0, latency_ms_p95=9.0, size_mb=1.0, load_seconds=0.5)

@@ -4,13 +4,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 
-from registry import contention
-from registry.contention import patiently
+from registry.store import retries
+from registry.store.retries import retry_on_conflict
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr(contention, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 0.0)
 
 
 def failing(times, code):
@@ -30,14 +30,14 @@ def failing(times, code):
 def test_a_write_that_others_were_in_the_way_of_is_tried_again(code):
     write, attempts = failing(7, code)
 
-    assert patiently(write) == "written"
+    assert retry_on_conflict(write) == "written"
     assert len(attempts) == 8
 
 
 def test_patience_ends():
     write, attempts = failing(100, INTERNAL_ERROR)
     with pytest.raises(MlflowException):
-        patiently(write)
+        retry_on_conflict(write)
     assert len(attempts) == 8
 
 
@@ -45,5 +45,5 @@ def test_patience_ends():
 def test_a_refusal_stands(code):
     write, attempts = failing(1, code)
     with pytest.raises(MlflowException):
-        patiently(write)
+        retry_on_conflict(write)
     assert len(attempts) == 1

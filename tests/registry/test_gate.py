@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from registry_parts import LABELS, make_scored, make_truth
 
-from registry import gate
 from registry.config import GateConfig
+from registry.promotion import gate
 from trainer.core.errors import SettingsError
 
 LOOSE = {"max_label_drop": 1.0, "max_ece_increase": 1.0}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import aliases, search
-from registry.ledger import Entry, Ledger, State, replay
+from registry.store import aliases, search
+from registry.store.decision_log import Entry, Ledger, State, replay
 from trainer.core.errors import RegistryError
 
 MODEL = "emotions"

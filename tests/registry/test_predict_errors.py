@@ -8,7 +8,7 @@ import pytest
 from batch_jobs import FakeModel
 
 from registry import predict
-from registry.predict_config import PredictConfig
+from registry.scoring.config import PredictConfig
 from trainer.core import settings
 
 ONE_ROW = "text\ngood\n"
@@ -96,7 +96,9 @@ def test_a_folder_that_cannot_be_written(job, capsys):
 def test_a_full_disk_keeps_what_is_finished(job, monkeypatch):
     job.write("in.txt", "one\ntwo\n")
     with monkeypatch.context() as patch:
-        patch.setattr("registry.tables_out._append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        patch.setattr(
+            "registry.scoring.writers._append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
         status, said = job.run("in.txt", chunk_rows=1)
     assert (status, job.files()) == (1, [".out.jsonl.parts", "in.txt"])
     assert "No space left" in said

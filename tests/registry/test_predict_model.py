@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from registry import bundle, predict, scorer
+from registry import predict
+from registry.scoring import scorer
 from trainer.core.errors import RegistryError
 from trainer.model import saving
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
 from trainer.model.encoder import load_encoder
+from trainer.serving import packaging
 
 NAMES = ("joy", "grief", "surprise (good)")
 TEXTS = ["so proud of you", "I miss her", "it rains", "what " * 300, "thanks a lot, friend!", "no way", "fine"]
@@ -26,7 +28,7 @@ def save(folder, temperature):
     model = EmotionClassifier(encoder, len(NAMES), pooling="mean", dropout=0.1)
     torch.nn.init.normal_(model.head.weight, std=0.2)
     saving.save(model, tokenizer, folder / "classifier", NAMES, {})
-    bundle.save_bundle(
+    packaging.save_bundle(
         folder / "model",
         folder / "classifier",
         temperature=temperature,

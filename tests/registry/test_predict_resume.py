@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from batch_jobs import FakeModel
 
-from registry import predict, scorer
-from trainer.core import console
+from registry import predict
+from registry.scoring import scorer
+from trainer.reporting import console
 
 LINES = [f"text {i}" if i % 7 else "" for i in range(20)]
 TEXTS = [line for line in LINES if line]

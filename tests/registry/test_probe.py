@@ -3,8 +3,8 @@
 import pytest
 from registry_parts import ROWS, TEMPERATURE, make_run
 
-from registry import probe
 from registry.config import ProbeConfig
+from registry.promotion import model_check
 from trainer.core import artifacts
 
 _PICKLED = """
@@ -25,8 +25,8 @@ def runs(tmp_path, tracking_uri, monkeypatch):
 def try_run(runs, run_id, **settings):
     config = ProbeConfig(**settings)
     predictions = runs / run_id / artifacts.predictions_file("test")
-    found = probe.probe(f"runs:/{run_id}/model", predictions, TEMPERATURE, config)
-    return found, [rule.name for rule in probe.rules(found, config) if not rule.passed]
+    found = model_check.probe(f"runs:/{run_id}/model", predictions, TEMPERATURE, config)
+    return found, [rule.name for rule in model_check.rules(found, config) if not rule.passed]
 
 
 @pytest.mark.slow
@@ -70,14 +70,14 @@ def test_a_model_that_wants_to_unpickle_is_refused(runs, tmp_path):
     exec(_PICKLED, scope)
     mlflow.pyfunc.save_model(tmp_path / "pickled", python_model=scope["Pickled"](), pip_requirements=["mlflow"])
     config, predictions = ProbeConfig(), runs / run_id / artifacts.predictions_file("test")
-    found = probe.probe(str(tmp_path / "pickled"), predictions, TEMPERATURE, config)
+    found = model_check.probe(str(tmp_path / "pickled"), predictions, TEMPERATURE, config)
 
     assert "pickle" in found.lower()
-    assert not probe.rules(found, config)[0].passed
+    assert not model_check.rules(found, config)[0].passed
 
 
 def test_a_model_that_never_answers_is_given_up(runs, monkeypatch):
-    monkeypatch.setattr(probe, "_LIMIT_SECONDS", 0.2)
-    found = probe.probe("runs:/nothing/model", runs / "none.parquet", 1.0, ProbeConfig())
+    monkeypatch.setattr(model_check, "_LIMIT_SECONDS", 0.2)
+    found = model_check.probe("runs:/nothing/model", runs / "none.parquet", 1.0, ProbeConfig())
 
     assert found == "it had not answered after 0.2 seconds"

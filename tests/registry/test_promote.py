@@ -113,7 +113,7 @@ def test_a_dry_run_changes_nothing(desk):
 
 
 def test_a_dry_run_mends_and_takes_over_nothing(desk, client, tmp_path):
-    from trainer.core.connection import connect
+    from trainer.tracking.connection import connect
 
     version = connect().register(desk.run(0.8), MODEL, tmp_path / "no-card")
     client.set_registered_model_alias(MODEL, "champion", str(version))
@@ -416,7 +416,7 @@ def test_history_of_nothing_is_an_error(desk):
 
 
 def test_a_champion_from_before_the_ledger_is_taken_over(desk, client, tmp_path):
-    from trainer.core.connection import connect
+    from trainer.tracking.connection import connect
 
     version = connect().register(desk.run(0.8), MODEL, tmp_path / "no-card")
     client.set_registered_model_alias(MODEL, "champion", str(version))

@@ -7,10 +7,10 @@ import pytest
 import racer
 from registry_parts import MODEL, Commands
 
-from registry import stages
-from registry.ledger import replay
+from registry.promotion import pipeline
+from registry.store.decision_log import replay
 from tests import forked
-from tests.core.tracking_parts import Server
+from tests.tracking.tracking_parts import Server
 
 QUALITIES = (0.7, 0.8, 0.9, 0.99)
 
@@ -132,7 +132,7 @@ def kill_at(number, moment):
 
 def overtake(monkeypatch, desk, run_id):
     """Promote a run between the next decision and its entry; returns a list that will hold that decision."""
-    enter, overtaken = stages.Desk.enter, []
+    enter, overtaken = pipeline.Desk.enter, []
 
     def enter_late(self, decision):
         if not overtaken:
@@ -140,7 +140,7 @@ def overtake(monkeypatch, desk, run_id):
             assert desk.promote("--run_id", run_id) == 0
         return enter(self, decision)
 
-    monkeypatch.setattr(stages.Desk, "enter", enter_late)
+    monkeypatch.setattr(pipeline.Desk, "enter", enter_late)
     return overtaken
 
 

@@ -16,12 +16,14 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from trainer import launch, stages
-from trainer.core import artifacts, results
-from trainer.core.tracking import NullTracker
+from trainer import pipeline
+from trainer.core import artifacts
 from trainer.fit.checkpoint import CheckpointStore
+from trainer.launch import launcher
 from trainer.model import saving
 from trainer.model.classifier import EmotionClassifier
+from trainer.runs import results
+from trainer.tracking.run import NullTracker
 from trainer.train import main
 
 LABELS = ("anger", "calm", "grief", "joy")
@@ -209,20 +211,20 @@ class Observer:
     def __init__(self, monkeypatch: Any) -> None:
         self.seen = Observed()
         self._build_loop, self._keep, self._save_state = (
-            stages.build_loop,
-            stages.Training.keep,
+            pipeline.build_loop,
+            pipeline.Training.keep,
             CheckpointStore.save_state,
         )
-        monkeypatch.setattr(stages, "open_run", self.open_run)
-        monkeypatch.setattr(stages, "build_loop", self.build_loop)
-        monkeypatch.setattr(stages.Training, "keep", self._as_method(self.keep))
-        monkeypatch.setattr(stages.Training, "_write_report", lambda *_: None)
+        monkeypatch.setattr(pipeline, "open_run", self.open_run)
+        monkeypatch.setattr(pipeline, "build_loop", self.build_loop)
+        monkeypatch.setattr(pipeline.Training, "keep", self._as_method(self.keep))
+        monkeypatch.setattr(pipeline.Training, "_write_report", lambda *_: None)
         monkeypatch.setattr(CheckpointStore, "save_state", self._as_method(self.save_state))
-        monkeypatch.setattr(stages, "measure_cost", lambda *_: {})
+        monkeypatch.setattr(pipeline, "measure_cost", lambda *_: {})
         monkeypatch.setattr(results, "write_figures", lambda *_: [])
         monkeypatch.setattr(saving, "save", lambda *_: None)
-        monkeypatch.setattr(stages.bundle, "save_bundle", lambda *_, **__: None)
-        monkeypatch.setattr(launch, "run_workers", self.run_workers)
+        monkeypatch.setattr(pipeline.bundle, "save_bundle", lambda *_, **__: None)
+        monkeypatch.setattr(launcher, "run_workers", self.run_workers)
 
     @staticmethod
     def _as_method(bound: Any) -> Any:
@@ -254,9 +256,9 @@ class Observer:
         self.seen.loop = self._build_loop(*parts, **more)
         return self.seen.loop
 
-    def keep(self, training, dataset, workshop, fitted, outcome, splits):
+    def keep(self, training, dataset, components, fitted, outcome, splits):
         self.seen.fitted, self.seen.outcome = fitted, outcome
-        self._keep(training, dataset, workshop, fitted, outcome, splits)
+        self._keep(training, dataset, components, fitted, outcome, splits)
 
     def save_state(self, store, step, shared):
         self.seen.saved_at.append(step)

@@ -5,9 +5,10 @@ import shutil
 import pytest
 from small_runs import LABELS, ROWS, client, predictions, read_json, runs_of
 
-from registry.candidates import read_candidate
+from registry.promotion.candidates import read_candidate
 from trainer.config import EvaluationConfig
-from trainer.core import artifacts, calibration, metrics, runs, thresholds
+from trainer.core import artifacts, run_folder
+from trainer.evaluation import calibration, metrics, thresholds
 from trainer.fit.step import Stepper
 
 STEPS = 24
@@ -24,7 +25,7 @@ def first(finished, in_tmp):
     scores = read_json(folder / artifacts.OUTCOME)
     assert scores[artifacts.SCHEDULE_STEPS] == 15
     assert scores[artifacts.BEST_STEP] == finished.run.data.metrics["dev/best_step"]
-    runs.write_json(folder / artifacts.OUTCOME, scores | {artifacts.BEST_STEP: 10})
+    run_folder.write_json(folder / artifacts.OUTCOME, scores | {artifacts.BEST_STEP: 10})
     return folder.name
 
 
@@ -123,7 +124,7 @@ def test_what_does_not_fit_is_refused_before_a_run_begins(train, first, tracking
 
 def test_data_that_changed_are_refused(train, first, in_tmp, capsys):
     path = in_tmp / "runs" / first / artifacts.DATA
-    runs.write_json(path, read_json(path) | {"dev": "0"})
+    run_folder.write_json(path, read_json(path) | {"dev": "0"})
     assert train(retrain_from=first) == 1
     assert "with other rows in changed=['dev']" in " ".join(capsys.readouterr().err.split())
 

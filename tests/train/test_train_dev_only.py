@@ -3,7 +3,7 @@
 import pytest
 from small_runs import ROWS, client, only_run, predictions, read_json, runs_of
 
-from trainer import stages
+from trainer import pipeline
 from trainer.core import artifacts
 
 
@@ -81,7 +81,7 @@ def test_a_completion_that_fails_is_an_unfinished_run(train, trial, monkeypatch)
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "write_report", full)
+        patch.setattr(pipeline, "write_report", full)
         with pytest.raises(OSError, match="No space"):
             train(resume=run.info.run_id)
     assert not (folder / artifacts.OUTCOME).exists()
@@ -90,7 +90,7 @@ def test_a_completion_that_fails_is_an_unfinished_run(train, trial, monkeypatch)
 
 
 def test_nothing_of_test_goes_through_the_model(observe, monkeypatch):
-    monkeypatch.setattr(stages, "predict_logits", None)
+    monkeypatch.setattr(pipeline, "predict_logits", None)
     seen = observe(read_test="false")
     assert seen.status == 0
     assert sum(seen.eval_batches) == 2 * ROWS["dev"]

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from small_runs import LABELS, LEAKED, ROWS, client, predictions, read_json, read_split, write_split
 from transformers import AutoModel, DebertaConfig
 
-from trainer import stages
-from trainer.core import artifacts, calibration, metrics, results, thresholds
+from trainer import pipeline
+from trainer.core import artifacts
+from trainer.evaluation import calibration, metrics, thresholds
+from trainer.runs import results
 
 STEPS = 15
 
@@ -216,13 +218,13 @@ class TestTestDataIsReadOnce:
 
     def test_test_rows_go_through_the_model_once(self, observe, monkeypatch):
         read = []
-        real = stages.predict_logits
+        real = pipeline.predict_logits
 
         def predict_logits(model, examples, *session, **more):
             read.append(examples.row_ids[0])
             return real(model, examples, *session, **more)
 
-        monkeypatch.setattr(stages, "predict_logits", predict_logits)
+        monkeypatch.setattr(pipeline, "predict_logits", predict_logits)
         seen = observe(epochs=2)
         assert read == ["test0"]
         assert sum(seen.eval_batches) == 3 * ROWS["dev"] + ROWS["test"]

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import Clock, Searches
 from tuning.drivers import identity
-from tuning.trials import Attribute
+from tuning.study.trials import Attribute
 
 PASSWORD = "pa55-w0rd-of-the-storage"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from trainer.config import parse
 from trainer.core import artifacts
 from trainer.core.settings import flatten
-from trainer.core.spool import Spool
+from trainer.tracking.event_log import EventLog
 
 BEHAVIOUR = "fake.json"
 
@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
     if settings["learning_rate"] > behaviour.fails_above:
         print("error: loss and gradient must be finite, but got\n       loss=nan at step=3.", file=sys.stderr)
         return 1
-    with Spool(folder) as spool:
+    with EventLog(folder) as spool:
         spool.append(folder.name, "open", {"uri": os.environ["MLFLOW_TRACKING_URI"]})
         score = train(settings, behaviour, folder, spool)
         spool.append(folder.name, "status", {"status": "FINISHED"})
@@ -65,7 +65,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def train(settings: dict, behaviour: Behaviour, folder: Path, spool: Spool) -> float:
+def train(settings: dict, behaviour: Behaviour, folder: Path, spool: EventLog) -> float:
     checkpoints = folder / artifacts.CHECKPOINTS
     checkpoints.mkdir(exist_ok=True)
     done = max((int(path.name) for path in checkpoints.iterdir()), default=0)

@@ -2,11 +2,11 @@
 
 from optuna.trial import TrialState
 
-from tuning import finals
-from tuning.finals import count, fill, is_filled, open_finals, seed_of, settings_of
+from tuning.finals import finals
+from tuning.finals.finals import count, fill, is_filled, open_finals, seed_of, settings_of
+from tuning.finals.statistics import FinalRun
 from tuning.queue import Queue
-from tuning.ranking import FinalRun
-from tuning.trials import Attribute, begun
+from tuning.study.trials import Attribute, begun
 
 LEADER = {"machine": "here", "pid": 7, "started": 1.0}
 

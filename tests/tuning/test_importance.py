@@ -3,8 +3,8 @@
 import pytest
 from study_parts import SHARED, make_search, make_study, make_trial
 
-from tuning import trials
-from tuning.importance import MIN_TRIALS, importance, importances
+from tuning.analysis.importance import MIN_TRIALS, importance, importances
+from tuning.study import trials
 
 
 def test_the_parameter_that_decides_has_the_largest_share():

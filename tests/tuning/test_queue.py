@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from tests.tuning.tuning_parts import ELSEWHERE
 from tuning.drivers import STALE_SECONDS, Watch, identity
 from tuning.queue import Queue
-from tuning.trials import Attribute, begun, counted, is_cut_off
+from tuning.study.trials import Attribute, begun, counted, is_cut_off
 
 
 class TestQueue:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tuning.ranking import FinalRun, paired_difference, rank, t_interval
-from tuning.verdict import verdict
+from tuning.analysis.verdict import verdict
+from tuning.finals.statistics import FinalRun, paired_difference, rank, t_interval
 
 
 def runs(**scores):

@@ -6,9 +6,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from study_parts import make_search, make_study, make_trial
 
-from trainer.core.report import DASH
-from tuning.regions import regions
-from tuning.words import edges
+from trainer.reporting.report import DASH
+from tuning.analysis.narrative import edges
+from tuning.analysis.ranges import regions
 
 
 def study_of(space, values, scores=None):

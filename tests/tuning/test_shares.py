@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.core.errors import SettingsError
-from tuning import shares
-from tuning.child import Share
-from tuning.shares import divide, gpu_names
+from tuning.execution import resources
+from tuning.execution.process import Share
+from tuning.execution.resources import divide, gpu_names
 
 
 def cores(number):
@@ -141,11 +141,11 @@ class TestGpuNames:
 
 
 def test_shares_are_of_the_cores_and_gpus_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(shares, "available_cores", lambda: [3, 5, 7])
+    monkeypatch.setattr(resources, "available_cores", lambda: [3, 5, 7])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert shares.shares("auto", "auto") == [Share((3, 5, 7), ("GPU-a",), threads=3)]
+    assert resources.shares("auto", "auto") == [Share((3, 5, 7), ("GPU-a",), threads=3)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [part.cores for part in shares.shares("auto", "auto")] == [(3,), (5,), (7,)]
+    assert [part.cores for part in resources.shares("auto", "auto")] == [(3,), (5,), (7,)]
     monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
-    assert [part.threads for part in shares.shares("auto", "auto")] == [2, 2, 2]
+    assert [part.threads for part in resources.shares("auto", "auto")] == [2, 2, 2]

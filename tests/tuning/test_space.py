@@ -16,10 +16,10 @@ from trainer.core.errors import SettingsError
 from trainer.core.settings import flatten, preset_names
 from trainer.model.config import LOSSES
 from tuning import questions
+from tuning.execution.training import as_words
 from tuning.questions import Trainable, check_space
-from tuning.space import Dimension
-from tuning.space_file import SPACES, read_space
-from tuning.training import as_words
+from tuning.space.parser import SPACES, read_space
+from tuning.space.space import Dimension
 
 SHIPPED = preset_names(SPACES)
 OF_ALL_LOSSES = {"learning_rate", "warmup_ratio", "weight_decay", "dropout", "epochs", "batch_size"}

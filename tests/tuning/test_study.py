@@ -14,9 +14,9 @@ import pytest
 from optuna import pruners, samplers
 
 from trainer.core.errors import TuningError
-from tuning import study
 from tuning.config import SearchConfig
-from tuning.study import make_pruner, make_sampler, open_storage, open_study
+from tuning.study import storage as study
+from tuning.study.storage import make_pruner, make_sampler, open_storage, open_study
 
 ABOUT = {"objective": "macro_f1", "space": {"dropout": {"low": 0.0, "high": 0.3}}, "losses": ["bce"]}
 SAMPLERS = {

@@ -12,8 +12,8 @@ from matplotlib.image import imread
 from optuna.trial import TrialState
 from study_parts import make_search, make_study, make_trial
 
-from tuning import figures
-from tuning._plan import plan
+from tuning.reporting import figures
+from tuning.reporting.figure_specs import plan
 
 SINGLE = [name for name in figures.CAPTIONS if name != "pareto_front"]
 F1 = ["dev macro F1"]

@@ -10,9 +10,9 @@ import yaml
 from optuna.trial import TrialState
 from study_parts import make_search, make_study, make_trial
 
-from trainer.core.report import DASH
-from tuning.ranking import FinalRun
-from tuning.report import StudyReport, write_report
+from trainer.reporting.report import DASH
+from tuning.finals.statistics import FinalRun
+from tuning.reporting.report import StudyReport, write_report
 
 SCORES = {5: (0.53, 0.54, 0.55), 9: (0.51, 0.52, None)}
 

@@ -7,10 +7,7 @@ import pandas as pd
 from optuna.trial import TrialState
 from study_parts import make_search, make_study, make_trial
 
-from tests.core.tracking_parts import WARNINGS_OF_MLFLOW
-from tuning.table import TRIALS, write_trials
-
-pytestmark = WARNINGS_OF_MLFLOW
+from tuning.reporting.trials_table import TRIALS, write_trials
 
 
 def read(path):

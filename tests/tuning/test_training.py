@@ -12,10 +12,10 @@ import pytest
 
 from tests.tuning.tuning_parts import is_alive
 from trainer.core import artifacts
-from trainer.core.spool import Spool
-from tuning import child, training
-from tuning.child import Share
-from tuning.training import Order, Training, Turn
+from trainer.tracking.event_log import EventLog
+from tuning.execution import process, training
+from tuning.execution.process import Share
+from tuning.execution.training import Order, Training, Turn
 
 SHARE = Share((0,))
 
@@ -46,7 +46,7 @@ def started(monkeypatch):
         found.append((list(words), dict(variables), share, log))
         return Process()
 
-    monkeypatch.setattr(child, "start", start)
+    monkeypatch.setattr(process, "start", start)
     return found
 
 
@@ -142,7 +142,7 @@ class TestTraining:
         one = Training(order, SHARE)
         name = "dev/macro_f1"
         assert one.scores(name) == []
-        with Spool(order.folder) as spool:
+        with EventLog(order.folder) as spool:
             spool.append("r1", "open", {"uri": "x"})
             spool.append("r1", "metrics", {"metrics": {"train/epoch": 0.5, "train/loss": 1.0}, "step": 5})
             assert one.scores(name) == []
@@ -170,7 +170,7 @@ DEAF = """
 
     def main(words):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child.STOP_SECONDS = 0.5
+        process.STOP_SECONDS = 0.5
         print(os.getpid(), flush=True)
         time.sleep(600)
 """
@@ -179,9 +179,9 @@ DRIVER = """
     from pathlib import Path
     from tuning import child
 
-    child.TRAINING, child._PRELOADED = "deaf_training", []
+    process.TRAINING, child._PRELOADED = "deaf_training", []
     if __name__ == "__main__":
-        child.start([], child.Share((0,)), Path("log"), {})
+        child.start([], process.Share((0,)), Path("log"), {})
         time.sleep(600)
 """
 
@@ -213,8 +213,8 @@ def test_a_training_that_ignores_sigterm_ends_soon_after_its_driver(tmp_path, ro
 def test_a_training_that_ignores_sigterm_is_really_ended(tmp_path, monkeypatch):
     """One real process, started as trainings are."""
     (tmp_path / "deaf_training.py").write_text(textwrap.dedent(DEAF))
-    monkeypatch.setattr(child, "TRAINING", "deaf_training")
-    monkeypatch.setattr(child, "_PRELOADED", [])
+    monkeypatch.setattr(process, "TRAINING", "deaf_training")
+    monkeypatch.setattr(process, "_PRELOADED", [])
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     one = training.Training(Order(("--a", "b"), {}, tmp_path / "r"), SHARE)
     assert int(said(tmp_path / "r" / artifacts.TRIAL_LOG)) > 0

@@ -9,10 +9,10 @@ import pytest
 from optuna.trial import TrialState
 
 from trainer.core import artifacts
-from tuning import training, trial
-from tuning.child import Share
-from tuning.trial import Plan, RunningTrial
-from tuning.trials import Attribute
+from tuning.execution import objective, training
+from tuning.execution.objective import Plan, RunningTrial
+from tuning.execution.process import Share
+from tuning.study.trials import Attribute
 
 SHARE = Share((0,))
 
@@ -81,7 +81,7 @@ class Pruner(optuna.pruners.BasePruner):
 def begin(tmp_path, monkeypatch):
     """A running trial whose trainings do what the test says."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    monkeypatch.setattr(trial, "Training", FakeTraining)
+    monkeypatch.setattr(objective, "Training", FakeTraining)
     monkeypatch.setattr(FakeTraining, "made", [])
 
     def call(*, seeds=(42,), pruner=None, changes=None, study=None, **plan):
@@ -337,7 +337,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(trial, "time", made)
+    monkeypatch.setattr(objective, "time", made)
     return made
 
 
@@ -362,7 +362,7 @@ class TestDeadline:
         running.poll()
         only = FakeTraining.made[0]
         only.seconds = 61.0
-        for clock.now in (0.0, 10.0, trial.STOP_SECONDS):
+        for clock.now in (0.0, 10.0, objective.STOP_SECONDS):
             assert not running.poll()
         assert only.asked == ["stop"]
         clock.now += 0.1
@@ -474,7 +474,7 @@ class TestInterruption:
         def stopped(order, share):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(trial, "Training", stopped)
+        monkeypatch.setattr(objective, "Training", stopped)
         running = begin()
         with pytest.raises(KeyboardInterrupt):
             running.poll()

@@ -3,8 +3,8 @@
 from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import Searches, states
-from tuning.shares import shares
-from tuning.trials import Attribute, begun, is_cut_off, run_id
+from tuning.execution.resources import shares
+from tuning.study.trials import Attribute, begun, is_cut_off, run_id
 
 
 def test_every_suggested_value_reaches_its_training(searches):

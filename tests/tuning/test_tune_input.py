@@ -11,7 +11,7 @@ import requests
 
 from trainer.core.settings import flatten
 from tuning.config import TuneConfig
-from tuning.study import JOURNAL
+from tuning.study.storage import JOURNAL
 
 
 class TestBadInput:

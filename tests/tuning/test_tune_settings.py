@@ -9,13 +9,16 @@ import pytest
 from trainer.config import TrainConfig
 from trainer.core import settings
 from trainer.core.errors import SettingsError
-from tuning import finals, preparation, search, study, warm
-from tuning.child import Share
+from tuning import pipeline, preparation
 from tuning.config import SearchConfig, TuneConfig
+from tuning.execution.process import Share
+from tuning.execution.resources import divide
+from tuning.finals import finals
 from tuning.questions import Trainable
-from tuning.shares import divide
-from tuning.space_file import read_space
-from tuning.trials import Attribute
+from tuning.space import warm_start
+from tuning.space.parser import read_space
+from tuning.study import storage as study
+from tuning.study.trials import Attribute
 
 NAMES = {
     "study": ("study", "output", "seed"),
@@ -49,7 +52,7 @@ def test_only_seed_and_output_are_settings_of_training_too():
 
 def test_a_command_line_is_parted_between_the_search_and_training():
     words = ["--trials=5", "--epochs", "2", "--top-k", "0", "--max-length", "64", "--study", "", "--seed", "3", "-h"]
-    own, others = settings.split_words(TuneConfig, words)
+    own, others = settings.split_argv(TuneConfig, words)
     assert own == ["--trials", "5", "--top_k", "0", "--seed", "3", "-h"]
     assert others == {"epochs": "2", "max_length": "64"}
 
@@ -169,7 +172,7 @@ def opened(tmp_path, monkeypatch):
             whole=Share((0,)),
             earlier=(),
         )
-        found = search.Search(task, None, made, None, None, None, None)
+        found = pipeline.Search(task, None, made, None, None, None, None)
         return config, found
 
     return call
@@ -208,7 +211,7 @@ def finals_of(config, found):
 
 
 def grid_of(config, found):
-    return warm.read_grid(found.task.space, config.search.grid_points, 100)
+    return warm_start.read_grid(found.task.space, config.search.grid_points, 100)
 
 
 def shares_of(config, found):

@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 
 from tests.tuning.tuning_parts import ELSEWHERE, is_alive, states
 from tuning import drivers, queue
-from tuning.study import JOURNAL
-from tuning.trials import Attribute, begun, run_id
+from tuning.study.storage import JOURNAL
+from tuning.study.trials import Attribute, begun, run_id
 
 
 def test_those_that_are_killed_again_and_again_have_failed(searches):

@@ -5,9 +5,9 @@ import pytest
 
 from trainer import check
 from trainer.core.errors import SettingsError
-from tuning.space_file import SPACES, read_space
-from tuning.trials import Attribute
-from tuning.warm import enqueue_known, read_grid
+from tuning.space.parser import SPACES, read_space
+from tuning.space.warm_start import enqueue_known, read_grid
+from tuning.study.trials import Attribute
 
 ANSWER = check.answer({"words": ["--preset", "goemotions-minilm"]})
 LOSSES = ("bce", "asl")

@@ -8,10 +8,10 @@ import pytest
 
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
-from tuning import winner
-from tuning.child import Share
-from tuning.ranking import FinalRun
-from tuning.winner import Finish, complete
+from tuning.execution.process import Share
+from tuning.finals import winner
+from tuning.finals.statistics import FinalRun
+from tuning.finals.winner import Finish, complete
 
 
 class Runs:

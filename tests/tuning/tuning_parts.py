@@ -18,9 +18,11 @@ from optuna.trial import TrialState
 
 from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
-from tuning import child, driver, drivers, figures, leader, questions, results, tune
-from tuning.study import close_storage, open_storage
-from tuning.trials import Attribute, begun, run_id
+from tuning import driver, drivers, leader, questions, tune
+from tuning.execution import process as child
+from tuning.reporting import figures, results
+from tuning.study.storage import close_storage, open_storage
+from tuning.study.trials import Attribute, begun, run_id
 
 ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 0.0}
 """A driver on another machine."""

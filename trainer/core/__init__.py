@@ -1,0 +1,1 @@
+"""What every package may use: errors, settings, the names of artifacts, metrics and tags, run folders, environment."""

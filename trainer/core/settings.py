@@ -28,7 +28,7 @@ __all__ = [
     "parse",
     "preset_names",
     "require",
-    "split_words",
+    "split_argv",
 ]
 
 Config = TypeVar("Config")
@@ -141,7 +141,7 @@ def _once(names: Sequence[str]) -> None:
         raise ValueError(f"{twice[0]!r} is there twice")
 
 
-def split_words(config_class: type[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def split_argv(config_class: type[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """A command line, parted: the words of this configuration's settings (and of help), and all others by name."""
     known = {field.name for _, field in _leaves(config_class)}
     helps = [word for word in argv if word in ("-h", "--help")]

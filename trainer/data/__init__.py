@@ -1,0 +1,1 @@
+"""Data sets: sources, splits, overlap between splits, tokenization and batching."""

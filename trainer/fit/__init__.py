@@ -1,0 +1,1 @@
+"""The training loop: components, batches, optimizer, checkpoints and processes."""

@@ -10,20 +10,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.core import artifacts, outcome
+from trainer.core import artifacts
 from trainer.core.errors import ModelError
-from trainer.core.tracking import Tracker
+from trainer.evaluation import evaluation
+from trainer.fit.batch_schedule import Plan
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import Session, random_states, restore_random_states
-from trainer.fit.examples import Examples, predict_logits
+from trainer.fit.inference import Examples, predict_logits
 from trainer.fit.optimizer import MovingAverage
-from trainer.fit.plan import Plan
 from trainer.fit.step import LossFunction, Stepper
 from trainer.model.classifier import EmotionClassifier
-from trainer.model.vocabulary import restore_vocabulary, used_pieces
+from trainer.model.optimizations.vocabulary import restore_vocabulary, used_pieces
+from trainer.tracking.run import Tracker
 
-__all__ = ["Fitted", "Loop", "Progress", "Watcher"]
+__all__ = ["FitResult", "Loop", "Progress", "Watcher"]
 
 
 class Watcher(Protocol):
@@ -50,7 +51,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What training leaves: the model with the weights kept, and the points of all curves by step."""
 
     model: EmotionClassifier
@@ -96,7 +97,7 @@ class Loop:
         """Steps that an earlier process of this run has taken and kept."""
         return self.store.newest_step() or 0
 
-    def run(self, watcher: Watcher) -> Fitted:
+    def run(self, watcher: Watcher) -> FitResult:
         """Train to the last step, or until dev no longer improves, and return the weights to keep.
 
         Takes up the newest checkpoint of the run when there is one. Raises ModelError on a loss that is not finite.
@@ -258,7 +259,7 @@ class Loop:
         if generators:
             restore_random_states(generators)
 
-    def _best(self) -> Fitted:
+    def _best(self) -> FitResult:
         self.session.accelerator.wait_for_everyone()
         weights, _ = self.store.load_best(self.progress.best_step)
         self.model.load_state_dict(weights)
@@ -269,7 +270,7 @@ class Loop:
             max_tokens = self.config.eval_batch_tokens
             logits = predict_logits(self.model, self.dev, self.session, max_tokens=max_tokens, exact=True)
         progress = self.progress
-        return Fitted(self.model, logits, progress.history, progress.best_step, progress.step, self.plan.total_steps)
+        return FitResult(self.model, logits, progress.history, progress.best_step, progress.step, self.plan.total_steps)
 
 
 def dev_metrics(
@@ -278,5 +279,5 @@ def dev_metrics(
     """Metrics of dev logits (n, k) that steer training; F1 is taken with cross-fitted thresholds."""
     parts = (torch.from_numpy(logits), torch.from_numpy(dev.labels), torch.from_numpy(dev.observed))
     loss = float(loss_function(*parts)) / len(dev)
-    values = {"loss": loss, **outcome.quick_scores(logits, dev.labels, dev.observed, seed=seed)}
+    values = {"loss": loss, **evaluation.quick_scores(logits, dev.labels, dev.observed, seed=seed)}
     return {artifacts.metric("dev", name): value for name, value in values.items()}

@@ -13,9 +13,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from trainer.core.errors import ModelError
-from trainer.data.batches import split_batch
+from trainer.data.batching import split_batch
 from trainer.fit.distributed import Session, random_states, restore_random_states
-from trainer.fit.examples import Batch, Examples
+from trainer.fit.inference import Batch, Examples
 
 __all__ = ["LossFunction", "StepResult", "Stepper"]
 

@@ -1,0 +1,1 @@
+"""The classifier: encoder, pooling, head, losses and its files."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.model.config import Pooling
-from trainer.model.dropout import FastDropout
+from trainer.model.optimizations.dropout import FastDropout
 
 __all__ = ["EmotionClassifier", "parameter_groups"]
 

@@ -15,9 +15,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from trainer.core.errors import ModelError, SettingsError
-from trainer.model.attention import use_window_attention
 from trainer.model.config import STARTER, ModelConfig
-from trainer.model.dropout import use_fast_dropout
+from trainer.model.deberta_attention import use_window_attention
+from trainer.model.optimizations.dropout import use_fast_dropout
 from trainer.model.tokenizer import load_tokenizer
 
 __all__ = ["STARTER_FOLDER", "load_encoder", "max_tokens", "quiet"]

@@ -1,0 +1,1 @@
+"""Model versions, aliases and the decision log on the tracking server."""

@@ -1,0 +1,173 @@
+"""Every figure is written, has ink on it and survives the odd cases."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from sklearn.metrics import precision_recall_curve
+
+from trainer.evaluation.bootstrap import PairedDifference
+from trainer.reporting import figures
+from trainer.reporting.figures import Scored, predictions
+from trainer.reporting.figures.style import DPI, plain
+
+HISTORY = [
+    {"step": 10, "train/loss": 2.5, "train/learning_rate": 1e-4},
+    {"step": 20, "train/loss": 2.0, "train/learning_rate": 5e-5},
+    {"step": 20, "dev/loss": 2.2, "dev/macro_f1": 0.4, "dev/micro_f1": 0.5},
+]
+
+
+def example(k: int, n: int = 120, without: int | None = None) -> Scored:
+    rng = np.random.default_rng(k)
+    labels = (rng.random((n, k)) < 0.2).astype(np.float32)
+    if without is not None:
+        labels[:, without] = 0
+    probabilities = 1 / (1 + np.exp(-(3 * labels - 2 + rng.normal(0, 1, (n, k)))))
+    return Scored(label_names=[f"label {i}" for i in range(k)], labels=labels, probabilities=probabilities)
+
+
+def make_difference(k: int) -> PairedDifference:
+    """One label was never observed."""
+    per_label = (None, *((0.1 * j, 0.1 * j - 0.2, 0.1 * j + 0.2) for j in range(k - 1)))
+    return PairedDifference(0.05, -0.01, 0.1, 0.2, per_label)
+
+
+def draw(name: str, path: Path, scored: Scored) -> Path:
+    k, names = len(scored.label_names), scored.label_names
+    half, support = np.full(k, 0.5), np.asarray(scored.labels).sum(0)
+    counts = {"train": support * 8, "test": support}
+    arguments = {
+        "loss_and_f1_curves": (HISTORY,),
+        "precision_recall": (scored, half),
+        "reliability": (scored, np.asarray(scored.probabilities) ** 1.3, (0.03, 0.01)),
+        "error_cooccurrence": (scored, half),
+        "f1_differences": (names, make_difference(k), support),
+        "per_label_f1": (names, half, np.tile([0.4, 0.6], (k, 1)), support),
+        "thresholds_per_label": (names, {"fixed": half, "per_label": half / 2}),
+        "label_frequency": (names, counts, {"train": 960, "test": 120}),
+    }
+    return getattr(figures, name)(path, *arguments[name])
+
+
+FIGURES = [name for name in figures.__all__ if inspect.isfunction(getattr(figures, name))]
+
+
+def pixels(path: Path) -> np.ndarray:
+    return imread(path)[..., :3]
+
+
+def test_every_public_figure_is_drawn_here():
+    assert len(FIGURES) == 8
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("k", [2, 6])
+def test_figure_is_written_with_ink_and_a_white_margin(name, k, tmp_path):
+    path = draw(name, tmp_path / "new" / f"{name}.png", example(k, without=1))
+    image = pixels(path)
+    height, width = image.shape[:2]
+    assert min(height, width) >= 1.5 * DPI
+    assert max(height, width) <= 14 * DPI
+    assert image.std() > 0.02
+    for edge in (image[0], image[-1], image[:, 0], image[:, -1]):
+        assert np.all(edge == 1), "something is cut off at the edge"
+
+
+@pytest.mark.parametrize("name", ["precision_recall", "per_label_f1"])
+def test_many_labels_make_the_figure_larger_not_denser(name, tmp_path):
+    few = pixels(draw(name, tmp_path / "few.png", example(6)))
+    many = pixels(draw(name, tmp_path / "many.png", example(24)))
+    assert many.size > 2 * few.size
+
+
+def test_same_input_gives_the_same_bytes(tmp_path):
+    first = draw("per_label_f1", tmp_path / "a.png", example(3))
+    second = draw("per_label_f1", tmp_path / "b.png", example(3))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        HISTORY[2:],
+        HISTORY[:1],
+        [{"step": 1, "train/loss": float("nan")}],
+        [],
+    ],
+    ids=["one epoch", "one step", "no finite number", "nothing"],
+)
+def test_short_histories_are_drawn(history, tmp_path):
+    assert pixels(figures.loss_and_f1_curves(tmp_path / "curves.png", history)).std() > 0.02
+
+
+def test_points_leave_out_what_is_not_finite_and_follow_the_steps():
+    history = [
+        {"step": 3, "dev/loss": 1.0},
+        {"step": 2, "dev/loss": float("nan")},
+        {"step": 1, "dev/loss": 2.0},
+        {"step": 4},
+    ]
+    assert figures._points(history, "dev/loss") == ([1, 3], [2.0, 1.0])
+
+
+def test_labels_without_positives_and_unknown_numbers_are_drawn(tmp_path):
+    names, nan = ["a", "b"], float("nan")
+    path = tmp_path / "f1.png"
+    figures.per_label_f1(path, names, np.array([nan, 0.3]), np.full((2, 2), nan), np.array([0, 4]))
+    assert pixels(path).std() > 0.02
+    figures.label_frequency(path, names, {"train": np.zeros(2), "test": np.zeros(2)}, {"train": 5, "test": 5})
+    assert pixels(path).std() > 0.02
+
+
+def test_label_names_are_never_read_as_formulas(tmp_path):
+    scored = example(2)
+    odd = Scored(label_names=["$x_{", "very\nlong " * 20], labels=scored.labels, probabilities=scored.probabilities)
+    for name in ("precision_recall", "error_cooccurrence", "per_label_f1"):
+        assert draw(name, tmp_path / f"{name}.png", odd).exists()
+    assert plain("a\tb$") == r"a b\$"
+    assert len(plain("x" * 99)) == 24
+
+
+def test_precision_recall_points_are_those_of_scikit_learn():
+    scored = example(2)
+    truths, probabilities = scored.truths[:, 0], np.round(scored.probabilities[:, 0], 1)  # rounded: many ties
+    precisions, recalls = predictions._precision_recall_curve(truths, probabilities)
+    expected_precisions, expected_recalls, _ = precision_recall_curve(truths, probabilities)
+    np.testing.assert_allclose(precisions[::-1], expected_precisions[:-1][-len(precisions) :])
+    np.testing.assert_allclose(recalls[::-1], expected_recalls[:-1][-len(recalls) :])
+
+
+def test_replacements_share_out_the_missed_rows_and_skip_unobserved_cells():
+    labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0]])
+    probabilities = np.array([[0.1, 0.9, 0.2], [0.1, 0.2, 0.2], [0.9, 0.1, 0.1], [0.1, 0.9, 0.9]])
+    scored = Scored(label_names="abc", labels=labels, probabilities=probabilities)
+    misses, shares = predictions._replacements(scored, np.full(3, 0.5))
+    np.testing.assert_array_equal(misses, [2, 0, 1])
+    np.testing.assert_allclose(shares, [[0, 0.5, 0, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
+    observed = np.ones((4, 3), bool)
+    observed[0] = False
+    masked = Scored(label_names="abc", labels=labels, probabilities=probabilities, observed=observed)
+    misses, shares = predictions._replacements(masked, np.full(3, 0.5))
+    np.testing.assert_array_equal(misses, [1, 0, 1])
+    np.testing.assert_allclose(shares[0], [0, 0, 0, 1])
+
+
+def test_wilson_interval_of_a_textbook_case():
+    low, high = predictions._wilson(np.array([0.5]), np.array([10]))
+    np.testing.assert_allclose([low[0], high[0]], [0.2366, 0.7634], atol=1e-4)
+
+
+def test_module_loads_without_matplotlib_and_leaves_its_state_alone(tmp_path):
+    code = (
+        "import sys, numpy, pathlib, trainer.reporting.figures as f; assert 'matplotlib' not in sys.modules;"
+        "import matplotlib as m; m.rcParams['font.size'] = 21; before = dict(m.rcParams);"
+        "f.thresholds_per_label(pathlib.Path(sys.argv[1]), ['a'], {'fixed': numpy.array([0.5])});"
+        "assert dict(m.rcParams) == before; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.png")], check=True, cwd=Path(__file__).parents[2])
+    assert (tmp_path / "x.png").exists()

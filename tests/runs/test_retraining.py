@@ -1,0 +1,117 @@
+"""The run that a training on train and dev goes by: what is taken from it, and when it is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from trainer.core import artifacts, run_folder
+from trainer.core.errors import SettingsError
+from trainer.evaluation import evaluation
+from trainer.evaluation.evaluation import Evaluated
+from trainer.evaluation.thresholds import POLICIES
+from trainer.runs import results
+from trainer.runs.retraining import load_source_run
+
+NAMES = ("joy", "grief")
+SETTINGS = {
+    "dataset": "moods",
+    "loss": "asl",
+    "threshold_policy": "auto",
+    "seed": 1,
+    "retrain_from": "",
+    "register": True,
+}
+DIGESTS = {"train": "a", "dev": "b", "test": "c"}
+SCORES = {"dev/macro_f1": 0.5, artifacts.BEST_STEP: 6, artifacts.SCHEDULE_STEPS: 8}
+
+
+@pytest.fixture(scope="module")
+def conclusion():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, size=(40, 2)).astype(np.float32)
+    logits = (rng.normal(size=(40, 2)) + 2 * labels).astype(np.float32)
+    dev = Evaluated(logits, labels, np.ones((40, 2), dtype=bool), tuple(map(str, range(40))))
+    return evaluation.assess(NAMES, dev, policy="global", folds=5, seed=0), dev
+
+
+@pytest.fixture
+def folder(tmp_path, conclusion):
+    folder = tmp_path / "first"
+    results.write_tables(folder, *conclusion)
+    for name, content in (
+        (artifacts.CONFIG, SETTINGS),
+        (artifacts.DATA, DIGESTS),
+        (artifacts.OUTCOME, SCORES),
+    ):
+        run_folder.write_json(folder / name, content)
+    return folder
+
+
+def find(folder, **changes):
+    return load_source_run(folder.parent, "first", SETTINGS | {"retrain_from": "first"} | changes)
+
+
+def test_what_it_chose_is_taken_over(folder, conclusion):
+    whole, _ = conclusion
+    found = find(folder, seed=2, register=False)
+    assert (found.run_id, found.share) == ("first", 0.75)
+    choices = found.choices
+    assert (choices.label_names, choices.policy, choices.temperature) == (NAMES, "global", whole.temperature)
+    assert set(choices.thresholds) == set(POLICIES)
+    for policy, values in choices.thresholds.items():
+        np.testing.assert_array_equal(values, whole.thresholds[policy])
+    assert choices.origin == "first"
+    assert set(choices.metrics()) == {"calibration/temperature"}
+
+
+def test_files_written_again_name_where_they_are_from(folder, tmp_path):
+    choices = find(folder).choices
+    results.write_tables(tmp_path / "second", choices, None)
+    again = json.loads((tmp_path / "second" / artifacts.THRESHOLDS).read_text())
+    assert again == json.loads((folder / artifacts.THRESHOLDS).read_text()) | {"of_run": "first"}
+    assert json.loads((tmp_path / "second" / artifacts.CALIBRATION).read_text())["of_run"] == "first"
+    assert [path.name for path in results.logged_tables(tmp_path / "second")] == [artifacts.PER_LABEL]
+
+
+@pytest.mark.parametrize(("name", "value"), [("model", "other"), ("loss", "bce"), ("threshold_policy", "fixed")])
+def test_other_settings_are_refused(folder, name, value):
+    with pytest.raises(SettingsError, match=f"retrain_from='first' with other ones: {name}: .* then, '{value}' now"):
+        find(folder, **{name: value})
+
+
+def test_other_data_are_refused(folder):
+    found = find(folder)
+    found.check_data(NAMES, DIGESTS)
+    with pytest.raises(SettingsError, match=r"retrain_from='first' with other rows in changed=\['dev'\]"):
+        found.check_data(NAMES, DIGESTS | {"dev": "x"})
+    with pytest.raises(SettingsError, match="with other labels"):
+        found.check_data(("joy", "love"), DIGESTS)
+
+
+def test_a_run_that_is_not_there_or_not_finished_is_refused(folder):
+    with pytest.raises(SettingsError, match=r"must name a finished run .* retrain_from='second'"):
+        load_source_run(folder.parent, "second", SETTINGS)
+    (folder / artifacts.OUTCOME).unlink()
+    with pytest.raises(SettingsError, match="Finish it with resume"):
+        find(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (artifacts.OUTCOME, {"test/macro_f1": 0.5}, "KeyError: 'dev/best_step'"),
+        (artifacts.THRESHOLDS, {}, "KeyError: 'default_policy'"),
+        (artifacts.LABELS, ["joy", "love"], "KeyError: 'love'"),
+        (artifacts.CALIBRATION, [], "TypeError"),
+        (artifacts.DATA, None, "FileNotFoundError"),
+        (artifacts.CONFIG, None, "FileNotFoundError"),
+    ],
+)
+def test_a_run_without_its_results_is_refused(folder, name, content, reason):
+    if content is None:
+        (folder / name).unlink()
+    else:
+        run_folder.write_json(folder / name, content)
+    with pytest.raises(SettingsError, match=f"must name a run that held dev out .*{reason}"):
+        find(folder)

@@ -1,0 +1,36 @@
+"""The model that the tests of serving share."""
+
+import pytest
+
+
+# What a bundle is made of takes seconds to import, and most tests here have no need of it.
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory):
+    """Folder of a tiny saved classifier."""
+    from served_parts import make_classifier
+
+    return make_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
+def folder(classifier, tmp_path_factory):
+    """A bundle of the classifier, not to be changed."""
+    from served_parts import write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("served") / "model", classifier)
+
+
+@pytest.fixture(scope="session")
+def model(folder):
+    """The bundle as MLflow loads it."""
+    from served_parts import load
+
+    return load(folder)
+
+
+@pytest.fixture(scope="session")
+def expected(classifier):
+    """Probabilities (n, k) of TEXTS, each text scored alone."""
+    from served_parts import TEXTS, expected_probabilities
+
+    return expected_probabilities(classifier, TEXTS)

@@ -1,0 +1,43 @@
+"""Stores of MLflow for the tests of tracking."""
+
+import shutil
+
+import pytest
+
+from trainer.tracking import uploader
+
+_MODEL_CODE = """
+import mlflow
+
+class Lengths(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input: list[str], params=None):
+        return [len(text) for text in model_input]
+
+mlflow.models.set_model(Lengths())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick_courier(monkeypatch):
+    monkeypatch.setattr(uploader, "_INTERVAL_SECONDS", 0.05)
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch, _migrated_store):
+    """A local store of its own, and the present folder beside it."""
+    shutil.copy(_migrated_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory):
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "code.py").write_text(_MODEL_CODE)
+    mlflow.pyfunc.save_model(folder / "model", python_model=str(folder / "code.py"), pip_requirements=["mlflow"])
+    return folder / "model"

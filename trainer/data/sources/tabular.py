@@ -1,0 +1,132 @@
+"""Files to rows of named cells, each with the line it came from. What the cells mean is decided in `rows.py`."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.core.errors import DataError
+from trainer.data.sources.errors import Problems, shown
+
+__all__ = ["SUFFIXES", "Table", "read_delimited", "read_table"]
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+_Rows = list[tuple[int, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows of one split, before texts and labels are looked at."""
+
+    file: str
+    """Name shown in errors."""
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[int, Mapping[str, Any]]]
+    """(line, cells by column), lines from 1."""
+
+
+def read_table(path: Path, problems: Problems) -> Table:
+    """Return the table of a file that names its columns; its suffix is one of SUFFIXES.
+
+    Rows that cannot be read go to `problems`. Raises DataError when the file as a whole cannot be read.
+    """
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    if path.suffix == ".jsonl":
+        return _read_jsonl(path, problems)
+    return read_delimited(path, problems, delimiter="\t" if path.suffix == ".tsv" else ",")
+
+
+def read_delimited(
+    path: Path, problems: Problems, *, delimiter: str, quoted: bool = True, header: Sequence[str] | None = None
+) -> Table:
+    """Return the table of a delimited file. header: column names of a file that has no header line."""
+    known = problems.count
+    records = _delimited_records(_decoded(path, problems), path.name, problems, delimiter, quoted)
+    columns = tuple(name.strip() for name in (header or next(records, (0, []))[1]))
+    if len(set(columns)) != len(columns):
+        raise DataError(f"column names must be distinct, but got {columns=} in file={path.name!r}.")
+    rows: _Rows = []
+    for line, cells in records:
+        if len(cells) == len(columns):
+            rows.append((line, dict(zip(columns, cells, strict=True))))
+        else:
+            message = f"needs {len(columns)} columns, but has {len(cells)}: {shown(delimiter.join(cells))}"
+            problems.add(f"{path.name}:{line}", message)
+    return _table(path, columns, rows, problems, known)
+
+
+def _delimited_records(
+    text: str, file: str, problems: Problems, delimiter: str, quoted: bool
+) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    while True:
+        line = reader.line_num + 1  # a quoted cell may span lines: name the first
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems.add(f"{file}:{line}", f"cannot be split into columns ({error})")
+            continue
+        if cells:
+            yield line, cells
+
+
+def _read_jsonl(path: Path, problems: Problems) -> Table:
+    known = problems.count
+    rows: _Rows = []
+    for line, text in enumerate(_decoded(path, problems).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            cells = json.loads(text)
+        except json.JSONDecodeError as error:
+            problems.add(f"{path.name}:{line}", f"is not JSON ({error.msg}): {shown(text)}")
+            continue
+        if isinstance(cells, dict):
+            rows.append((line, cells))
+        else:
+            problems.add(f"{path.name}:{line}", f"is not a JSON object: {shown(text)}")
+    columns = tuple(dict.fromkeys(column for _, cells in rows for column in cells))
+    return _table(path, columns, rows, problems, known)
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow  # slow: not at module level
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"file must be readable as Parquet, but got file={path.name!r} ({error}).") from error
+    return Table(file=path.name, columns=tuple(table.column_names), rows=list(enumerate(table.to_pylist(), start=1)))
+
+
+def _table(path: Path, columns: tuple[str, ...], rows: _Rows, problems: Problems, known: int) -> Table:
+    if not rows and problems.count == known:
+        problems.add(f"{path.name}:1", "is an empty file: it has no rows")
+    return Table(file=path.name, columns=columns, rows=rows)
+
+
+def _decoded(path: Path, problems: Problems) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        for line, raw in enumerate(content.split(b"\n"), start=1):
+            try:
+                raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                problems.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {shown(raw)}")
+        # The rest of the file is still checked, so that one run names every problem.
+        return content.decode("utf-8-sig", errors="replace")

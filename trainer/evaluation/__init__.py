@@ -1,0 +1,1 @@
+"""Scores of a classifier in numpy: metrics, calibration, thresholds, cross-validation and bootstrap intervals."""

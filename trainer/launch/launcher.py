@@ -1,0 +1,104 @@
+"""Starts the processes of a run: one here, or several through torchrun."""
+
+import ctypes
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from trainer.core.environment import available_cores
+from trainer.core.errors import SettingsError
+
+__all__ = ["count_processes", "end_with", "in_worker", "run_workers"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def in_worker() -> bool:
+    """True in a process that a launcher started as one of several."""
+    return "LOCAL_RANK" in os.environ
+
+
+def count_processes(setting: str) -> int:
+    """Processes for the setting `processes`: its number, or for `auto` one per GPU and one without GPUs.
+
+    Raises SettingsError when more are asked for than there are GPUs, where there are any.
+    """
+    import torch  # slow to load, and `--help` must not wait for it
+
+    gpus = torch.cuda.device_count()
+    if setting == "auto":
+        return max(gpus, 1)
+    if 0 < gpus < int(setting):
+        raise SettingsError(f"processes must be at most the number of GPUs, but got processes={setting}, {gpus=}.")
+    return int(setting)
+
+
+def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
+    """Exit status of `python -m module argv` run as so many processes on this machine.
+
+    Signals to stop are passed on, and the cores are shared out between the processes.
+    """
+    command = [sys.executable, "-m", "trainer.launch.launcher", "--standalone", f"--nproc-per-node={processes}"]
+    threads = str(max(len(available_cores()) // processes, 1))
+    environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)
+    workers = subprocess.Popen([*command, "-m", module, *argv], env=environment)
+    forwarded = {number: signal.signal(number, _forward_to(workers)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        status = workers.wait()
+    finally:
+        for number, handler in forwarded.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def _forward_to(workers: "subprocess.Popen[bytes]") -> "signal._HANDLER":
+    def forward(number: int, _frame: FrameType | None) -> None:
+        workers.send_signal(number)
+
+    return forward
+
+
+def end_with(main: Callable[[], int]) -> NoReturn:
+    """Run `main` and end this process with its status.
+
+    A worker skips the interpreter's teardown and never destroys its process group. PyTorch 2.13 can hang in either: the
+    destructor of a gloo group joins a thread which waits for the interpreter lock that the destructor's caller holds.
+    """
+    if not in_worker():
+        sys.exit(main())
+    _end_with_parent()
+    status = 1
+    try:
+        status = main()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # the last frame of the process: nothing above could handle it
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _end_with_parent() -> None:
+    """Be stopped when the process that started this one is killed: a run would go on beside its resumption.
+
+    Linux alone can do so; elsewhere the workers of a killed launcher have to be stopped by hand.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _torchrun() -> None:
+    """Be torchrun, which ends with the process that started it, as its workers do with it."""
+    _end_with_parent()
+    runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _torchrun()

@@ -1,0 +1,52 @@
+"""What the report and the card of a training run say."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+
+from trainer.config import TrainConfig
+from trainer.core import artifacts, environment
+from trainer.core.settings import flatten
+from trainer.data.dataset import Dataset
+from trainer.evaluation.evaluation import Evaluation
+from trainer.reporting import summary
+from trainer.reporting.report import Picture, ReportData
+
+__all__ = ["report_data"]
+
+
+def report_data(
+    config: TrainConfig, run_id: str, dataset: Dataset, conclusion: Evaluation, pictures: Sequence[Path]
+) -> ReportData:
+    """All that stands in the report of a run that has read test. pictures: its figures."""
+    return ReportData(
+        run_name=f"{dataset.name}, {config.objective.loss}, seed {config.run.seed}",
+        run_id=run_id,
+        finished=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        headlines=summary.headlines(conclusion),
+        policies=summary.policy_scores(conclusion),
+        labels=summary.label_scores(conclusion),
+        settings={
+            "Data set": {"source": dataset.source, "licence": dataset.licence}
+            | {f"{role} digest": digest[:16] for role, digest in dataset.digests.items()},
+            **{part.name: flatten(getattr(config, part.name)) for part in fields(config)},
+        },
+        overlap=vars(dataset.overlap),
+        environment=environment.describe(),
+        load_code=(
+            f'import mlflow\nmodel = mlflow.pyfunc.load_model("runs:/{run_id}/{artifacts.MODEL}")\n'
+            'model.predict(["so proud of you!"])'
+        ),
+        pictures=[Picture(path=path, caption=path.stem.replace("_", " ")) for path in pictures],
+        warnings=_warnings(conclusion),
+    )
+
+
+def _warnings(conclusion: Evaluation) -> list[str]:
+    if not conclusion.origin:
+        return []
+    return [
+        "Dev: its rows were trained on as well, so there are no scores on dev. Temperature and thresholds are those of "
+        f"run {conclusion.origin}, which held dev out."
+    ]

@@ -1,0 +1,1 @@
+"""What people read: console output, progress, figures and the HTML report."""

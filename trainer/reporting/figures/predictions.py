@@ -1,0 +1,219 @@
+"""The figures that compare predictions with labels, example by example. Public through `trainer.reporting.figures`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.reporting.figures import style
+from trainer.reporting.figures.style import BLUE, INK, LINE, SOFT, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Scored", "error_cooccurrence", "precision_recall", "reliability"]
+
+Array = NDArray[Any]
+_BINS = 15
+_COLUMNS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One split with what a model says about it."""
+
+    label_names: Sequence[str]
+    """k names."""
+    labels: Array
+    """(n, k); 0.5 and above counts as present."""
+    probabilities: Array
+    """(n, k), each in [0, 1]."""
+    observed: Array | None = None
+    """(n, k), False where the source never annotates that label; None when every cell is annotated."""
+    split: str = "test"
+    """Role of the rows, for titles."""
+
+    @property
+    def truths(self) -> Array:
+        """(n, k) bool: present and annotated."""
+        return (np.asarray(self.labels) >= 0.5) & self.cells
+
+    @property
+    def cells(self) -> Array:
+        """(n, k) bool: annotated."""
+        return np.ones(np.shape(self.labels), bool) if self.observed is None else np.asarray(self.observed, bool)
+
+
+def precision_recall(path: Path, scored: Scored, thresholds: Array) -> Path:
+    """Draw one precision-recall panel per label with the point its threshold (k,) chooses; returns `path`.
+
+    Thin grey lines join points of equal F1. A label without positives keeps an empty panel that says so.
+    """
+    names = scored.label_names
+    columns = min(_COLUMNS, ceil(len(names) ** 0.5 * 1.3))
+    rows = ceil(len(names) / columns)
+    title = f"Precision and recall per label, {scored.split}"
+    width, height = max(1.75 * columns + 0.6, 4.6), 1.75 * rows + 0.9
+    with style.sheet(path, (width, height), title, computed=False) as figure:
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        grid.flat[0].set(
+            xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1]
+        )  # shared by all
+        for axes in grid.flat[len(names) :]:
+            axes.set_axis_off()
+        for label, axes in enumerate(grid.flat[: len(names)]):
+            _panel(axes, scored, label, float(thresholds[label]))
+            axes.tick_params(labelbottom=label + columns >= len(names))
+        _spread(figure)
+        figure.supxlabel("recall  (dot and number: F1 at the chosen threshold)", fontsize=9, y=0.08 / height)
+        figure.supylabel("precision", fontsize=9, x=0.08 / width)
+    return path
+
+
+def reliability(path: Path, scored: Scored, calibrated: Array, ece: tuple[float, float] | None = None) -> Path:
+    """Draw observed frequency against predicted probability before and after calibration; returns `path`.
+
+    calibrated: (n, k), the probabilities after calibration; `scored` holds those before. ece: the calibration error
+    before and after, for the legend. Every annotated cell of every label counts once;
+    whiskers are Wilson 95 % intervals.
+    """
+    texts = ("before", "after") if ece is None else (f"before, ECE {ece[0]:.4f}", f"after, ECE {ece[1]:.4f}")
+    with style.sheet(path, (6.4, 7.2), f"Calibration on {scored.split}, before and after temperature") as figure:
+        frequency, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        frequency.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        _calibration((frequency, counts), scored, np.asarray(scored.probabilities), (VERMILLION, "s", texts[0]))
+        _calibration((frequency, counts), scored, np.asarray(calibrated), (BLUE, "o", texts[1]))
+        frequency.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="share of cells where the label is present")
+        frequency.legend(loc="upper left")
+        style.note(frequency, "on the dashed line a stated 70 % comes true 70 % of the time")
+        counts.set(yscale="log", xlabel="predicted probability", ylabel="cells")
+    return path
+
+
+def error_cooccurrence(path: Path, scored: Scored, thresholds: Array) -> Path:
+    """Draw what is predicted where a label is missed; returns `path`.
+
+    Row i: the examples where label i is present but below its threshold. Column j: the share of them where j, which is
+    not a true label of the example, reached its own; the last column: no label at all. Beside it, how many were missed.
+    """
+    names = [style.plain(name) for name in scored.label_names]
+    misses, shares = _replacements(scored, thresholds)
+    side = 0.3 * len(names) + 2.4
+    title = f"What is predicted where a label is missed, {scored.split}"
+    with style.sheet(path, (max(side + 2.4, 6.8), side + 0.4), title) as figure:
+        heat, bars = figure.subplots(1, 2, width_ratios=[len(names) + 1, max(2.0, 0.17 * len(names))])
+        _heat_map(heat, names, shares)
+        _miss_bars(bars, misses, scored.truths.sum(0))
+    return path
+
+
+def _spread(figure: "Figure") -> None:
+    """Fixed margins in inches: for many equal panels as good as a computed layout, and several times faster."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left=0.55 / width, right=1 - 0.12 / width, bottom=0.5 / height, top=1 - 0.62 / height)
+    figure.subplots_adjust(wspace=0.13, hspace=0.24)
+
+
+def _panel(axes: "Axes", scored: Scored, label: int, threshold: float) -> None:
+    cells = scored.cells[:, label]
+    truths, probabilities = scored.truths[cells, label], np.asarray(scored.probabilities)[cells, label]
+    axes.set_title(style.plain(scored.label_names[label], 15), loc="left", fontsize=8.5, fontweight="bold", pad=3)
+    if not truths.any():
+        axes.text(0.5, 0.5, "no positives", ha="center", va="center", color=SOFT)
+        return
+    for f1 in (0.2, 0.4, 0.6, 0.8):
+        recalls = np.linspace(f1 / (2 - f1), 1, 40)
+        axes.plot(recalls, f1 * recalls / (2 * recalls - f1), color=LINE, linewidth=0.7)
+    precisions, recalls = _precision_recall_curve(truths, probabilities)
+    axes.plot(recalls, precisions, color=BLUE, linewidth=1.4)
+    given = probabilities >= threshold
+    hits = float((given & truths).sum())
+    if given.any():
+        axes.plot(hits / truths.sum(), hits / given.sum(), "o", color=VERMILLION, markersize=6, markeredgecolor="white")
+    axes.set_title(f"{2 * hits / (given.sum() + truths.sum()):.2f}", loc="right", fontsize=8.5, color=VERMILLION, pad=3)
+
+
+def _precision_recall_curve(truths: Array, probabilities: Array) -> tuple[Array, Array]:
+    """Precision and recall at each distinct probability, from the highest down."""
+    order = np.argsort(-probabilities, kind="stable")
+    last_of_ties = np.flatnonzero(np.diff(probabilities[order], append=-1.0))
+    hits = np.cumsum(truths[order])[last_of_ties]
+    return hits / (last_of_ties + 1), hits / truths.sum()
+
+
+def _calibration(
+    panels: tuple["Axes", "Axes"], scored: Scored, probabilities: Array, look: tuple[str, str, str]
+) -> None:
+    color, marker, label = look
+    stated, true = probabilities[scored.cells], scored.truths[scored.cells]
+    places = np.minimum((stated * _BINS).astype(int), _BINS - 1)
+    counts = np.bincount(places, minlength=_BINS)
+    used = counts > 0
+    means = np.bincount(places, stated, minlength=_BINS)[used] / counts[used]
+    shares = np.bincount(places, true, minlength=_BINS)[used] / counts[used]
+    low, high = _wilson(shares, counts[used])
+    frequency, histogram = panels
+    frequency.vlines(means, low, high, color=color, linewidth=1.2, alpha=0.6)
+    frequency.plot(means, shares, color=color, marker=marker, markersize=5, linewidth=1.4, label=label)
+    histogram.stairs(counts, np.linspace(0, 1, _BINS + 1), color=color, linewidth=1.4, baseline=None)
+
+
+def _wilson(shares: Array, counts: Array, z: float = 1.96) -> tuple[Array, Array]:
+    """The 95 % interval of a share of `counts` draws; Wilson 1927, https://doi.org/10.2307/2276774."""
+    centre = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    half = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
+    return centre - half, centre + half
+
+
+def _replacements(scored: Scored, thresholds: Array) -> tuple[Array, Array]:
+    """Misses per label (k,) and, of the missed rows, the share (k, k + 1) with each wrong label or, last, none."""
+    truths = scored.truths
+    given = (np.asarray(scored.probabilities) >= np.asarray(thresholds)) & scored.cells
+    missed = (truths & ~given).astype(float)
+    instead = np.hstack([given & ~truths, ~given.any(1, keepdims=True)]).astype(float)
+    misses = missed.sum(0)
+    return misses, (missed.T @ instead) / np.maximum(misses, 1)[:, None]
+
+
+def _heat_map(axes: "Axes", names: Sequence[str], shares: Array) -> None:
+    from matplotlib.colors import PowerNorm  # equal steps of colour for 1, 4, 16, 64 %
+
+    axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
+    for row, column in np.argwhere(shares >= 0.05):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f"{100 * share:.0f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if share > 0.35 else INK,
+        )
+    axes.axvline(len(names) - 0.5, color="white", linewidth=4)
+    axes.set_xticks(range(len(names) + 1), [*names, "no label"], rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted, though not a true label", ylabel="true label that was missed")
+    style.note(axes, "% of the missed examples of a row; under 5 % unwritten")
+
+
+def _miss_bars(axes: "Axes", misses: Array, positives: Array) -> None:
+    rows = np.arange(len(misses))
+    axes.barh(rows, misses, color=SOFT, height=0.7)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set(
+        ylim=(len(misses) - 0.5, -0.5), yticks=[], xlabel="missed (log scale)", xlim=(0, max(10.0, misses.max() * 6))
+    )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    for row, count in enumerate(misses.tolist()):
+        text = f"{count:,.0f}" if positives[row] else "no positives"
+        axes.text(count * 1.15 + 0.1, row, text, va="center", fontsize=7.5, color=INK if positives[row] else SOFT)
+    axes.grid(visible=False)

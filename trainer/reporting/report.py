@@ -1,0 +1,172 @@
+"""One self-contained HTML page about a training run: no file beside it, no network, readable in ten years.
+
+The dataclasses are also what `trainer.reporting.console` shows at the end of a run, so both say the same.
+A number that does not exist is None (or NaN) and stands as a dash, never as 0.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "DASH",
+    "Estimate",
+    "Headline",
+    "LabelScore",
+    "Picture",
+    "PolicyScore",
+    "ReportData",
+    "Sections",
+    "interval",
+    "number",
+    "show",
+    "write_report",
+]
+
+DASH = "\N{EN DASH}"
+Sections = Mapping[str, Mapping[str, object]]
+"""Heading to name to value."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; None where it is not known."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """One line of the table on top, such as macro F1, or ECE before and after calibration."""
+
+    name: str
+    estimate: Estimate
+    before: float | None = None
+    """The same number before calibration, where that means something."""
+    remark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyScore:
+    """What one way of choosing thresholds reaches."""
+
+    name: str
+    test_macro_f1: Estimate
+    test_micro_f1: Estimate
+    dev_macro_f1: float | None = None
+    """Cross-fitted: each fold of dev is scored with thresholds fitted on the others."""
+    dev_optimism: float | None = None
+    """Macro F1 with thresholds fitted and scored on the same dev rows, less the cross-fitted one."""
+    chosen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """One label on test under the chosen policy."""
+
+    name: str
+    support: int
+    """Test examples with the label."""
+    f1: Estimate
+    precision: float | None = None
+    recall: float | None = None
+    average_precision: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A PNG file and what it shows, also read to those who cannot see it."""
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that stands in the report of one run."""
+
+    run_name: str
+    run_id: str
+    finished: str
+    """When, as text with its time zone."""
+    headlines: Sequence[Headline]
+    policies: Sequence[PolicyScore]
+    labels: Sequence[LabelScore]
+    settings: Sections
+    """What was run: heading to name to value, such as data with digests, model, loss."""
+    overlap: Mapping[str, object]
+    """Rows of dev and test found in train, and what was done about them."""
+    environment: Mapping[str, object]
+    load_code: str
+    """Python that loads the model."""
+    pictures: Sequence[Picture] = ()
+    warnings: Sequence[str] = ()
+
+
+def write_report(path: Path, data: ReportData) -> Path:
+    """Write the report as one HTML file and return `path`. A picture that does not exist raises FileNotFoundError.
+
+    All text is escaped, and the page's own policy forbids every outside request.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, signed=_signed, sort_key=_sort_key, percent=_percent, embed=_embed)
+    environment.filters.update(interval=interval, show=show)
+    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(template.render(data=data), "utf-8")
+    return path
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """The number with `digits` decimals, or a dash for one that does not exist."""
+    return DASH if _absent(value) else f"{value:.{digits}f}"
+
+
+def interval(estimate: Estimate, digits: int = 3) -> str:
+    """`low–high`, or nothing where the interval is not known."""
+    if _absent(estimate.low) or _absent(estimate.high):
+        return ""
+    return f"{estimate.low:.{digits}f}{DASH}{estimate.high:.{digits}f}"
+
+
+def show(value: object) -> str:
+    """A setting or count as people write it: 43,410; 0.0001; yes; a list with commas."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(show(item) for item in value)
+    return str(value)
+
+
+def _absent(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _signed(value: float | None) -> str:
+    return DASH if _absent(value) else f"{value:+.3f}"
+
+
+def _sort_key(value: float | None) -> str:
+    """What the page's script sorts by; empty for a missing number, which goes last either way."""
+    return "" if value is None or math.isnan(value) else repr(float(value))
+
+
+def _percent(value: float | None) -> str:
+    return "0" if value is None or math.isnan(value) else f"{100 * min(max(value, 0.0), 1.0):.1f}"
+
+
+def _embed(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,1 @@
+"""The results of a finished run, written and read back."""

@@ -1,0 +1,1 @@
+"""The trained model as an MLflow model, and its model card."""

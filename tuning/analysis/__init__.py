@@ -1,0 +1,1 @@
+"""What a finished search says: parameter importance and good ranges."""

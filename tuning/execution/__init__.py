@@ -1,0 +1,1 @@
+"""Run a trial: its training process, resources and MLflow run."""

@@ -1,0 +1,1 @@
+"""Retrain the best settings with fresh seeds and choose the winner."""

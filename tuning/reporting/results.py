@@ -1,0 +1,99 @@
+"""What a search leaves on its run: tables, figures, the report, the winner's settings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+import yaml
+
+from trainer.core import artifacts
+from trainer.reporting import console
+from trainer.tracking.run import Tracker
+from trainer.tracking.tables import table_tags
+from tuning.analysis.narrative import count
+from tuning.finals.statistics import FinalRun, rank
+from tuning.finals.winner import Winner
+from tuning.reporting import figures
+from tuning.reporting.report import StudyReport, write_report
+from tuning.reporting.trials_table import TRIALS, write_trials
+from tuning.study.trials import begun, score, scored, seconds
+
+__all__ = ["PRESET", "log", "show"]
+
+PRESET = "winner.yaml"
+_HEADLINES = ("macro_f1", "macro_f1_low", "macro_f1_high", "micro_f1", "macro_ap")
+
+
+def log(  # noqa: PLR0913, PLR0917  # all that a search has come to
+    tracker: Tracker,
+    study: optuna.Study,
+    goals: Sequence[str],
+    finals: Sequence[FinalRun],
+    winner: Winner | None,
+    preset: Mapping[str, Any],
+    facts: Mapping[str, object],
+) -> None:
+    """Write every result to the folder of the study's run, and record it. goals: names of the objectives."""
+    folder = tracker.folder
+    write_trials(folder, study)
+    figures.draw(study, folder, goals)
+    write_report(
+        folder / artifacts.REPORT,
+        StudyReport(
+            name=study.study_name,
+            objective_label=goals[0],
+            other_objectives=goals[1:],
+            study=study,
+            finals=finals,
+            winner=winner.setting if winner else None,
+            winner_settings=preset,
+            test_scores=_test_scores(winner) if winner else None,
+            facts=facts,
+        ),
+    )
+    if winner:
+        (folder / PRESET).write_text(yaml.safe_dump(dict(preset), sort_keys=False, allow_unicode=True), "utf-8")
+    for name in (TRIALS, artifacts.FIGURES, artifacts.REPORT, *([PRESET] if winner else [])):
+        if (folder / name).exists():
+            tracker.log_artifact(name)
+    tracker.set_tags(table_tags([TRIALS]))
+    if winner:
+        tracker.set_tags({artifacts.TAG_WINNER: winner.run_id})
+    tracker.log_metrics(_metrics(study, finals, winner), 0)
+
+
+def show(
+    screen: console.Console, tracker: Tracker, study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None
+) -> None:
+    """Say what came out and where to look next."""
+    found = scored(study)
+    screen.show_note(
+        f"best trial: {found[0].number} with {score(found[0]):.4f}, picked as the best of {len(found)}, luck with it"
+    )
+    for one in rank(finals):
+        shown = "no score" if one.mean is None else f"{one.mean:.4f}"
+        between = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
+        missing = f", {count(len(one.missing), 'seed')} missing" if one.missing else ""
+        over = count(len(one.scores), "fresh seed")
+        screen.show_note(f"settings of trial {one.setting} over {over}: {shown}{between}{missing}")
+    if winner:
+        screen.show_note(f"winner: settings of trial {winner.setting}; its model is that of run {winner.run_id}")
+        screen.show_note(f"preset:   {tracker.folder / PRESET}")
+        screen.show_note(f"candidate: mlflow run . -e promote -P run_id={winner.run_id}")
+    screen.show_note(f"report:   {tracker.folder / artifacts.REPORT}")
+    screen.show_note(f"run:      {tracker.run_id}")
+
+
+def _test_scores(winner: Winner) -> dict[str, float]:
+    named = {name: artifacts.metric("test", name) for name in _HEADLINES}
+    return {name: winner.scores[metric] for name, metric in named.items() if metric in winner.scores}
+
+
+def _metrics(study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None) -> dict[str, float]:
+    known = begun(study)
+    spent = sum(taken for trial in known if (taken := seconds(trial)) is not None)
+    found = {"search/best": score(scored(study)[0]), "search/trials": len(known), "search/trainer_seconds": spent}
+    standings = {one.setting: one for one in rank(finals)}
+    mean = standings[winner.setting].mean if winner else None
+    scores = {artifacts.metric("test", name): value for name, value in (_test_scores(winner) if winner else {}).items()}
+    return found | scores | ({"search/winner": mean} if mean is not None else {})

@@ -1,0 +1,1 @@
+"""Search spaces: YAML files, their parser, grids and warm starts."""
