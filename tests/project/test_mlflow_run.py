@@ -84,7 +84,7 @@ def test_a_search_ends_with_a_candidate(search, tracking_uri):
     last = runs["winner on train and dev"]
     for name in ("trial 0", "trial 1", "final 0", last.info.run_name):
         assert runs[name].data.tags["mlflow.parentRunId"] == study_run.info.run_id
-    assert last.info.run_id == study_run.data.tags["tuning.finals.winner"]
+    assert last.info.run_id == study_run.data.tags["tuning.winner"]
     assert "test/macro_f1" in last.data.metrics
     assert not any("test/macro_f1" in runs[name].data.metrics for name in ("trial 0", "trial 1"))
     assert f"promote -P run_id={last.info.run_id}" in said

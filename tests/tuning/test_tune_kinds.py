@@ -29,7 +29,7 @@ class TestFinals:
             for path in searches.output.glob("*/outcome.json")
             if "test/macro_f1" in json.loads(path.read_text())
         ]
-        assert with_test == [study_run.data.tags["tuning.finals.winner"]]
+        assert with_test == [study_run.data.tags["tuning.winner"]]
         assert not list(searches.output.glob("*/checkpoints/*"))
         assert study_run.data.metrics["search/best"] == pytest.approx(best[0].value)
         assert study_run.data.metrics["test/macro_f1"] == pytest.approx(best[0].value - 0.02, abs=0.01)
@@ -52,7 +52,7 @@ class TestFinals:
         assert {"report.html", "trials.json", "winner.yaml", "figures/optimization_history.png"} <= names
         preset = client.download_artifacts(run.info.run_id, "winner.yaml")
         again = flatten(parse(["--preset", preset]))
-        winner = json.loads((searches.output / run.data.tags["tuning.finals.winner"] / "config.json").read_text())
+        winner = json.loads((searches.output / run.data.tags["tuning.winner"] / "config.json").read_text())
         ours = ("preset", "seed", "output", "read_test", "resume")
         assert {name: value for name, value in winner.items() if name not in ours} == {
             name: value for name, value in again.items() if name not in ours
@@ -120,7 +120,7 @@ class TestOtherSearches:
         searches.run(trials=3, pruner="none")
         client = MlflowClient()
         digests = searches.digests()
-        for run in [run for run in searches.runs() if "tuning.execution.objective" in run.data.tags]:
+        for run in [run for run in searches.runs() if "tuning.trial" in run.data.tags]:
             for role, digest in digests.items():
                 client.set_tag(run.info.run_id, f"data.digest.{role}", digest)
             used = json.loads((searches.output / run.info.run_id / "config.json").read_text())

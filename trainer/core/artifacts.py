@@ -129,11 +129,11 @@ TAG_MODEL_DIGEST = "model.digest"
 TAG_RESUMES = "resumes"
 """On the run that `mlflow run -P resume=` made: the id of the run that was continued."""
 
-TAG_STUDY = "tuning.study.storage"
-TAG_TRIAL = "tuning.execution.objective"
+TAG_STUDY = "tuning.study"
+TAG_TRIAL = "tuning.trial"
 TAG_TRIAL_STATE = "tuning.state"
 """On the run of a trial: complete, pruned, failed or interrupted."""
-TAG_WINNER = "tuning.finals.winner"
+TAG_WINNER = "tuning.winner"
 """On the run of a study: the id of the run whose model won."""
 
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
