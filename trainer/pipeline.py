@@ -31,6 +31,7 @@ from trainer.runs import results
 from trainer.runs.results import Predictions
 from trainer.runs.retraining import SourceRun, load_source_run
 from trainer.serving import model_card, packaging
+from trainer.serving.scoring import Member
 from trainer.tracking.run import NullTracker, Tracker, open_run
 from trainer.tracking.tables import table_tags
 
@@ -211,13 +212,11 @@ class Training:
         saving.save(fitted.model, components.tokenizer, classifier, conclusion.label_names, extra)
         target = self.folder / artifacts.MODEL
         shutil.rmtree(target, ignore_errors=True)
-        packaging.save_bundle(
+        packaging.save_model(
             target,
-            classifier,
-            temperature=conclusion.temperature,
+            [Member(classifier=classifier, temperature=conclusion.temperature, max_length=self.config.data.max_length)],
             thresholds={name: np.asarray(values) for name, values in conclusion.thresholds.items()},
             default_policy=conclusion.policy,
-            max_length=self.config.data.max_length,
         )
         self.tracker.log_model(target, fitted.steps)
         if self.config.run.register:

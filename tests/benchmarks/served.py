@@ -14,6 +14,7 @@ from trainer.data import sources
 from trainer.fit.components import build_components
 from trainer.model import saving
 from trainer.serving import packaging
+from trainer.serving.scoring import Member
 
 __all__ = ["ask_server", "load_served", "time_calls"]
 
@@ -72,13 +73,11 @@ def _write(config):
     output, k = Path(config.run.output), len(dataset.label_names)
     components = build_components(dataset, config.data, config.encoder, cache=output / ".cache")
     saving.save(components.model, components.tokenizer, output / "classifier", dataset.label_names, {})
-    packaging.save_bundle(
+    packaging.save_model(
         output / "model",
-        output / "classifier",
-        temperature=1.0,
+        [Member(classifier=output / "classifier", temperature=1.0, max_length=config.data.max_length)],
         thresholds={"fixed": np.full(k, 0.5)},
         default_policy="fixed",
-        max_length=config.data.max_length,
     )
     return output / "model", list(dataset.test.texts)
 

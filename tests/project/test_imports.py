@@ -1,10 +1,13 @@
 """Imports point one way, and `--help` waits for nothing slow. Read from the source: nothing is imported."""
 
 import ast
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from trainer.serving import runtime
 
 # What each part may import of ours; the longest name that fits a module decides.
 _LEAVES = ("trainer.core", "trainer.evaluation", "trainer.tracking", "trainer.reporting", "trainer.runs")
@@ -125,6 +128,22 @@ def test_training_loads_the_registry_only_when_needed(modules):
     assert not {"registry", "trainer.serving.packaging", "trainer.serving.model_card"} & loaded_by(
         "trainer.train", modules
     )
+
+
+def test_the_code_of_a_served_model_is_complete(modules):
+    """Every import of ours in it is `from trainer.… import`, of a module that is in it too; others are pinned."""
+    packed = {f"trainer.{name}" for name in runtime.MODULES}
+    imports = [(name, one) for name in sorted(packed) for one in modules[name]]
+    ours = {(name, one.name) for name, one in imports if _within(one.name, _OURS)}
+    installed = {"yaml" if name == "PyYAML" else name for name in runtime.SERVED_PACKAGES}
+
+    assert {(name, other) for name, other in ours if other not in packed} == set()
+    assert packed == loaded_by("trainer.serving.scoring", modules) & packed
+    assert not [
+        f"{name}:{one.line} imports {one.name}"
+        for name, one in imports
+        if one.eager and one.name.split(".")[0] not in {*sys.stdlib_module_names, *installed, "trainer"}
+    ]
 
 
 def test_nothing_imports_tests_or_relative_names(modules):

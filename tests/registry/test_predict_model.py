@@ -17,6 +17,7 @@ from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
 from trainer.model.encoder import load_encoder
 from trainer.serving import packaging
+from trainer.serving.scoring import Member
 
 NAMES = ("joy", "grief", "surprise (good)")
 TEXTS = ["so proud of you", "I miss her", "it rains", "what " * 300, "thanks a lot, friend!", "no way", "fine"]
@@ -28,13 +29,11 @@ def save(folder, temperature):
     model = EmotionClassifier(encoder, len(NAMES), pooling="mean", dropout=0.1)
     torch.nn.init.normal_(model.head.weight, std=0.2)
     saving.save(model, tokenizer, folder / "classifier", NAMES, {})
-    packaging.save_bundle(
+    packaging.save_model(
         folder / "model",
-        folder / "classifier",
-        temperature=temperature,
+        [Member(classifier=folder / "classifier", temperature=temperature, max_length=32)],
         thresholds={"fixed": np.full(3, 0.5), "per_label": np.array([0.2, 0.9, 0.5])},
         default_policy="per_label",
-        max_length=32,
     )
     return folder / "model"
 
@@ -155,7 +154,7 @@ def test_a_server_that_is_away(texts, monkeypatch, capsys):
 def test_parameters_that_the_model_refuses(folders, texts, capsys):
     words = [f"--input={texts}", f"--output={texts.with_name('out.csv')}", f"--model={folders[0]}", "--policy=best"]
     assert predict.main(words) == 1
-    assert "policy must be one of fixed, per_label" in " ".join(capsys.readouterr().err.split())
+    assert "`policy` must be one of fixed, per_label" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_command_with_a_folder_needs_no_server_and_leaves_only_its_output(folders, texts, tmp_path, root):

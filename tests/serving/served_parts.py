@@ -20,6 +20,7 @@ from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
 from trainer.model.encoder import load_encoder
 from trainer.serving import packaging
+from trainer.serving.scoring import Member
 
 NAMES = ("joy", "grief", "surprise (good)")
 WORDS = ["[PAD]", "[UNK]", "so", "proud", "of", "you", "i", "miss", "her"]
@@ -56,13 +57,10 @@ def make_classifier(root):
 
 def write_bundle(folder, classifier, **changes):
     """A bundle of the classifier at `folder`, some of its facts changed."""
-    facts = {
-        "temperature": TEMPERATURE,
-        "thresholds": {"fixed": np.full(3, 0.5), "per_label": PER_LABEL},
-        "default_policy": "per_label",
-        "max_length": MAX_LENGTH,
-    }
-    packaging.save_bundle(folder, classifier, **{**facts, **changes})
+    member = Member(classifier=classifier, temperature=changes.pop("temperature", TEMPERATURE), max_length=MAX_LENGTH)
+    thresholds = {"fixed": np.full(3, 0.5), "per_label": PER_LABEL}
+    facts = {"members": [member], "thresholds": thresholds, "default_policy": "per_label"}
+    packaging.save_model(folder, **{**facts, **changes})
     return folder
 
 

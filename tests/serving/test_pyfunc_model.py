@@ -69,7 +69,7 @@ class TestPredictions:
 
     def test_texts_beyond_a_slice_are_answered_alike(self, model, expected, monkeypatch):
         served = model.unwrap_python_model()
-        monkeypatch.setitem(served._score.__globals__, "_SLICE_TEXTS", 2)
+        monkeypatch.setitem(served.scorer.probabilities.__globals__, "_TEXTS_PER_SLICE", 2)
         np.testing.assert_allclose(scores(model, TEXTS), expected, atol=1e-6)
 
     def test_threads_get_their_own_answers(self, model, expected):
@@ -88,8 +88,8 @@ class TestPredictions:
 
     def test_one_request_that_fails_fails_alone(self, model, expected, monkeypatch):
         served = model.unwrap_python_model()
-        score = served._score
-        monkeypatch.setattr(served, "_score", lambda texts: score(texts) if "her" not in texts else 1 / 0)
+        score = served.scorer.probabilities
+        monkeypatch.setattr(served.scorer, "probabilities", lambda texts: score(texts) if "her" not in texts else 1 / 0)
         with pytest.raises(ZeroDivisionError):
             model.predict(["her"])
         np.testing.assert_allclose(scores(model, TEXTS[:1]), expected[:1], atol=TOLERANCE)
@@ -109,6 +109,7 @@ class TestPredictions:
         [
             pytest.param(lambda: pd.DataFrame({"text": TEXTS}), id="frame"),
             pytest.param(lambda: pd.DataFrame({"id": range(5), "text": TEXTS, "more": None}), id="frame with others"),
+            pytest.param(lambda: pd.DataFrame({"0": TEXTS}), id="frame of Spark"),
             pytest.param(lambda: pd.Series(TEXTS), id="series"),
             pytest.param(lambda: pd.Series(TEXTS, name="comment"), id="named series"),
             pytest.param(lambda: np.array(TEXTS), id="array"),
@@ -156,10 +157,10 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("params", "rule"),
         [
-            ({"policy": "best"}, "policy must be one of fixed, per_label, but got policy='best'"),
-            ({"threshold": 1.5}, r"threshold must be in \[0, 1\], but got threshold=1.5"),
-            ({"threshold": float("nan")}, r"threshold must be in \[0, 1\]"),
-            ({"top_k": -1}, r"top_k must be 0 \(all\) or more"),
+            ({"policy": "best"}, "`policy` must be one of fixed, per_label, got best"),
+            ({"threshold": 1.5}, r"`threshold` must be in \[0, 1\], got 1.5"),
+            ({"threshold": float("nan")}, r"`threshold` must be in \[0, 1\]"),
+            ({"top_k": -1}, "`top_k` must be at least 0"),
             ({"top_k": "two"}, "Can not safely convert"),
         ],
     )
@@ -169,25 +170,25 @@ class TestParameters:
 
 class TestBadInput:
     def test_missing_column(self, model):
-        assert_refused(model, pd.DataFrame({"comment": TEXTS}), match=r"column 'text', but got columns=\['comment'\]")
+        assert_refused(model, pd.DataFrame({"comment": TEXTS}), match=r"column `text`, got \['comment'\]")
 
     @pytest.mark.parametrize("value", [None, 3, float("nan"), ["so"], b"so", "half \ud83d"])
     def test_not_a_text(self, model, value):
-        assert_refused(model, ["so", value], match=r"every text must be a string .* but got 1 .*row 1")
+        assert_refused(model, ["so", value], match=r"text must be a string .* got 1 .*row 1")
         frame = pd.DataFrame({"text": pd.Series(["so", value], dtype=object)})
-        assert_refused(model, frame, match=r"every text must be a string .* but got 1 .*row 1")
+        assert_refused(model, frame, match=r"text must be a string .* got 1 .*row 1")
 
     def test_every_bad_row_counts_and_ten_are_shown(self, model):
-        assert_refused(model, [None] * 12, match=r"got 12 that are not \(row 0: None, .*row 9: None\)")
+        assert_refused(model, [None] * 12, match=r"got 12 of another kind \(row 0: None, .*row 9: None\)")
 
     @pytest.mark.parametrize(
         "form", [5, None, np.array(5), {"text": 5}, pd.DataFrame([["so", "her"]], columns=["text"] * 2)]
     )
     def test_another_kind(self, model, form):
-        assert_refused(model, form, match="must be a DataFrame with one column 'text', a Series or a list of texts")
+        assert_refused(model, form, match="must be a DataFrame with one column `text`")
 
     def test_texts_in_texts(self, model):
-        assert_refused(model, np.array([["so"], ["her"]]), match="got 2 that are not")
+        assert_refused(model, np.array([["so"], ["her"]]), match="got 2 of another kind")
 
     def test_a_long_value_is_shown_in_part(self, model):
         with pytest.raises(MlflowException) as raised:
@@ -206,7 +207,7 @@ class TestPrecision:
             assert 1e-6 < difference.max() < 0.05
 
     def test_int8_stands_in_every_linear_layer_of_the_encoder_and_not_in_the_head(self, model, in_int8):
-        plain, other = (one.unwrap_python_model().model for one in (model, in_int8))
+        plain, other = (one.unwrap_python_model().scorer.members[0].model for one in (model, in_int8))
         linear = {name for name, module in plain.encoder.named_modules() if type(module).__name__ == "Linear"}
         int8 = {name for name, module in other.encoder.named_modules() if type(module).__name__ == "_Int8Linear"}
         assert len(linear) >= 6
@@ -232,5 +233,5 @@ class TestPrecision:
 
     @pytest.mark.parametrize("other", ["fp8", "", None, 8])
     def test_another_is_refused_with_the_choices(self, folder, other):
-        with pytest.raises(MlflowException, match=r"precision must be one of fp32, bf16, int8, but got precision="):
+        with pytest.raises(MlflowException, match="`precision` must be one of fp32, bf16, int8, got"):
             load(folder, precision=other)

@@ -11,8 +11,8 @@ from served_parts import NAMES, TEXTS, ScoringServer
 pytestmark = pytest.mark.slow
 
 MEGABYTE = 10**6
-TEXT = "every text must be a string of Unicode characters"
-FORM = "input must be a DataFrame with one column 'text'"
+TEXT = "text must be a string of Unicode characters"
+FORM = "must be a DataFrame with one column `text`"
 JSON = "valid JSON formatted string"
 KNOWN = "exactly one of the input fields"
 OF_MLFLOW = pytest.mark.xfail(
@@ -131,15 +131,15 @@ class TestBadRequests:
             ({"inputs": 5}, FORM),
             ({"inputs": None}, FORM),
             ({"inputs": {"text": {"so": 1}}}, FORM),
-            ({"inputs": {"comment": ["so"]}}, "must have a column 'text'"),
-            ({"messages": [{"role": "user", "content": "so"}]}, "must have a column 'text'"),
+            ({"inputs": {"comment": ["so"]}}, "must have a column `text`"),
+            ({"messages": [{"role": "user", "content": "so"}]}, "must have a column `text`"),
             (b'{"inputs": ["half \\ud83d"]}', TEXT),
             (records(1), TEXT),
             (records(None), TEXT),
             (records({"so": ["proud"]}), TEXT),
             ({"dataframe_records": [{"text": "so"}, {"comment": "her"}]}, TEXT),
-            ({"dataframe_records": [{"comment": "so"}]}, "must have a column 'text'"),
-            ({"dataframe_records": []}, "must have a column 'text'"),
+            ({"dataframe_records": [{"comment": "so"}]}, "must have a column `text`"),
+            ({"dataframe_records": []}, "must have a column `text`"),
             ({"dataframe_records": "so"}, "must be a list of records"),
             ({"dataframe_split": {"columns": ["text"]}}, "must have 'data' field"),
             ({"dataframe_split": {"columns": ["text"], "data": [["so", "her"]]}}, "not a valid dataframe"),
@@ -147,14 +147,14 @@ class TestBadRequests:
             ({"dataframe_split": {"columns": [{"text": 1}], "data": [["so"]]}}, "names of columns must be strings"),
             (deep(200), "maximum number"),
             (deep(900), "RecursionError"),
-            (asking(policy="best"), "policy must be one of fixed, per_label, but got policy='best'"),
+            (asking(policy="best"), "`policy` must be one of fixed, per_label, got best"),
             (asking(policy=3), "policy"),
             (asking(threshold="half"), "threshold"),
             (asking(threshold=[0.5]), "threshold"),
-            (asking(threshold=1.5), "threshold must be in [0, 1], but got threshold=1.5"),
-            (asking(threshold=-1), "threshold must be in [0, 1]"),
-            (asking(threshold=float("nan")), "threshold must be in [0, 1]"),
-            (asking(top_k=-1), "top_k must be 0 (all) or more"),
+            (asking(threshold=1.5), "`threshold` must be in [0, 1], got 1.5"),
+            (asking(threshold=-1), "`threshold` must be in [0, 1]"),
+            (asking(threshold=float("nan")), "`threshold` must be in [0, 1]"),
+            (asking(top_k=-1), "`top_k` must be at least 0"),
             (asking(top_k=1.5), "top_k"),
             (asking(return_probabilities="no"), "return_probabilities"),
             ({"inputs": ["so"], "params": [1]}, "Parameters must be a dictionary"),

@@ -223,7 +223,7 @@ class Observer:
         monkeypatch.setattr(pipeline, "measure_cost", lambda *_: {})
         monkeypatch.setattr(results, "write_figures", lambda *_: [])
         monkeypatch.setattr(saving, "save", lambda *_: None)
-        monkeypatch.setattr(pipeline.bundle, "save_bundle", lambda *_, **__: None)
+        monkeypatch.setattr(pipeline.packaging, "save_model", lambda *_, **__: None)
         monkeypatch.setattr(launcher, "run_workers", self.run_workers)
 
     @staticmethod

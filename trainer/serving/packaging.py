@@ -1,13 +1,13 @@
-"""The served model as one MLflow model folder: weights, tokenizer, calibration, thresholds, and the code to run them.
+"""Saves trained classifiers as one MLflow model: weights, tokenizers, calibration, thresholds, and code to run them.
 
-Made from code, without pickle: it loads with MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false.
+Saved from code, without pickle: it loads with MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false.
 """
 
-import ast
-import hashlib
 import json
 import math
+import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,114 +25,122 @@ from mlflow.types.schema import Array
 from trainer.core.errors import ModelError
 from trainer.model import saving
 from trainer.model.optimizations import quantization
+from trainer.serving.runtime import MODEL_CODE, SERVED_PACKAGES, copy_runtime
+from trainer.serving.scoring import SERVING, Member
 
 with warnings.catch_warnings():
     # MLflow warns about type hints of its own when this is first imported.
     warnings.simplefilter("ignore", UserWarning)
     import mlflow.pyfunc
 
-__all__ = ["SERVED_PACKAGES", "check_label_names", "save_bundle", "served_requirements"]
+__all__ = ["check_label_names", "save_model", "served_requirements"]
 
-SERVED_PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "pandas", "PyYAML")
-"""What a bundle needs to run; their versions are those of conda.yaml."""
-
-_ROOT = Path(__file__).resolve().parents[2]
-_CODE = Path(__file__).with_name("pyfunc_model.py")
-_ENTRIES = (
-    "trainer.evaluation.calibration",
-    "trainer.data.batching",
-    "trainer.data.tokenization",
-    "trainer.model.optimizations.quantization",
-    "trainer.model.saving",
-)
+_CONDA_FILE = Path(__file__).resolve().parents[2] / "conda.yaml"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==\S+")
 _EXAMPLE = ("so proud of you!", "I can't believe they cancelled it.")
 
 
-def save_bundle(
-    path: Path,
-    classifier: Path,
-    *,
-    temperature: float,
-    thresholds: Mapping[str, npt.NDArray[np.float64]],
-    default_policy: str,
-    max_length: int,
+def save_model(
+    path: Path, members: Sequence[Member], *, thresholds: Mapping[str, npt.NDArray[np.float64]], default_policy: str
 ) -> None:
-    """Write the bundle to `path`, which must not exist or be empty.
+    """Save the members as one MLflow model in `path`, which must not exist or be empty.
 
-    classifier: folder of `trainer.model.saving.save`. thresholds: threshold policy → (k,) in [0, 1], on calibrated
-    probabilities. max_length: pieces per text, as in training. For input and output see
-    `trainer.serving.pyfunc_model`. Raises ModelError when these do not fit together.
+    A probability of the model is the mean of those of its members, which must have the same labels. thresholds:
+    threshold policy → (k,) in [0, 1], on these probabilities. Input and output: `trainer.serving.pyfunc_model`.
+    Weights become hard links to those of the members where the file system has them.
+    Raises ModelError when the parts do not fit together.
     """
-    label_names = _label_names(classifier)
+    label_names = _common_label_names(members)
     check_label_names(label_names)
-    _check(label_names, temperature, thresholds, default_policy)
+    _check(label_names, members, thresholds, default_policy)
+    names = [_member_name(number) for number in range(len(members))]
     with tempfile.TemporaryDirectory() as folder:
-        package = _copy_code(Path(folder))
+        package = copy_runtime(Path(folder))
         serving = {
             "package": package.name,
-            "temperature": float(temperature),
-            "thresholds": {name: [float(value) for value in values] for name, values in thresholds.items()},
+            "members": [
+                {"folder": name, "temperature": float(member.temperature), "max_length": member.max_length}
+                for name, member in zip(names, members, strict=True)
+            ],
+            "thresholds": {policy: [float(value) for value in values] for policy, values in thresholds.items()},
             "default_policy": default_policy,
-            "max_length": max_length,
         }
-        description = Path(folder, "serving.json")
+        description = Path(folder, SERVING)
         description.write_text(json.dumps(serving, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        sources = {
+            name: _named(name, member.classifier, Path(folder)) for name, member in zip(names, members, strict=True)
+        }
         with warnings.catch_warnings():
             # MLflow compares columns with a range when it writes the example, which pandas warns of.
             warnings.simplefilter("ignore", pd.errors.Pandas4Warning)
             mlflow.pyfunc.save_model(
                 path=str(path),
-                python_model=str(_CODE),
-                artifacts={"classifier": str(classifier), "serving": str(description)},
+                python_model=str(MODEL_CODE),
+                artifacts={name: str(source) for name, source in sources.items()} | {"serving": str(description)},
                 model_config={"precision": quantization.PRECISIONS[0]},
                 code_paths=[str(package)],
-                pip_requirements=served_requirements(_ROOT / "conda.yaml"),
+                pip_requirements=served_requirements(_CONDA_FILE),
                 signature=_signature(label_names, default_policy),
                 input_example=pd.DataFrame({"text": _EXAMPLE}),
             )
+    for name, member in zip(names, members, strict=True):
+        _link_weights(member.classifier, path / "artifacts" / name)
 
 
 def served_requirements(conda_file: Path) -> list[str]:
-    """Return `name==version` of every served package, as `conda_file` pins it; ModelError when one is not pinned."""
+    """Return `name==version` of every served package, as `conda_file` pins it. Raises ModelError without a pin."""
     try:
         content = yaml.safe_load(conda_file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"versions of a bundle come from conda.yaml, but got {conda_file=} ({error}).") from error
+        raise ModelError(f"Cannot read the versions of the model's packages from {conda_file} ({error}).") from error
     lines = [line for entry in content["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
     pins = {match[1].lower(): match[0] for line in lines if (match := _PIN.match(line))}
     missing = [name for name in SERVED_PACKAGES if name.lower() not in pins]
     if missing:
-        raise ModelError(f"conda.yaml must pin what a bundle runs on, but got {missing=} in {str(conda_file)!r}.")
+        raise ModelError(f"{conda_file} must pin all packages of a served model, got no pin for {', '.join(missing)}.")
     return [pins[name.lower()] for name in SERVED_PACKAGES]
-
-
-def _label_names(classifier: Path) -> list[str]:
-    path = classifier / saving.DESCRIPTION
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["label_names"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"classifier must be a folder of a saved one, but got {str(path)!r} ({error}).") from error
-
-
-def _check(label_names: Sequence[str], temperature: float, thresholds: Mapping[str, Any], default_policy: str) -> None:
-    if not 0 < temperature < math.inf:
-        raise ModelError(f"temperature must be a positive number, but got {temperature=}.")
-    if default_policy not in thresholds:
-        raise ModelError(f"default_policy must be one of {', '.join(thresholds)}, but got {default_policy=}.")
-    for policy, values in thresholds.items():
-        if np.shape(values) != (len(label_names),) or not all(0 <= value <= 1 for value in values):
-            raise ModelError(
-                f"thresholds must be one number in [0, 1] per label, but got {policy=} with {values=} "
-                f"for {len(label_names)} labels."
-            )
 
 
 def check_label_names(label_names: Sequence[str]) -> None:
     """Raise ModelError when a label has the name of another column of the served model."""
     taken = sorted({"labels", "text"}.intersection(label_names))
     if taken:
-        raise ModelError(f"labels of a served model must not be named like its columns, but got {taken=}. Rename them.")
+        raise ModelError(
+            f"A label of a served model must not be called `labels` or `text`, got {', '.join(taken)}. Rename it."
+        )
+
+
+def _common_label_names(members: Sequence[Member]) -> tuple[str, ...]:
+    if not members:
+        raise ModelError("A served model must have at least one member, got none.")
+    names = [_label_names(member.classifier) for member in members]
+    if any(other != names[0] for other in names):
+        raise ModelError("The members of a served model must have the same labels in the same order.")
+    return names[0]
+
+
+def _label_names(classifier: Path) -> tuple[str, ...]:
+    path = classifier / saving.DESCRIPTION
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["label_names"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"Cannot read a saved classifier from {path} ({error}).") from error
+
+
+def _check(
+    label_names: Sequence[str], members: Sequence[Member], thresholds: Mapping[str, Any], default_policy: str
+) -> None:
+    for member in members:
+        if not 0 < member.temperature < math.inf:
+            raise ModelError(f"`temperature` must be a positive number, got {member.temperature}.")
+    if default_policy not in thresholds:
+        raise ModelError(f"`default_policy` must be one of {', '.join(thresholds)}, got {default_policy}.")
+    for policy, values in thresholds.items():
+        if np.shape(values) != (len(label_names),) or not all(0 <= value <= 1 for value in values):
+            raise ModelError(
+                f"`thresholds` must have {len(label_names)} numbers in [0, 1], one per label, got {list(values)} "
+                f"for policy {policy}."
+            )
 
 
 def _signature(label_names: Sequence[str], default_policy: str) -> ModelSignature:
@@ -147,39 +155,26 @@ def _signature(label_names: Sequence[str], default_policy: str) -> ModelSignatur
     return ModelSignature(outputs=Schema(outputs), params=ParamSchema(params))
 
 
-def _copy_code(folder: Path) -> Path:
-    """Copy the modules that serving needs into `folder`, as a package named after their content.
-
-    Bundles of different versions then run beside each other, and beside the `trainer` of the running program.
-    """
-    sources = {_file_of(name): _file_of(name).read_text(encoding="utf-8") for name in sorted(_closure(_ENTRIES))}
-    digest = hashlib.sha256("\0".join(sources.values()).encode()).hexdigest()
-    package = folder / f"emotions_{digest[:12]}"
-    for file, source in sources.items():
-        target = package / file.relative_to(_ROOT / "trainer")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(re.sub(r"(?m)^(\s*)from trainer\b", rf"\1from {package.name}", source), encoding="utf-8")
-    return package
+def _member_name(number: int) -> str:
+    return "classifier" if number == 0 else f"classifier_{number + 1}"
 
 
-def _closure(names: Sequence[str]) -> set[str]:
-    """The modules of ours that these import, directly or not, with their packages."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found and _file_of(name).is_file():
-            found.add(name)
-            waiting += [name.rpartition(".")[0], *_imported(_file_of(name))]
-    return found
+def _named(name: str, classifier: Path, folder: Path) -> Path:
+    """Return a folder called `name` with the classifier: MLflow names an artifact after its source."""
+    if classifier.name == name:
+        return classifier
+    return shutil.copytree(classifier, folder / name, copy_function=_link_or_copy)
 
 
-def _imported(file: Path) -> list[str]:
-    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    ours = [node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "trainer"]
-    return [name for node in ours for name in (str(node.module), *(f"{node.module}.{a.name}" for a in node.names))]
+def _link_weights(source: Path, copy: Path) -> None:
+    for weights in source.rglob("*.safetensors"):
+        twin = copy / weights.relative_to(source)
+        twin.unlink()
+        _link_or_copy(weights, twin)
 
 
-def _file_of(name: str) -> Path:
-    path = _ROOT.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)

@@ -1,0 +1,124 @@
+"""Loads a saved model with the code of this version, scores texts, and reports. Runs no code of the model.
+
+    python -m trainer.serving.check --model FOLDER --texts TEXTS.json --output FOLDER
+
+A process that accepts a model starts this one, with an environment that has no secrets and a time limit. TEXTS.json:
+a list of texts. The output folder gets `scores.parquet`, one row per text with `probabilities` (k numbers) and
+`labels` (those of the default policy, the most probable first), and then `check.json`:
+
+- label_names, default_policy, thresholds (policy → k numbers), members (temperature and max_length of each);
+- texts, load_seconds, latency_ms (of one text, in the order of the calls), size_mb (all files, in 10^6 bytes);
+- code: digest, is_known (the model's code is that of this version or of an earlier one of this project) and
+  requirements (those that are not pinned packages of a served model; none is expected).
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.core import settings
+from trainer.core.errors import EmotionsError, SettingsError
+
+if TYPE_CHECKING:
+    from trainer.serving.scoring import TextScorer
+
+__all__ = ["RESULT", "SCORES", "CheckConfig", "check_model", "main"]
+
+RESULT = "check.json"
+SCORES = "scores.parquet"
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """What is checked, and on which texts."""
+
+    model: str = ""
+    """Folder of a saved model."""
+    texts: str = ""
+    """JSON file with a list of texts."""
+    output: str = ""
+    """Folder for the results."""
+    single_texts: int = 40
+    """Texts that are scored alone, to measure the latency."""
+
+    def __post_init__(self) -> None:
+        for name in ("model", "texts", "output"):
+            if not getattr(self, name):
+                raise SettingsError(f"`{name}` must not be empty.")
+        if self.single_texts < 1:
+            raise SettingsError(f"`single_texts` must be at least 1, got {self.single_texts}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0 after the check, 1 when the model cannot be loaded or scored; the reason goes to standard error."""
+    try:
+        config = settings.parse(CheckConfig, sys.argv[1:] if argv is None else argv)
+        texts = json.loads(Path(config.texts).read_text(encoding="utf-8"))
+        check_model(Path(config.model), texts, Path(config.output), single_texts=config.single_texts)
+    except (EmotionsError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_model(model: Path, texts: Sequence[str], output: Path, *, single_texts: int = 40) -> None:
+    """Write the scores of the texts and the facts about a model folder, as the module's docstring describes."""
+    import pyarrow
+    import pyarrow.parquet
+
+    from trainer.serving.scoring import TextScorer, read_serving
+
+    artifacts = model / "artifacts"
+    serving = read_serving(artifacts)
+    code = _describe_code(model)
+    started = time.perf_counter()
+    scorer = TextScorer(artifacts)
+    load_seconds = time.perf_counter() - started
+    probabilities = scorer.probabilities(texts)
+    labels = scorer.labels(probabilities, scorer.thresholds[scorer.default_policy])
+    result = {
+        "label_names": list(scorer.label_names),
+        "default_policy": serving.default_policy,
+        "thresholds": serving.thresholds,
+        "members": [{"temperature": one.temperature, "max_length": one.max_length} for one in serving.members],
+        "texts": len(texts),
+        "load_seconds": load_seconds,
+        "latency_ms": _latencies(scorer, texts, single_texts),
+        "size_mb": sum(file.stat().st_size for file in model.rglob("*") if file.is_file()) / 1e6,
+        "code": code,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.table({"probabilities": list(probabilities), "labels": labels})
+    pyarrow.parquet.write_table(table, output / SCORES)
+    (output / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _latencies(scorer: "TextScorer", texts: Sequence[str], count: int) -> list[float]:
+    seconds = []
+    for number in range(_WARM_UP + count if texts else 0):
+        started = time.perf_counter()
+        scorer.probabilities([texts[number % len(texts)]])
+        seconds.append(time.perf_counter() - started)
+    return [1000 * value for value in seconds[_WARM_UP:]]
+
+
+def _describe_code(model: Path) -> dict[str, Any]:
+    from trainer.serving import runtime
+
+    try:
+        digest = runtime.code_digest(model)
+        with tempfile.TemporaryDirectory() as folder:
+            is_known = runtime.is_known_code(digest, runtime.own_digest(Path(folder)))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):  # a folder that MLflow could not load either
+        digest, is_known = "", False
+    return {"digest": digest, "is_known": is_known, "requirements": runtime.foreign_requirements(model)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
