@@ -16,13 +16,13 @@ from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
 from trainer.evaluation import evaluation as outcome
 from trainer.evaluation.evaluation import Evaluation
-from trainer.fit.batch_schedule import Plan
+from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.components import Components, build_components, build_loop
-from trainer.fit.distributed import Session, open_session
+from trainer.fit.distributed import DistributedContext, open_context
 from trainer.fit.inference import predict_logits
-from trainer.fit.loop import FitResult
 from trainer.fit.profiling import measure_cost
+from trainer.fit.progress import FitResult
 from trainer.model import saving
 from trainer.report_data import report_data
 from trainer.reporting import console, summary
@@ -46,7 +46,7 @@ class Training:
     """A run that has been opened: its settings, processes, tracker and screen."""
 
     config: TrainConfig
-    session: Session
+    context: DistributedContext
     tracker: Tracker
     folder: Path
     screen: console.Console
@@ -55,14 +55,14 @@ class Training:
 
     def load_data(self) -> Dataset:
         """The data set of the settings, checked, and recorded as inputs of the run."""
-        with self.session.accelerator.main_process_first():  # so that one process alone finds and tells what is wrong
+        with self.context.accelerator.main_process_first():  # so that one process alone finds and tells what is wrong
             with_dev = self.earlier is not None
             dataset = sources.load(self.config.data, seed=self.config.run.seed, with_dev=with_dev)
             if self.earlier:
                 self.earlier.check_data(dataset.label_names, dataset.digests)
             outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
             packaging.check_label_names(dataset.label_names)
-            if self.session.is_main:
+            if self.context.is_main:
                 run_folder.check_data(self.folder, dataset.digests)
                 (self.folder / artifacts.OUTCOME).unlink(missing_ok=True)  # of dev alone: the run is unfinished again
                 run_folder.write_json(self.folder / artifacts.DATASET, dataset.facts())
@@ -77,18 +77,18 @@ class Training:
     def build(self, dataset: Dataset) -> Components:
         """An untrained model and encoded splits. Fails early when the disk has no room for checkpoints."""
         cache = self.folder.parent / ".cache"
-        with self.session.accelerator.main_process_first():  # it fills the cache, the others read it
+        with self.context.accelerator.main_process_first():  # it fills the cache, the others read it
             components = build_components(dataset, self.config.data, self.config.encoder, cache=cache)
-            if self.session.is_main:
+            if self.context.is_main:
                 run_folder.check_disk(self.folder, components.num_parameters * _BYTES_PER_PARAMETER)
-        self.session.separate(self.config.run.seed)
+        self.context.seed_rank(self.config.run.seed)
         return components
 
     def announce(self, dataset: Dataset, components: Components) -> None:
         """Say on the screen and in the run what is going to happen."""
-        lengths = components.examples["train"].encoded.lengths
+        lengths = components.splits["train"].tokens.lengths
         share = self.earlier.share if self.earlier else 1.0
-        plan = Plan(lengths, self.config.fit, self.config.run.seed, share)
+        plan = BatchSchedule(lengths, self.config.fit, self.config.run.seed, share)
         found = plan_summary.measure(components, plan)
         self.tracker.set_tags({artifacts.TAG_ATTENTION: components.attention})
         self.tracker.log_metrics(found, 0)
@@ -97,7 +97,7 @@ class Training:
             {
                 "data": plan_summary.data_facts(dataset, found),
                 "model": plan_summary.model_facts(self.config, components),
-                "training": plan_summary.training_facts(self.config.fit, plan, self.session, self.folder),
+                "training": plan_summary.training_facts(self.config.fit, plan, self.context, self.folder),
             },
             hint=plan_summary.STARTER_NOTE if is_starter else "",
         )
@@ -111,13 +111,13 @@ class Training:
             dataset,
             self.config.objective,
             self.config.fit,
-            self.session,
+            self.context,
             self.tracker,
             seed=self.config.run.seed,
-            share=self.earlier.share if self.earlier else None,
+            stop_fraction=self.earlier.share if self.earlier else None,
         )
-        with self.screen.progress(loop.plan.last_step, loop.first_step) as progress:
-            return loop.run(_Watcher(self.screen, progress, self.config.fit.epochs))
+        with self.screen.progress(loop.batches.last_step, loop.first_step) as progress:
+            return loop.run(_ScreenCallback(self.screen, progress, self.config.fit.epochs))
 
     def predict(self, dataset: Dataset, components: Components, fitted: FitResult) -> dict[str, Predictions]:
         """Read test, once and if at all, all processes together, and put its logits beside those of dev."""
@@ -125,8 +125,8 @@ class Training:
         if self.config.run.read_test:
             logits["test"] = predict_logits(
                 fitted.model,
-                components.examples["test"],
-                self.session,
+                components.splits["test"],
+                self.context,
                 max_tokens=self.config.fit.eval_batch_tokens,
                 exact=True,
             )
@@ -135,7 +135,7 @@ class Training:
                 logits=values,
                 labels=split.labels,
                 observed=split.observed,
-                row_ids=split.row_ids,
+                row_ids=split.example_ids,
                 texts=split.texts,
                 label_names=dataset.label_names,
             )
@@ -169,7 +169,7 @@ class Training:
             results.write_predictions(self.folder, role, split)
         if self.config.run.read_test:
             self._write_report(dataset, conclusion, self._draw(dataset, fitted, conclusion, splits))
-        metrics = conclusion.metrics() | measure_cost(fitted.model, components.examples["dev"], self.session.device)
+        metrics = conclusion.metrics() | measure_cost(fitted.model, components.splits["dev"], self.context.device)
         if not self.earlier:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         self.tracker.log_metrics(metrics, fitted.steps)
@@ -181,7 +181,7 @@ class Training:
         if self.config.run.read_test:
             CheckpointStore(self.folder).clear()
         else:
-            CheckpointStore(self.folder).reduce()
+            CheckpointStore(self.folder).prune_to_final()
 
     def show(self, conclusion: Evaluation) -> None:
         """Print the result table, or without test the scores on dev, and where to look next."""
@@ -233,18 +233,18 @@ class Training:
 
 
 @dataclass(frozen=True)
-class _Watcher:
+class _ScreenCallback:
     """Brings the progress of the loop to the screen."""
 
     screen: console.Console
     progress: console.Progress
     epochs: int
 
-    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Move the bar."""
         self.progress.update(step, metrics)
 
-    def evaluated(self, row: Mapping[str, float], *, best: bool) -> None:
+    def on_evaluation(self, row: Mapping[str, float], *, best: bool) -> None:
         """Print a line per evaluation."""
         self.screen.show_epoch(
             {**row, "epoch": f"{row['epoch']:.4g}", "epochs": self.epochs, "step": int(row["step"]), "best": best}
@@ -259,15 +259,15 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
     resumed = run_folder.find_resumable(output, config.run.resume, settings).name if config.run.resume else None
     wanted = config.run.retrain_from
     earlier = load_source_run(output, wanted, settings) if wanted else None
-    session = open_session(config.fit.precision, config.run.seed)
+    context = open_context(config.fit.precision, config.run.seed)
     tags = {artifacts.TAG_PRESET: config.run.preset}
-    run = open_run(output, resume=resumed, parameters=settings, tags=tags) if session.is_main else nullcontext()
+    run = open_run(output, resume=resumed, parameters=settings, tags=tags) if context.is_main else nullcontext()
     with run as tracker:
-        run_id, folder = session.share((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
-        screen = console.make(quiet=not session.is_main)
+        run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
+        screen = console.make(quiet=not context.is_main)
         if tracker:
             run_folder.write_json(Path(folder) / artifacts.CONFIG, settings)
             if not resumed:  # the tags, too, say where the run began
                 run_folder.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
         told = tracker or NullTracker(run_id, Path(folder))
-        yield Training(config, session, told, Path(folder), screen, earlier)
+        yield Training(config, context, told, Path(folder), screen, earlier)

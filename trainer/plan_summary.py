@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.config import TrainConfig
-from trainer.data.batching import padding_share
+from trainer.data.batching import padding_fraction
 from trainer.data.dataset import ROLES, Dataset
-from trainer.fit.batch_schedule import Plan
+from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.components import Components
 from trainer.fit.config import FitConfig
-from trainer.fit.distributed import Session
+from trainer.fit.distributed import DistributedContext
 from trainer.model.config import LossConfig, unread
 
 __all__ = ["STARTER_NOTE", "data_facts", "measure", "model_facts", "training_facts", "warnings"]
@@ -21,10 +21,10 @@ STARTER_NOTE = (
 _PADDING, _TRUNCATION = "data/padding_share", "data/truncation_rate"
 
 
-def measure(components: Components, plan: Plan) -> dict[str, float]:
+def measure(components: Components, plan: BatchSchedule) -> dict[str, float]:
     """Metrics of train as it is encoded: share of padding in the steps, share of texts that were cut."""
-    encoded = components.examples["train"].encoded
-    return {_PADDING: padding_share(plan.epoch(0), encoded.lengths), _TRUNCATION: encoded.truncation_rate}
+    encoded = components.splits["train"].tokens
+    return {_PADDING: padding_fraction(plan.epoch(0), encoded.lengths), _TRUNCATION: encoded.truncation_rate}
 
 
 def data_facts(dataset: Dataset, found: dict[str, float]) -> dict[str, str]:
@@ -50,18 +50,18 @@ def model_facts(config: TrainConfig, components: Components) -> dict[str, str]:
     }
 
 
-def training_facts(fit: FitConfig, plan: Plan, session: Session, folder: Path) -> dict[str, str]:
+def training_facts(fit: FitConfig, plan: BatchSchedule, context: DistributedContext, folder: Path) -> dict[str, str]:
     """Name → value about the steps, and where results go."""
     size = f"{fit.tokens_per_batch:,} pieces" if fit.tokens_per_batch else f"{fit.batch_size} rows"
     return {
-        "device": f"{session.device_name}, {session.num_processes} process(es)",
-        "precision": session.precision,
+        "device": f"{context.device_name}, {context.num_processes} process(es)",
+        "precision": context.precision,
         "steps": f"{_steps(plan)} of {size}, {fit.epochs} epochs",
         "results": str(folder),
     }
 
 
-def _steps(plan: Plan) -> str:
+def _steps(plan: BatchSchedule) -> str:
     if plan.last_step == plan.total_steps:
         return f"{plan.total_steps:,}"
     return f"the first {plan.last_step:,} of {plan.total_steps:,}"

@@ -37,7 +37,7 @@ def train(config: TrainConfig) -> None:
         run.announce(dataset, components)
         fitted = run.fit(dataset, components)
         splits = run.predict(dataset, components, fitted)
-        if run.session.is_main:
+        if run.context.is_main:
             outcome = run.assess(dataset, splits)
             run.keep(dataset, components, fitted, outcome, splits)
             run.show(outcome)

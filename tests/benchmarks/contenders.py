@@ -32,9 +32,9 @@ from trainer.config import parse
 from trainer.core import artifacts
 from trainer.core.settings import flatten
 from trainer.data import sources
-from trainer.data.tokenization import encode
+from trainer.data.tokenization import tokenize
 from trainer.fit.components import build_components, build_loop
-from trainer.fit.distributed import has_bf16, open_session
+from trainer.fit.distributed import has_bf16, open_context
 from trainer.fit.inference import predict_logits
 from trainer.model.config import STARTER
 from trainer.model.encoder import STARTER_FOLDER, quiet
@@ -49,7 +49,7 @@ _COUNTED_STEPS = 8
 
 
 class Clock(TrainerCallback):
-    """Times the steps of a training: a callback of the stock Trainer, and a watcher of our loop."""
+    """Times the steps of a training: a callback of the stock Trainer, and a callback of our loop."""
 
     def __init__(self, rows, last_step):
         self.rows, self.last_step, self.result = rows, last_step, {}
@@ -67,7 +67,7 @@ class Clock(TrainerCallback):
                 "start_seconds": self.start_seconds,
             }
 
-    def evaluated(self, row, *, best):
+    def on_evaluation(self, row, *, best):
         pass
 
     def on_train_begin(self, *_, **__):
@@ -85,19 +85,19 @@ def train_ours(config, *, tracked):
     )
     with opened as tracker:
         opening = time.perf_counter() - started
-        session = open_session(config.fit.precision, seed)
+        context = open_context(config.fit.precision, seed)
         dataset = sources.load(config.data, seed=seed)
         dataset = replace(dataset, dev=dataset.dev.take(np.arange(min(len(dataset.dev), _DEV_ROWS))))
         components = build_components(dataset, config.data, config.encoder, cache=output / ".cache")
-        loop = build_loop(components, dataset, config.objective, config.fit, session, tracker, seed=seed)
-        clock = Clock(len(dataset.train) * config.fit.epochs, loop.plan.total_steps)
-        rehearse = loop.stepper.rehearse
-        loop.stepper.rehearse = lambda *rows: (rehearse(*rows), clock.start())
+        loop = build_loop(components, dataset, config.objective, config.fit, context, tracker, seed=seed)
+        clock = Clock(len(dataset.train) * config.fit.epochs, loop.batches.total_steps)
+        dry_run = loop.stepper.dry_run
+        loop.stepper.dry_run = lambda *rows: (dry_run(*rows), clock.start())
         started, processed = time.perf_counter(), time.process_time()
         loop.run(clock)
         wall, cpu = time.perf_counter() - started, time.process_time() - processed
         costs = _tracker_costs(tracker, opening) if tracked else {}
-    work = {"gflops": _gflop(loop) / clock.seconds, "matrix_gflops": _matrix_gflops(session)}
+    work = {"gflops": _gflop(loop) / clock.seconds, "matrix_gflops": _matrix_gflops(context)}
     return clock.result | {"loop_seconds": wall, "cpu_seconds": cpu} | work | costs
 
 
@@ -111,9 +111,9 @@ def train_stock(config, *, grouped):
     options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
     model, tokenizer = _stock_model(source, options)
     length = {"max_length": config.data.max_length} if grouped else {"max_length": 256, "padding": "max_length"}
-    pieces = tokenizer(list(dataset.train.texts), truncation=True, **length)
+    encoded = tokenizer(list(dataset.train.texts), truncation=True, **length)
     labels = dataset.train.labels.tolist()
-    rows = [{name: values[i] for name, values in pieces.items()} | {"labels": labels[i]} for i in range(len(labels))]
+    rows = [{name: values[i] for name, values in encoded.items()} | {"labels": labels[i]} for i in range(len(labels))]
     clock = Clock(len(rows) * config.fit.epochs, -(-len(rows) // config.fit.batch_size) * config.fit.epochs)
     arguments = _stock_arguments(config, grouped=grouped)
     trainer = Trainer(model, arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
@@ -128,15 +128,15 @@ def train_stock(config, *, grouped):
 
 def score_ours(config):
     """Logits of the test split as an evaluation computes them, tokenization included."""
-    session = open_session("fp32", config.run.seed)
+    context = open_context("fp32", config.run.seed)
     dataset = sources.load(config.data, seed=config.run.seed)
     components = build_components(dataset, config.data, config.encoder, cache=Path(config.run.output) / ".cache")
-    components.model.to(session.device)
+    components.model.to(context.device)
 
     def score():
-        pieces = encode(dataset.test.texts, components.tokenizer, max_length=config.data.max_length)
-        examples = replace(components.examples["test"], encoded=pieces)
-        predict_logits(components.model, examples, session, max_tokens=config.fit.eval_batch_tokens, exact=True)
+        tokens = tokenize(dataset.test.texts, components.tokenizer, max_length=config.data.max_length)
+        examples = replace(components.splits["test"], tokens=tokens)
+        predict_logits(components.model, examples, context, max_tokens=config.fit.eval_batch_tokens, exact=True)
 
     return _texts_per_second(score, len(dataset.test))
 
@@ -193,8 +193,8 @@ def _stock_model(source, options):
 
 def _gflop(loop):
     """10^9 operations of all matrix products of a loop, from those of some steps and the pieces of every one."""
-    plan = loop.plan.epoch(0)
-    cells = [len(rows) * int(loop.train.encoded.lengths[rows].max()) for rows in plan]
+    plan = loop.batches.epoch(0)
+    cells = [len(rows) * int(loop.train.tokens.lengths[rows].max()) for rows in plan]
     chosen = range(0, len(plan), max(1, len(plan) // _COUNTED_STEPS))
     with FlopCounterMode(display=False) as counter:
         for number in chosen:
@@ -202,11 +202,11 @@ def _gflop(loop):
     return counter.get_total_flops() / sum(cells[number] for number in chosen) * sum(cells) * loop.config.epochs / 1e9
 
 
-def _matrix_gflops(session):
-    """The machine's best rate of a large matrix product in the precision of the session."""
-    size = 8192 if session.device.type == "cuda" else 2048
-    kind = torch.bfloat16 if session.precision == "bf16" else torch.float32
-    left, right = (torch.randn(size, size, device=session.device, dtype=kind) for _ in range(2))
+def _matrix_gflops(context):
+    """The machine's best rate of a large matrix product in the precision of the context."""
+    size = 8192 if context.device.type == "cuda" else 2048
+    kind = torch.bfloat16 if context.precision == "bf16" else torch.float32
+    left, right = (torch.randn(size, size, device=context.device, dtype=kind) for _ in range(2))
     seconds = []
     for _ in range(10):
         started = _now()

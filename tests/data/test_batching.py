@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.batching import epoch_plan, pad, padding_share, sequential_batches, split_batch, token_plan
+from trainer.data.batching import (
+    length_grouped_batches,
+    pad,
+    padding_fraction,
+    sequential_batches,
+    split_batch,
+    token_budget_batches,
+)
 from trainer.data.tokenization import TokenizedTexts
 
 lengths_lists = st.lists(st.integers(1, 128), max_size=300).map(lambda x: np.array(x, dtype=np.int64))
@@ -20,7 +27,7 @@ def encoded(lengths):
     seed=st.integers(0, 9),
 )
 def test_batches_by_pieces_hold_every_row_once_within_the_budget_in_every_epoch(lengths, max_tokens, seed):
-    first, second = (token_plan(lengths, max_tokens, seed=seed, epoch=epoch) for epoch in (0, 1))
+    first, second = (token_budget_batches(lengths, max_tokens, seed=seed, epoch=epoch) for epoch in (0, 1))
     for plan in (first, second):
         assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
         assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= max_tokens for rows in plan)
@@ -31,19 +38,19 @@ def test_batches_by_pieces_are_random_and_made_again_from_seed_and_epoch_alone()
     lengths = np.random.default_rng(0).integers(3, 40, 2000)
 
     def plan(seed, epoch):
-        return [rows.tolist() for rows in token_plan(lengths, 512, seed=seed, epoch=epoch)]
+        return [rows.tolist() for rows in token_budget_batches(lengths, 512, seed=seed, epoch=epoch)]
 
     assert plan(1, 2) == plan(1, 2)
     assert plan(1, 2) != plan(1, 3)
     assert plan(1, 2) != plan(2, 2)
     longest = [max(lengths[rows]) for rows in plan(1, 2)]
     assert longest not in (sorted(longest), sorted(longest, reverse=True))
-    assert padding_share(token_plan(lengths, 512, seed=1, epoch=2), lengths) < 0.02
+    assert padding_fraction(token_budget_batches(lengths, 512, seed=1, epoch=2), lengths) < 0.02
 
 
 @given(lengths_lists, st.integers(1, 40), st.integers(0, 2**32), st.integers(0, 5))
 def test_an_epoch_has_each_row_once_and_one_short_batch_at_most(lengths, batch_size, seed, epoch):
-    plan = epoch_plan(lengths, batch_size, seed=seed, epoch=epoch)
+    plan = length_grouped_batches(lengths, batch_size, seed=seed, epoch=epoch)
     assert sorted(row for rows in plan for row in rows) == list(range(len(lengths)))
     sizes = [len(rows) for rows in plan]
     assert len(sizes) == -(-len(lengths) // batch_size)
@@ -53,7 +60,7 @@ def test_an_epoch_has_each_row_once_and_one_short_batch_at_most(lengths, batch_s
 def test_an_epoch_is_made_again_from_seed_and_epoch_alone():
     lengths = np.random.default_rng(0).integers(3, 60, 1000)
     as_lists = [
-        [rows.tolist() for rows in epoch_plan(lengths, 16, seed=seed, epoch=epoch)]
+        [rows.tolist() for rows in length_grouped_batches(lengths, 16, seed=seed, epoch=epoch)]
         for seed, epoch in ((7, 0), (7, 0), (7, 1), (8, 0))
     ]
     assert as_lists[0] == as_lists[1]
@@ -63,10 +70,10 @@ def test_an_epoch_is_made_again_from_seed_and_epoch_alone():
 
 def test_batches_of_like_length_have_little_padding_and_random_order():
     lengths = np.random.default_rng(0).integers(4, 60, 6400)
-    plan = epoch_plan(lengths, 32, seed=1, epoch=0)
+    plan = length_grouped_batches(lengths, 32, seed=1, epoch=0)
     unsorted = [np.arange(start, start + 32) for start in range(0, 6400, 32)]
-    assert padding_share(plan, lengths) < 0.1
-    assert padding_share(unsorted, lengths) > 0.3
+    assert padding_fraction(plan, lengths) < 0.1
+    assert padding_fraction(unsorted, lengths) > 0.3
     widths = np.array([lengths[rows].max() for rows in plan])
     assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.3
 
@@ -119,16 +126,19 @@ def test_padding_of_an_empty_micro_batch_has_no_rows():
 
 def test_padding_share_is_the_masked_share_of_cells():
     lengths = np.array([1, 4, 2, 2])
-    assert padding_share([np.array([0, 1]), np.array([2, 3])], lengths) == pytest.approx(1 - 9 / 12)
+    assert padding_fraction([np.array([0, 1]), np.array([2, 3])], lengths) == pytest.approx(1 - 9 / 12)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: epoch_plan(np.array([1]), 0, seed=0, epoch=0), "batch_size must be at least 1, but got batch_size=0"),
+        (
+            lambda: length_grouped_batches(np.array([1]), 0, seed=0, epoch=0),
+            "batch_size must be at least 1, but got batch_size=0",
+        ),
         (lambda: split_batch(np.arange(3), 2, 2, 1), "rank must be in .* but got rank=2, num_processes=2"),
         (lambda: sequential_batches(np.array([1]), max_tokens=0), "max_tokens must be at least 1"),
-        (lambda: padding_share([], np.array([1])), "plan must have cells"),
+        (lambda: padding_fraction([], np.array([1])), "plan must have cells"),
     ],
 )
 def test_impossible_arguments_are_refused(call, message):

@@ -7,11 +7,14 @@ from trainer.core.errors import DataError
 from trainer.data.dataset import ROLES, Dataset, OverlapReport, Split
 
 
-def split(texts=("a", "b"), labels=((1, 0), (0, 1)), observed=None, row_ids=None):
+def split(texts=("a", "b"), labels=((1, 0), (0, 1)), observed=None, example_ids=None):
     labels = np.array(labels, dtype=np.float32)
     observed = np.ones_like(labels, dtype=bool) if observed is None else np.array(observed)
     return Split(
-        texts=tuple(texts), labels=labels, observed=observed, row_ids=row_ids or tuple(map(str, range(len(texts))))
+        texts=tuple(texts),
+        labels=labels,
+        observed=observed,
+        example_ids=example_ids or tuple(map(str, range(len(texts)))),
     )
 
 
@@ -49,7 +52,7 @@ def test_digest_ignores_row_ids_and_memory_layout():
         texts=("a", "b"),
         labels=np.asfortranarray(np.eye(2, dtype=np.float32)),
         observed=np.ones((2, 2), dtype=bool),
-        row_ids=("x", "y"),
+        example_ids=("x", "y"),
     )
     assert same.digest == split().digest
 
@@ -81,7 +84,7 @@ def test_facts_are_json_and_say_what_is_left_in_train():
 
 def test_take_keeps_rows_together():
     taken = split(texts=("a", "b", "c"), labels=((1, 0), (0, 1), (1, 1))).take(np.array([2, 0]))
-    assert (taken.texts, taken.row_ids, taken.labels.tolist()) == (("c", "a"), ("2", "0"), [[1, 1], [1, 0]])
+    assert (taken.texts, taken.example_ids, taken.labels.tolist()) == (("c", "a"), ("2", "0"), [[1, 1], [1, 0]])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_take_keeps_rows_together():
         (lambda: split(labels=((1, 2), (0, 1))), r"labels must lie in \[0, 1\]"),
         (lambda: split(labels=((1, float("nan")), (0, 1))), r"labels must lie in \[0, 1\], but got .* NaN"),
         (lambda: split(texts=("a", " ")), "texts must not be blank, but got row_id='1'"),
-        (lambda: split(row_ids=("0", "0")), "row_ids must be n distinct ids, but got n=2, 1 distinct"),
+        (lambda: split(example_ids=("0", "0")), "example_ids must be n distinct ids, but got n=2, 1 distinct"),
         (lambda: split(observed=[[True, True]]), r"observed must have shape \(n, k\)"),
         (lambda: split(observed=[[1, 1], [1, 1]]), "observed bool, but got .*int64"),
         (lambda: dataset(label_names=("p", "p")), "label_names must be distinct"),

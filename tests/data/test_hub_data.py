@@ -65,13 +65,13 @@ def test_a_folder_in_hub_layout_is_read_with_its_names_and_ids(hub_folder, small
         split = getattr(data, role)
         assert split.texts == tuple(text for text, _ in part)
         assert split.labels.tolist() == [[float(name in labels) for name in NAMES] for _, labels in part]
-        assert split.row_ids == tuple(f"{role}{i}" for i in range(len(part)))
+        assert split.example_ids == tuple(f"{role}{i}" for i in range(len(part)))
     assert (data.name, data.source) == ("go_emotions", str(hub_folder))
 
 
 def test_a_config_is_chosen_after_a_colon_and_asked_for_where_there_are_several(hub_folder):
     add_card(hub_folder)
-    assert load(DataConfig(dataset=f"{hub_folder}:simplified"), seed=0).train.row_ids[0] == "train0"
+    assert load(DataConfig(dataset=f"{hub_folder}:simplified"), seed=0).train.example_ids[0] == "train0"
     with pytest.raises(DataError, match=r"(?s)config_name=None.*simplified.*Write a config as owner/name:config"):
         load(DataConfig(dataset=str(hub_folder)), seed=0)
     with pytest.raises(DataError, match="config_name='nope'"):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from trainer.core.errors import DataError
 from trainer.data.dataset import OverlapReport, Split
-from trainer.data.overlap import find_overlap, normalise, sample_rows
+from trainer.data.overlap import find_overlap, normalise, sample_examples
 
 
 def split(*texts):
@@ -13,7 +13,7 @@ def split(*texts):
         texts=texts,
         labels=np.ones((len(texts), 1), dtype=np.float32),
         observed=np.ones((len(texts), 1), dtype=bool),
-        row_ids=tuple(map(str, range(len(texts)))),
+        example_ids=tuple(map(str, range(len(texts)))),
     )
 
 
@@ -54,18 +54,18 @@ def test_overlap_counts_rows_of_dev_and_test_and_blames_train():
 def test_a_sample_has_its_size_every_label_and_a_seed(count, seed):
     labels = np.zeros((60, 12), dtype=np.float32)
     labels[np.arange(60), np.minimum(np.arange(60), 11)] = 1
-    rows = sample_rows(labels, count, seed=seed)
+    rows = sample_examples(labels, count, seed=seed)
     assert len(set(rows.tolist())) == count
     assert (np.diff(rows) > 0).all()
     assert labels[rows].any(axis=0).all()
-    assert (rows == sample_rows(labels, count, seed=seed)).all()
+    assert (rows == sample_examples(labels, count, seed=seed)).all()
 
 
 def test_samples_of_two_seeds_differ():
     labels = np.ones((1000, 1), dtype=np.float32)
-    assert sample_rows(labels, 50, seed=1).tolist() != sample_rows(labels, 50, seed=2).tolist()
+    assert sample_examples(labels, 50, seed=1).tolist() != sample_examples(labels, 50, seed=2).tolist()
 
 
 def test_a_sample_too_small_for_its_labels_is_refused():
     with pytest.raises(DataError, match="max_train_rows=2 where 3 rows are needed"):
-        sample_rows(np.eye(3, dtype=np.float32), 2, seed=0)
+        sample_examples(np.eye(3, dtype=np.float32), 2, seed=0)

@@ -101,7 +101,7 @@ def test_every_format_gives_the_same_data(writer, tmp_path, small_rows, to_csv):
         assert split.texts == tuple(text for text, _ in part)
         assert split.labels.tolist() == [[float(name in labels) for name in LABELS] for _, labels in part]
         assert split.observed.all()
-        assert all(row_id.startswith(f"{role}-") for row_id in split.row_ids)
+        assert all(row_id.startswith(f"{role}-") for row_id in split.example_ids)
     assert data.digests["test"] == "3ad0e76a2083590e8c377b766f0045393e392afd6509e5a3e54dde252c184468"
     assert (data.name, data.source, data.licence) == (tmp_path.name, str(tmp_path), "not stated")
 
@@ -115,9 +115,9 @@ def test_dev_goes_by_several_names(name, tmp_path, small_rows, to_csv):
 
 def test_row_ids_come_from_the_id_column_or_name_split_and_first_line(tmp_path, small_rows, to_csv):
     write_csv_names(tmp_path, small_rows, to_csv)
-    assert read(tmp_path).train.row_ids == ("train-2", "train-3", "train-4", "train-5", "train-7")
+    assert read(tmp_path).train.example_ids == ("train-2", "train-3", "train-4", "train-5", "train-7")
     (tmp_path / "dev.csv").write_text("ID,text,labels\nx1,so glad,joy\nx2,go away,anger\n")
-    assert read(tmp_path).dev.row_ids == ("x1", "x2")
+    assert read(tmp_path).dev.example_ids == ("x1", "x2")
 
 
 def test_columns_may_have_other_names(write):
@@ -137,7 +137,7 @@ COUNTS = {"dev_exact": 1, "dev_normalised": 1, "test_exact": 0, "test_normalised
 
 def test_leaks_are_dropped_from_train_only(write):
     data = read(write(**LEAKY))
-    assert (data.train.texts, data.train.row_ids) == (("unique",), ("train-3",))
+    assert (data.train.texts, data.train.example_ids) == (("unique",), ("train-3",))
     assert (len(data.dev), len(data.test)) == (1, 2)
     assert data.overlap == OverlapReport(**COUNTS, dropped=3)
 
@@ -171,7 +171,7 @@ class TestWithDev:
     def test_its_rows_stand_behind_those_of_train_without_what_test_has(self, folder):
         data, held_out = self.load(folder), read(folder)
         assert data.trained_on.texts == ("a day", "a night", "so glad")
-        assert data.trained_on.row_ids == ("train/1", "train/2", "dev/1")
+        assert data.trained_on.example_ids == ("train/1", "train/2", "dev/1")
         assert data.trained_on.labels.tolist() == [[0, 1], [1, 0], [0, 1]]
         assert data.trained_on.observed.all()
         assert data.digests == held_out.digests
@@ -200,7 +200,7 @@ def test_a_sample_of_train_is_seeded_and_leaves_dev_and_test_alone():
     whole = load(DataConfig(), seed=0)
     one, same, other = (load(DataConfig(max_train_rows=200), seed=seed) for seed in (1, 1, 2))
     assert len(one.train) == 200
-    assert set(one.train.row_ids) < set(whole.train.row_ids)
+    assert set(one.train.example_ids) < set(whole.train.example_ids)
     assert one.train.labels.any(axis=0).all()
     assert one.digests == same.digests
     assert one.train.digest != other.train.digest
@@ -250,7 +250,7 @@ def test_goemotions_is_read_as_pandas_reads_it(shared_data):
             shared_data / "goemotions" / f"{role}.tsv", sep="\t", header=None, keep_default_na=False, dtype=str
         )
         assert split.texts == tuple(table[0])
-        assert split.row_ids == tuple(table[2])
+        assert split.example_ids == tuple(table[2])
         assert [",".join(map(str, np.flatnonzero(row))) for row in split.labels] == [
             ",".join(map(str, sorted(map(int, ids.split(","))))) for ids in table[1]
         ]

@@ -46,7 +46,7 @@ def test_size_and_labels(starter):
     assert [len(getattr(starter, role)) for role in ROLES] == [1052, 224, 224]
     assert len(starter.label_names) == 28
     assert (starter.label_names[0], starter.label_names[-1]) == ("admiration", "neutral")
-    ids = [row_id for role in ROLES for row_id in getattr(starter, role).row_ids]
+    ids = [row_id for role in ROLES for row_id in getattr(starter, role).example_ids]
     assert ids == [f"starter-{i:04d}" for i in range(1, 1501)]
     assert starter.licence == "Apache-2.0"
 

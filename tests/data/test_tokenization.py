@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trainer.core.errors import DataError
 from trainer.data import tokenization
-from trainer.data.tokenization import encode
+from trainer.data.tokenization import tokenize
 
 TEXTS = ["a b c", "b", "c c c c c c c", "a unknown"]
 
@@ -29,7 +29,7 @@ def rows(encoded):
 
 
 def test_rows_are_cut_with_their_special_pieces_whole():
-    encoded = encode(TEXTS, make_tokenizer(), max_length=5)
+    encoded = tokenize(TEXTS, make_tokenizer(), max_length=5)
     assert rows(encoded) == [[2, 4, 5, 6, 3], [2, 5, 3], [2, 6, 6, 6, 3], [2, 4, 1, 3]]
     assert encoded.lengths.tolist() == [5, 3, 5, 4]
     assert (encoded.truncated, encoded.truncation_rate) == (1, 0.25)
@@ -37,7 +37,7 @@ def test_rows_are_cut_with_their_special_pieces_whole():
 
 
 def test_no_texts_give_no_rows():
-    assert len(encode([], make_tokenizer(), max_length=5)) == 0
+    assert len(tokenize([], make_tokenizer(), max_length=5)) == 0
 
 
 def same(one, other):
@@ -46,10 +46,10 @@ def same(one, other):
 
 def test_a_second_call_reads_what_the_first_kept(tmp_path, monkeypatch):
     tokenizer = make_tokenizer()
-    first = encode(TEXTS, tokenizer, max_length=5, cache_folder=tmp_path / "new" / "cache")
-    monkeypatch.setattr(tokenization, "_encode", lambda *_: pytest.fail("encoded again"))
-    second = encode(TEXTS, tokenizer, max_length=5, cache_folder=tmp_path / "new" / "cache")
-    third = encode(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path / "new" / "cache")
+    first = tokenize(TEXTS, tokenizer, max_length=5, cache_folder=tmp_path / "new" / "cache")
+    monkeypatch.setattr(tokenization, "_tokenize", lambda *_: pytest.fail("encoded again"))
+    second = tokenize(TEXTS, tokenizer, max_length=5, cache_folder=tmp_path / "new" / "cache")
+    third = tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path / "new" / "cache")
     assert same(first, second)
     assert same(first, third)
     assert [path.suffix for path in (tmp_path / "new" / "cache").iterdir()] == [".npz"]
@@ -61,9 +61,9 @@ def test_a_second_call_reads_what_the_first_kept(tmp_path, monkeypatch):
     ids=["order", "text", "tokenizer", "max_length"],
 )
 def test_everything_the_pieces_depend_on_has_its_own_file(tmp_path, texts, words, max_length):
-    encode(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
-    cached = encode(texts, make_tokenizer(words), max_length=max_length, cache_folder=tmp_path)
-    assert same(cached, encode(texts, make_tokenizer(words), max_length=max_length))
+    tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
+    cached = tokenize(texts, make_tokenizer(words), max_length=max_length, cache_folder=tmp_path)
+    assert same(cached, tokenize(texts, make_tokenizer(words), max_length=max_length))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -84,14 +84,14 @@ class SlowTokenizer:
 
 def test_a_tokenizer_without_backend_is_known_by_its_files(tmp_path):
     for offset in (0, 0, 1):
-        encoded = encode(TEXTS, SlowTokenizer(offset), max_length=5, cache_folder=tmp_path)
+        encoded = tokenize(TEXTS, SlowTokenizer(offset), max_length=5, cache_folder=tmp_path)
         assert encoded.ids[0] == offset + 1
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a zip", "cut", "flipped", "other"])
 def test_a_damaged_file_is_made_anew(tmp_path, caplog, damage):
-    whole = encode(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
+    whole = tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
     if damage == "other":
@@ -101,10 +101,10 @@ def test_a_damaged_file_is_made_anew(tmp_path, caplog, damage):
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
     else:
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else damage)
-    assert same(encode(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path), whole)
+    assert same(tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path), whole)
     assert "made anew" in caplog.text
     caplog.clear()
-    assert same(encode(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path), whole)
+    assert same(tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path), whole)
     assert caplog.text == ""
 
 
@@ -115,7 +115,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(DataError, match=r"must be writable and have room.*No space left"):
-        encode(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
+        tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,7 +123,7 @@ def test_real_tokenizer_gives_what_it_gives_row_by_row(shared_data):
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "deberta-v3" / "tokenizer")
     with (shared_data / "goemotions" / "dev.tsv").open(encoding="utf-8", newline="") as file:
         texts = [row[0] for row in csv.reader(file, delimiter="\t")][:200]
-    encoded = encode(texts, tokenizer, max_length=16)
+    encoded = tokenize(texts, tokenizer, max_length=16)
     expected = [tokenizer(text, truncation=True, max_length=16)["input_ids"] for text in texts]
     assert rows(encoded) == expected
     assert encoded.truncated == sum(len(tokenizer(text)["input_ids"]) > 16 for text in texts) > 0

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tiny import make_examples, make_model
+from tiny import make_model, make_split
 
 from trainer.fit import profiling
 from trainer.fit.profiling import measure_cost
@@ -28,7 +28,7 @@ def clock(monkeypatch):
 def test_parameters_and_their_bytes_are_counted():
     model = torch.nn.Linear(10, 4)
     model.forward = lambda *_: None
-    found = measure_cost(model, make_examples(8, 0), CPU)
+    found = measure_cost(model, make_split(8, 0), CPU)
     assert found["model/parameters"] == 44
     assert found["model/size_mb"] == 44 * 4 / 1e6
     assert found["model/latency_ms"] > 0
@@ -36,12 +36,12 @@ def test_parameters_and_their_bytes_are_counted():
 
 def test_the_time_is_the_median_in_ms_without_the_warm_up(clock):
     clock([100.0] * 5 + [0.002] * 26 + [50.0] * 24)
-    assert measure_cost(make_model(), make_examples(200, 0), CPU)["model/latency_ms"] == pytest.approx(2)
+    assert measure_cost(make_model(), make_split(200, 0), CPU)["model/latency_ms"] == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("rows", "timed"), [(200, 50), (12, 12), (1, 1)])
 def test_single_texts_from_everywhere_go_through_the_model(rows, timed):
-    model, examples = make_model(), make_examples(rows, 0)
+    model, examples = make_model(), make_split(rows, 0)
     model.train()
     seen = []
 

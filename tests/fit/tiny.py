@@ -1,23 +1,26 @@
-"""Runs the real loop on the tiny classifier: for tests, and as a program for processes that tests start and kill."""
+"""Runs the real loop on a tiny classifier, in this process or in processes that tests start and kill."""
 
 import json
 import os
 import signal
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import AutoModel, BertConfig, DebertaV2Config
 
 from trainer.data.tokenization import TokenizedTexts
-from trainer.fit.batch_schedule import Plan
+from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
+from trainer.fit.checkpoint_strategy import ReplicatedCheckpoints
 from trainer.fit.config import FitConfig
-from trainer.fit.distributed import Session, open_session
-from trainer.fit.inference import Examples
-from trainer.fit.loop import FitResult, Loop
-from trainer.fit.optimizer import build_optimizer, build_schedule
+from trainer.fit.distributed import DistributedContext, open_context
+from trainer.fit.inference import EncodedSplit
+from trainer.fit.loop import Loop
+from trainer.fit.optimizer import build_optimizer, build_scheduler
+from trainer.fit.progress import FitResult
 from trainer.fit.step import Stepper
 from trainer.launch import launcher
 from trainer.model import losses
@@ -33,17 +36,21 @@ ARCHITECTURES = {
 }
 
 
-def make_examples(rows: int, seed: int) -> Examples:
-    """Rows of 3 to 12 pieces; label j is present when piece 10 + j is."""
+def make_split(count: int, seed: int) -> EncodedSplit:
+    """Examples of 3 to 12 tokens; label j is present when token 10 + j is."""
     rng = np.random.default_rng(seed)
-    pieces = [rng.integers(3, VOCABULARY, rng.integers(3, 13)) for _ in range(rows)]
-    for row, ids in enumerate(pieces):
-        if row % 4:
-            ids[rng.integers(len(ids))] = 10 + row % LABELS
-    labels = np.array([[10 + j in ids for j in range(LABELS)] for ids in pieces], dtype=np.float32)
-    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])]).astype(np.int64)
-    encoded = TokenizedTexts(ids=np.concatenate(pieces).astype(np.int32), offsets=offsets, truncated=0)
-    return Examples(encoded, labels, np.ones_like(labels, dtype=bool), tuple(f"r{i}" for i in range(rows)), 0)
+    texts = [rng.integers(3, VOCABULARY, rng.integers(3, 13)) for _ in range(count)]
+    for example, ids in enumerate(texts):
+        if example % 4:
+            ids[rng.integers(len(ids))] = 10 + example % LABELS
+    labels = np.array([[10 + j in ids for j in range(LABELS)] for ids in texts], dtype=np.float32)
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in texts])]).astype(np.int64)
+    tokens = TokenizedTexts(ids=np.concatenate(texts).astype(np.int32), offsets=offsets, truncated=0)
+    return EncodedSplit(tokens, labels, np.ones_like(labels, dtype=bool), tuple(f"r{i}" for i in range(count)), 0)
+
+
+def make_splits() -> dict[str, EncodedSplit]:
+    return {"train": make_split(96, 1), "dev": make_split(48, 2)}
 
 
 def make_model(dropout: float = 0.1, seed: int = 0, architecture: str = "bert") -> EmotionClassifier:
@@ -70,10 +77,10 @@ BASE = {"epochs": 3, "batch_size": 16, "micro_batch_size": 16, "learning_rate": 
 
 
 class Silent:
-    def update(self, step, metrics):
+    def on_log(self, step, metrics):
         pass
 
-    def evaluated(self, row, *, best):
+    def on_evaluation(self, row, *, best):
         pass
 
 
@@ -91,8 +98,8 @@ class Recorder(NullTracker):
         return [values[name] for _, values in self.points if name in values]
 
 
-def build(model, examples, folder: Path, session: Session, seed: int = 5, **settings) -> Loop:
-    share = settings.pop("share", 1.0)
+def build(model, splits, folder: Path, context: DistributedContext, seed: int = 5, **settings) -> Loop:
+    stop_fraction = settings.pop("stop_fraction", 1.0)
     config = FitConfig(**(BASE | settings))
     groups = parameter_groups(
         model,
@@ -103,61 +110,77 @@ def build(model, examples, folder: Path, session: Session, seed: int = 5, **sett
     )
     loss = losses.build(LossConfig(loss="bce"), torch.ones(model.head.out_features).numpy())
     optimizer = build_optimizer(groups)
-    plan = Plan(examples["train"].encoded.lengths, config, seed, share)
+    batches = BatchSchedule(splits["train"].tokens.lengths, config, seed, stop_fraction)
     stepper = Stepper(
-        session.accelerator.prepare(model),
-        session.accelerator.prepare(optimizer),
-        build_schedule(optimizer, config, plan.total_steps),
+        context.accelerator.prepare(model),
+        context.accelerator.prepare(optimizer),
+        build_scheduler(optimizer, config, batches.total_steps),
         loss,
-        session,
+        context,
         max_grad_norm=config.max_grad_norm,
         micro_batch_size=config.micro_batch_size,
-        rows_per_step=plan.rows_per_step,
+        examples_per_step=batches.examples_per_step,
     )
     return Loop(
         stepper,
-        examples["train"],
-        examples.get("dev"),
+        splits["train"],
+        splits.get("dev"),
         loss_function=loss,
         config=config,
-        session=session,
+        context=context,
         tracker=Recorder(folder),
-        store=CheckpointStore(folder),
-        plan=plan,
+        checkpoints=ReplicatedCheckpoints(context, CheckpointStore(folder)),
+        batches=batches,
     )
 
 
-def run(model, examples, folder: Path, **settings) -> tuple[FitResult, Loop]:
-    session = open_session(settings.pop("precision", "fp32"), seed=7)
-    loop = build(model, examples, folder, session, **settings)
+def reset_accelerate() -> None:
+    """Discard the state that Accelerate keeps per process."""
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+def run(model, splits, folder: Path, **settings) -> tuple[FitResult, Loop]:
+    reset_accelerate()
+    context = open_context(settings.pop("precision", "fp32"), seed=7)
+    loop = build(model, splits, folder, context, **settings)
     return loop.run(Silent()), loop
 
 
 class KillAt(Silent):
-    """Ends this process without a word at a step."""
+    """Kills this process at a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def update(self, step, metrics):
+    def on_log(self, step, metrics):
         if step >= self.step:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: str, kill_at: str, settings: str) -> int:
-    given = json.loads(settings)
-    examples = {"train": make_examples(96, 1), "dev": make_examples(48, 2)}
+def main(folder: str, kill_at: int | None, settings: dict[str, Any]) -> int:
+    """Train in this process; the main one writes result.json."""
+    given = dict(settings)
     model = make_model(given.pop("dropout", 0.1), architecture=given.pop("architecture", "bert"))
-    session = open_session("fp32", seed=7)
-    loop = build(model, examples, Path(folder), session, **given)
-    fitted = loop.run(KillAt(int(kill_at)) if kill_at != "never" else Silent())
-    if session.is_main:
+    context = open_context("fp32", seed=7)
+    loop = build(model, make_splits(), Path(folder), context, **given)
+    fitted = loop.run(KillAt(kill_at) if kill_at else Silent())
+    if context.is_main:
         names = ("train/loss", "train/grad_norm", "dev/macro_f1")
         result = {"logits": fitted.dev_logits.tolist()} | {name: loop.tracker.series(name) for name in names}
         (Path(folder) / "result.json").write_text(json.dumps(result))
-
     return 0
 
 
-if __name__ == "__main__":
-    launcher.end_with(lambda: main(*sys.argv[1:]))
+def worker(rank: int, port: int, folder: str, kill_at: int | None, settings: dict[str, Any]) -> int:
+    """Train as one of two processes."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    launcher.end_with(lambda: main(folder, kill_at, settings))

@@ -210,5 +210,5 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(refused, monkeyp
 
     real = Stepper._backward
     monkeypatch.setattr(Stepper, "_backward", broken)
-    monkeypatch.setattr(Stepper, "rehearse", lambda *_: None)
+    monkeypatch.setattr(Stepper, "dry_run", lambda *_: None)
     assert_failed(*refused(), "loss and gradient must be finite, but got loss=nan at step=1, on rows ['train")

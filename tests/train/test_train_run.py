@@ -220,9 +220,9 @@ class TestTestDataIsReadOnce:
         read = []
         real = pipeline.predict_logits
 
-        def predict_logits(model, examples, *session, **more):
-            read.append(examples.row_ids[0])
-            return real(model, examples, *session, **more)
+        def predict_logits(model, split, *context, **more):
+            read.append(split.example_ids[0])
+            return real(model, split, *context, **more)
 
         monkeypatch.setattr(pipeline, "predict_logits", predict_logits)
         seen = observe(epochs=2)

@@ -10,14 +10,21 @@ import numpy.typing as npt
 
 from trainer.data.tokenization import TokenizedTexts
 
-__all__ = ["epoch_plan", "pad", "padding_share", "sequential_batches", "split_batch", "token_plan"]
+__all__ = [
+    "length_grouped_batches",
+    "pad",
+    "padding_fraction",
+    "sequential_batches",
+    "split_batch",
+    "token_budget_batches",
+]
 
 Rows = npt.NDArray[np.int64]
 
 _WINDOW = 50  # batches sorted together: enough to cut padding to a few per cent, few enough to stay random
 
 
-def epoch_plan(lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, epoch: int) -> list[Rows]:
+def length_grouped_batches(lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, epoch: int) -> list[Rows]:
     """Return the batches of one epoch: every row once, rows of like length together, batches in random order.
 
     lengths: (n,) pieces of each row. batch_size: rows per optimizer step, over all processes; one batch is shorter
@@ -33,7 +40,7 @@ def epoch_plan(lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, 
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def token_plan(lengths: npt.NDArray[np.integer], max_tokens: int, *, seed: int, epoch: int) -> list[Rows]:
+def token_budget_batches(lengths: npt.NDArray[np.integer], max_tokens: int, *, seed: int, epoch: int) -> list[Rows]:
     """Return the batches of one epoch, each of as many rows of like length as max_tokens pieces hold with padding.
 
     A longer row stands alone. Rows of one length are in random order and so are the batches, but how many there are,
@@ -90,7 +97,7 @@ def pad(encoded: TokenizedTexts, rows: Rows, pad_id: int) -> tuple[npt.NDArray[n
     return ids, mask.astype(np.int64)
 
 
-def padding_share(plan: Sequence[Rows], lengths: npt.NDArray[np.integer]) -> float:
+def padding_fraction(plan: Sequence[Rows], lengths: npt.NDArray[np.integer]) -> float:
     """Return the share of padding among the cells of the plan's padded batches, in [0, 1)."""
     cells = sum(len(rows) * int(lengths[rows].max(initial=0)) for rows in plan)
     if cells == 0:

@@ -26,7 +26,7 @@ class Split:
     """(n, k), each in [0, 1]."""
     observed: npt.NDArray[np.bool_]
     """(n, k), false where the source never annotates that label: such a cell counts in no loss and no metric."""
-    row_ids: tuple[str, ...]
+    example_ids: tuple[str, ...]
     """n ids, each once."""
 
     def __post_init__(self) -> None:
@@ -42,11 +42,11 @@ class Split:
             )
         if not ((self.labels >= 0) & (self.labels <= 1)).all():
             raise DataError("labels must lie in [0, 1], but got a value outside, or NaN.")
-        if len(self.row_ids) != n or len(set(self.row_ids)) != n:
-            raise DataError(f"row_ids must be n distinct ids, but got {n=}, {len(set(self.row_ids))} distinct.")
+        if len(self.example_ids) != n or len(set(self.example_ids)) != n:
+            raise DataError(f"example_ids must be n distinct ids, but got {n=}, {len(set(self.example_ids))} distinct.")
         blank = next((i for i, text in enumerate(self.texts) if not text.strip()), None)
         if blank is not None:
-            raise DataError(f"texts must not be blank, but got row_id={self.row_ids[blank]!r} with a blank text.")
+            raise DataError(f"texts must not be blank, but got row_id={self.example_ids[blank]!r} with a blank text.")
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -65,7 +65,7 @@ class Split:
             texts=tuple(self.texts[i] for i in rows),
             labels=self.labels[rows],
             observed=self.observed[rows],
-            row_ids=tuple(self.row_ids[i] for i in rows),
+            example_ids=tuple(self.example_ids[i] for i in rows),
         )
 
 
@@ -132,7 +132,7 @@ class Dataset:
             texts=self.train.texts + self.added.texts,
             labels=np.concatenate([part.labels for part in parts.values()]),
             observed=np.concatenate([part.observed for part in parts.values()]),
-            row_ids=tuple(f"{role}/{row_id}" for role, part in parts.items() for row_id in part.row_ids),
+            example_ids=tuple(f"{role}/{row_id}" for role, part in parts.items() for row_id in part.example_ids),
         )
 
     @property

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trainer.core.errors import DataError
 from trainer.data.dataset import OverlapReport, Split
 
-__all__ = ["find_overlap", "normalise", "sample_rows"]
+__all__ = ["find_overlap", "normalise", "sample_examples"]
 
 _MARK = re.compile(r"[^\w\s]|_")
 
@@ -43,7 +43,7 @@ def find_overlap(train: Split, dev: Split, test: Split) -> tuple[OverlapReport, 
     return report, np.array([key in held_out for key in keys[id(train)]], dtype=np.bool_)
 
 
-def sample_rows(labels: npt.NDArray[np.float32], count: int, *, seed: int) -> npt.NDArray[np.int64]:
+def sample_examples(labels: npt.NDArray[np.float32], count: int, *, seed: int) -> npt.NDArray[np.int64]:
     """Return the sorted indices of a random sample of rows in which every label has at least one example.
 
     labels: (n, k). count: rows wanted, at most n. Raises DataError when count is too small for all labels.

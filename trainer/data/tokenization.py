@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from trainer.core.errors import DataError
 
-__all__ = ["TokenizedTexts", "encode"]
+__all__ = ["TokenizedTexts", "tokenize"]
 
 _FORMAT = 1  # part of the key: raise it when the meaning of the stored arrays changes
 _LOG = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class TokenizedTexts:
         return self.truncated / len(self)
 
 
-def encode(
+def tokenize(
     texts: Sequence[str], tokenizer: Any, *, max_length: int, cache_folder: Path | None = None
 ) -> TokenizedTexts:
     """Return the pieces of the texts, each cut to max_length with its special pieces whole.
@@ -58,16 +58,16 @@ def encode(
     Raises DataError when the folder cannot be written.
     """
     if cache_folder is None:
-        return _encode(texts, tokenizer, max_length)
+        return _tokenize(texts, tokenizer, max_length)
     path = cache_folder / f"{_key(texts, tokenizer, max_length)}.npz"
     encoded = _load(path, len(texts)) if path.exists() else None
     if encoded is None:
-        encoded = _encode(texts, tokenizer, max_length)
+        encoded = _tokenize(texts, tokenizer, max_length)
         _save(path, encoded)
     return encoded
 
 
-def _encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> TokenizedTexts:
+def _tokenize(texts: Sequence[str], tokenizer: Any, max_length: int) -> TokenizedTexts:
     # One piece more than allowed tells which texts are too long; only those are encoded a second time.
     rows = _piece_ids(texts, tokenizer, max_length + 1)
     long = [i for i, row in enumerate(rows) if len(row) > max_length]

@@ -1,13 +1,13 @@
-"""Checkpoints on local disk that a kill at any moment leaves whole.
+"""Checkpoint files of a run folder, which stay complete when the process is killed at any moment.
 
-Below the run folder: `checkpoints/step-N/` (the newest complete state) and `checkpoints/best-N/` (the weights
-chosen on dev). Each is written under another name and renamed into place, and only then is its predecessor removed:
-a state by the next one, best weights once a state knows of better ones.
+`checkpoints/step-N/` contains the newest complete state, `checkpoints/best-N/` the best weights, and
+`checkpoints/generators/N-RANK.pt` the random states of each process. A folder is written under another name and
+renamed; only then is its predecessor removed: a state by the next one, best weights by a state that names better ones.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,30 +23,28 @@ __all__ = ["CheckpointStore"]
 
 
 class CheckpointStore:
-    """Newest state and best weights of one run."""
+    """Newest state and best weights of one run. Only the main process uses it; see `CheckpointStrategy`."""
 
     def __init__(self, run_folder: Path) -> None:
         self.folder = run_folder / artifacts.CHECKPOINTS
 
-    def save_state(self, step: int, shared: Mapping[str, Any]) -> None:
-        """Keep the state that all processes share as the newest one. Call it on the main process alone."""
-        self._replace("step", step, lambda folder: torch.save(dict(shared), folder / "state.pt"))
+    def save_state(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write a state as the newest one and remove the others."""
+        self._replace("step", step, lambda folder: torch.save(dict(state), folder / "state.pt"))
         self._remove_others("step", step)
 
-    def save_generators(self, step: int, rank: int, state: Mapping[str, Any]) -> None:
-        """Keep the random states of one process beside the state about to be saved for `step`."""
+    def save_rng_states(self, step: int, states: Sequence[Mapping[str, Any]]) -> None:
+        """Write the random states of all processes, by rank, before the state of this step is saved."""
         folder = self.folder / "generators"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{step}-{rank}.pt"
-        with _readable_errors(self.folder):
-            torch.save(dict(state), path.with_suffix(".partial"))
-        path.with_suffix(".partial").replace(path)
-        for old in folder.glob(f"*-{rank}.pt"):
+        for rank, state in enumerate(states):
+            _save_atomically(dict(state), folder / f"{step}-{rank}.pt")
+        for old in folder.glob("*-*.pt"):
             if int(old.stem.split("-")[0]) < (self.newest_step() or 0):
                 old.unlink()
 
     def save_best(self, step: int, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-        """Add weights that are the best so far, with facts about them as JSON; `keep_best` removes the others."""
+        """Write the best weights so far and JSON values about them; `keep_best` removes the others."""
 
         def write(folder: Path) -> None:
             save_file(
@@ -58,15 +56,15 @@ class CheckpointStore:
         self._replace("best", step, write)
 
     def keep_best(self, step: int) -> None:
-        """Remove all best weights but those of a step. Call it once a state that names this step is kept."""
+        """Remove the best weights of all other steps. Call it after saving a state that names this step."""
         self._remove_others("best", step)
 
     def newest_step(self) -> int | None:
-        """Step of the newest complete state, None when there is none."""
+        """Return the step of the newest complete state; None when there is none."""
         return max((int(path.name.partition("-")[2]) for path in self.folder.glob("step-*")), default=None)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The newest complete state, its tensors on the CPU, None when there is none."""
+        """Return the newest complete state with its tensors on the CPU; None when there is none."""
         step = self.newest_step()
         if step is None:
             return None
@@ -74,42 +72,37 @@ class CheckpointStore:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
-    def reduce(self) -> None:
-        """Leave of the newest state what a run that has trained to its end is completed with, beside its best weights.
+    def load_rng_states(self, step: int) -> dict[int, dict[str, Any]]:
+        """Return the random states at a step by rank."""
+        paths = (self.folder / "generators").glob(f"{step}-*.pt")
+        return {int(path.stem.split("-")[1]): torch.load(path, weights_only=True) for path in paths}
 
-        `Loop` asks for no more of a state that has no weights. A kill leaves the state as it was.
-        """
+    def load_best(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return the best weights, saved at a step, and the values about them. Raises ModelError without them."""
+        folder = self.folder / f"best-{step}"
+        if not folder.is_dir():
+            raise ModelError(
+                f"The best weights, of step {step}, are missing in {self.folder}. Start the run again without resume."
+            )
+        return load_file(folder / "model.safetensors"), json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+
+    def prune_to_final(self) -> None:
+        """Shrink the newest state to what a finished training needs with its best weights: progress, no optimizer."""
         state = self.load_state()
         if state is None:
             return
         path = self.folder / f"step-{self.newest_step()}" / "state.pt"
-        with _readable_errors(self.folder):
-            torch.save({name: state[name] for name in ("pieces", "progress")}, path.with_suffix(".partial"))
-        path.with_suffix(".partial").replace(path)
-
-    def load_generators(self, step: int, rank: int) -> dict[str, Any] | None:
-        """Random states of one process at a step, None when that process was not there."""
-        path = self.folder / "generators" / f"{step}-{rank}.pt"
-        return torch.load(path, weights_only=True) if path.is_file() else None
-
-    def load_best(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """The best weights, found at a step, and the facts saved with them. Raises ModelError when they are gone."""
-        folder = self.folder / f"best-{step}"
-        if not folder.is_dir():
-            raise ModelError(
-                f"checkpoints must hold the best weights, but got none of {step=} in {str(self.folder)!r}."
-            )
-        return load_file(folder / "model.safetensors"), json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        _save_atomically({name: state[name] for name in ("pieces", "progress")}, path)
 
     def clear(self) -> None:
-        """Remove every checkpoint of a run that has ended well."""
+        """Remove every checkpoint of a finished run."""
         shutil.rmtree(self.folder)
 
     def _replace(self, kind: str, step: int, write: Callable[[Path], None]) -> None:
         partial, final = self.folder / f".partial-{kind}-{step}", self.folder / f"{kind}-{step}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        with _readable_errors(self.folder):
+        with _explained_errors(self.folder):
             write(partial)
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
@@ -120,13 +113,20 @@ class CheckpointStore:
                 shutil.rmtree(old)
 
 
+def _save_atomically(state: Mapping[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    with _explained_errors(path.parent):
+        torch.save(state, partial)
+    partial.replace(path)
+
+
 @contextmanager
-def _readable_errors(folder: Path) -> Iterator[None]:
-    """Say what a full or read-only disk means for the run; torch and safetensors each have an error of their own."""
+def _explained_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of a full or read-only disk into ModelError; torch and safetensors raise different types."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"checkpoint folder must be writable and have room, but got folder={str(folder)!r} ({error}). "
-            "Free some space, then continue with resume=latest."
+            f"Cannot write a checkpoint to {folder} ({error}). Free disk space or make the folder writable, then "
+            "continue with resume=latest."
         ) from error

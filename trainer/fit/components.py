@@ -1,4 +1,4 @@
-"""Puts a training run together: encoded splits, classifier, loss, optimizer, loop."""
+"""Builds the parts of a training: encoded splits, classifier, loss, optimizer, loop."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from trainer.core.errors import SettingsError
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES, Dataset, Split
-from trainer.data.tokenization import encode
-from trainer.fit.batch_schedule import Plan
+from trainer.data.tokenization import tokenize
+from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
+from trainer.fit.checkpoint_strategy import ReplicatedCheckpoints
 from trainer.fit.config import FitConfig
-from trainer.fit.distributed import Session
-from trainer.fit.inference import Examples
+from trainer.fit.distributed import DistributedContext
+from trainer.fit.inference import EncodedSplit
 from trainer.fit.loop import Loop
-from trainer.fit.optimizer import build_optimizer, build_schedule
+from trainer.fit.optimizer import build_optimizer, build_scheduler
 from trainer.fit.step import Stepper
 from trainer.model import losses
 from trainer.model.class_weights import class_weights, label_frequencies
@@ -33,49 +34,49 @@ __all__ = ["Components", "build_components", "build_loop"]
 
 @dataclass(frozen=True)
 class Components:
-    """A model that has not been trained, and the examples it is for."""
+    """Untrained model, tokenizer and encoded splits."""
 
     model: EmotionClassifier
     tokenizer: Any
-    examples: dict[str, Examples]
-    """Role → encoded split."""
+    splits: dict[str, EncodedSplit]
+    """Role → split."""
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases of encoder and head."""
+        """Number of weights and biases of encoder and head."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def attention(self) -> str:
-        """What the encoder computes its attention with; see `attention_of`."""
+        """The attention implementation of the encoder; see `attention_of`."""
         return attention_of(self.model.encoder)
 
     @property
-    def pieces(self) -> NDArray[np.int64]:
-        """Every piece id that the model is called with, ascending."""
-        splits = self.examples.values()
-        return np.unique(np.concatenate([split.encoded.ids for split in splits] + [[split.pad_id] for split in splits]))
+    def token_ids(self) -> NDArray[np.int64]:
+        """All token ids that the model will be called with, ascending."""
+        splits = self.splits.values()
+        return np.unique(np.concatenate([split.tokens.ids for split in splits] + [[split.pad_id] for split in splits]))
 
 
 def build_components(dataset: Dataset, data: DataConfig, encoder: ModelConfig, *, cache: Path) -> Components:
-    """Load the encoder, put a classifier on it, and encode the splits; pieces are cached in `cache`."""
+    """Load the encoder, add a classifier to it, and tokenize the splits; tokens are cached in the folder `cache`."""
     body, tokenizer = load_encoder(encoder)
     positions = max_tokens(body)
     if positions is not None and data.max_length > positions:
         raise SettingsError(
-            f"max_length must be at most the {positions} pieces that the encoder has positions for, "
-            f"but got max_length={data.max_length}, model={encoder.model!r}."
+            f"`max_length` must be at most {positions} tokens, which {encoder.model} has positions for, "
+            f"got {data.max_length}."
         )
     model = EmotionClassifier(body, len(dataset.label_names), pooling=encoder.pooling, dropout=encoder.dropout)
     splits = {role: getattr(dataset, role) for role in ROLES} | {"train": dataset.trained_on}
     train = splits["train"]
     model.init_bias(label_frequencies(train.labels, train.observed, dataset.label_names))
 
-    def examples(split: Split) -> Examples:
-        pieces = encode(split.texts, tokenizer, max_length=data.max_length, cache_folder=cache)
-        return Examples(pieces, split.labels, split.observed, split.row_ids, tokenizer.pad_token_id)
+    def encode(split: Split) -> EncodedSplit:
+        tokens = tokenize(split.texts, tokenizer, max_length=data.max_length, cache_folder=cache)
+        return EncodedSplit(tokens, split.labels, split.observed, split.example_ids, tokenizer.pad_token_id)
 
-    return Components(model, tokenizer, {role: examples(split) for role, split in splits.items()})
+    return Components(model, tokenizer, {role: encode(split) for role, split in splits.items()})
 
 
 def build_loop(  # noqa: PLR0913  # the parts of a run meet here
@@ -83,20 +84,20 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     dataset: Dataset,
     objective: LossConfig,
     fit: FitConfig,
-    session: Session,
+    context: DistributedContext,
     tracker: Tracker,
     *,
     seed: int,
-    share: float | None = None,
+    stop_fraction: float | None = None,
 ) -> Loop:
-    """The loop that trains the model of a components, on the processes of a session.
+    """Return the loop that trains the model of the components on the processes of a context.
 
-    share: of the steps, after which it stops, dev being trained on; None = all, and dev favours the weights kept.
+    stop_fraction: where dev is trained on, the fraction of the steps after which training stops. None evaluates on dev.
     """
-    train = components.examples["train"]
+    train = components.splits["train"]
     weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
     loss = losses.build(objective, weights)
-    trim_vocabulary(components.model.encoder, components.pieces)
+    trim_vocabulary(components.model.encoder, components.token_ids)
     groups = parameter_groups(
         components.model,
         learning_rate=fit.learning_rate,
@@ -104,31 +105,29 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
         layer_decay=fit.layer_decay,
         weight_decay=fit.weight_decay,
     )
-    components.model.to(session.device)
+    components.model.to(context.device)
     if fit.compile:
         components.model.encoder.compile(dynamic=True)  # lengths differ from batch to batch
     optimizer = build_optimizer(groups)
-    plan = Plan(train.encoded.lengths, fit, seed, 1.0 if share is None else share)
-    schedule = build_schedule(optimizer, fit, plan.total_steps)
+    batches = BatchSchedule(train.tokens.lengths, fit, seed, 1.0 if stop_fraction is None else stop_fraction)
     stepper = Stepper(
-        session.accelerator.prepare(components.model),
-        session.accelerator.prepare(optimizer),
-        schedule,
+        context.accelerator.prepare(components.model),
+        context.accelerator.prepare(optimizer),
+        build_scheduler(optimizer, fit, batches.total_steps),
         loss,
-        session,
+        context,
         max_grad_norm=fit.max_grad_norm,
         micro_batch_size=fit.micro_batch_size if fit.tokens_per_batch else min(fit.micro_batch_size, fit.batch_size),
-        rows_per_step=plan.rows_per_step,
+        examples_per_step=batches.examples_per_step,
     )
-    store = CheckpointStore(tracker.folder)
     return Loop(
         stepper,
         train,
-        components.examples["dev"] if share is None else None,
+        components.splits["dev"] if stop_fraction is None else None,
         loss_function=loss,
         config=fit,
-        session=session,
+        context=context,
         tracker=tracker,
-        store=store,
-        plan=plan,
+        checkpoints=ReplicatedCheckpoints(context, CheckpointStore(tracker.folder)),
+        batches=batches,
     )

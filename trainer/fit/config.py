@@ -23,12 +23,12 @@ class FitConfig:
     batch_size: int = 32
     """Examples per optimizer step, over all processes and micro batches."""
     tokens_per_batch: int = 0
-    """Pieces per optimizer step, padding included, in place of batch_size; every example counts alike. 0 = none."""
+    """Tokens per optimizer step, padding included, in place of batch_size; every example has equal weight. 0 = none."""
     micro_batch_size: int = 32
     """Examples per forward pass on one process, at most; halves itself when memory runs out. With tokens_per_batch: as
-    many pieces as that many of the longest examples have."""
+    many tokens as that many of the longest examples have."""
     eval_batch_tokens: int = 4096
-    """Pieces per forward pass of an evaluation on one process, padding included."""
+    """Tokens per forward pass of an evaluation on one process, padding included."""
     learning_rate: float = 1e-4
     """Highest learning rate of the encoder."""
     head_learning_rate_factor: float = 10.0
@@ -38,13 +38,13 @@ class FitConfig:
     weight_decay: float = 0.01
     """AdamW's decoupled decay of matrices; biases, norms and embeddings have none."""
     warmup_ratio: float = 0.1
-    """Share of the steps in which the learning rate rises from 0."""
+    """Fraction of the steps in which the learning rate rises from 0."""
     schedule: Literal["linear", "cosine", "cosine_with_restarts", "constant"] = "linear"
     """Course of the learning rate after the warmup."""
     restarts: int = 2
     """Cosine cycles of schedule=cosine_with_restarts."""
     max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm; 0 = never."""
+    """Gradients are clipped to this norm; 0 = never."""
     ema_decay: float = 0.0
     """Decay per step of the exponential moving average of weights that is evaluated and kept; 0 = none."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -61,7 +61,7 @@ class FitConfig:
     log_steps: int = 10
     """Optimizer steps between points of the training curves."""
     checkpoint_steps: int = 500
-    """Optimizer steps between checkpoints, beside the one at each evaluation."""
+    """Optimizer steps between checkpoints; each evaluation also writes one."""
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -73,7 +73,7 @@ class FitConfig:
         self._require("warmup_ratio", 0 <= self.warmup_ratio < 1, "be at least 0 and below 1")
         self._require("max_grad_norm", 0 <= self.max_grad_norm < float("inf"), "be at least 0; 0 switches it off")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
-        self._require("tokens_per_batch", self.tokens_per_batch >= 0, "be at least 0; 0 counts examples, not pieces")
+        self._require("tokens_per_batch", self.tokens_per_batch >= 0, "be at least 0; 0 counts examples, not tokens")
         self._require("patience", self.patience >= 0, "be at least 0; 0 trains to the end")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:

@@ -1,4 +1,4 @@
-"""The processes of one run and what they compute on."""
+"""The processes of a run and the device of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,16 +6,25 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    broadcast,
+    broadcast_object_list,
+    gather_object,
+    get_data_structure,
+    recursively_apply,
+    set_seed,
+)
+from accelerate.utils.operations import TensorInformation, is_tensor_information
 
 from trainer.core.environment import asked_threads
 
-__all__ = ["Session", "has_bf16", "open_session", "random_states", "restore_random_states"]
+__all__ = ["DistributedContext", "has_bf16", "open_context", "restore_rng_state", "rng_state"]
 
 
 @dataclass(frozen=True)
-class Session:
-    """One process of a run, and its way to the others."""
+class DistributedContext:
+    """One process of a run and its communication with the others."""
 
     accelerator: Accelerator
     precision: Literal["fp32", "bf16"]
@@ -27,7 +36,7 @@ class Session:
 
     @property
     def num_processes(self) -> int:
-        """Processes in the run."""
+        """Processes of the run."""
         return int(self.accelerator.num_processes)
 
     @property
@@ -37,78 +46,100 @@ class Session:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """Device of this process."""
         device: torch.device = self.accelerator.device
         return device
 
     @property
     def device_name(self) -> str:
-        """The device in words."""
+        """Name of the device for people."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type}, {torch.get_num_threads()} threads"
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum over processes, on every process."""
+    def all_sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum over processes, on every process."""
         total: torch.Tensor = self.accelerator.reduce(tensor, reduction="sum")
         return total
 
-    def smallest(self, number: int) -> int:
-        """The least of one number per process, on every process."""
+    def all_min(self, number: int) -> int:
+        """Return the smallest number of all processes, on every process."""
         mine = torch.tensor([number], device=self.device)
         return int(self.accelerator.gather(mine).min())
 
-    def separate(self, seed: int) -> None:
-        """Give each process random numbers of its own, from `seed` + rank. Call it once the weights are made."""
-        set_seed((seed + self.rank) % 2**32)
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the value of each process by rank, on every process."""
+        values: list[Any] = gather_object([value])
+        return values
 
-    def share(self, value: Any) -> Any:
-        """The main process's value, on every process."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's value, on every process. For tensors see `broadcast_tensors`."""
         box = [value]
         broadcast_object_list(box)
         return box[0]
 
+    def broadcast_tensors(self, state: Any) -> Any:
+        """Return the main process's nested dicts and lists of CPU tensors, on every process; other values go with them.
 
-def open_session(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Session:
-    """The session of this process; joins the process group when started by the launcher.
+        The tensors pass through the device one by one, so that a state larger than its memory can be sent.
+        """
+        if self.num_processes == 1:
+            return state
+        structure = self.broadcast(get_data_structure(state) if self.is_main else None)
+        received = state if self.is_main else recursively_apply(_empty, structure, test_type=is_tensor_information)
+        return recursively_apply(lambda tensor: broadcast(tensor.to(self.device)).cpu(), received)
 
-    Every process starts from the same `seed`, so that random weights are the same; see `Session.separate`. It computes
-    with OMP_NUM_THREADS threads, by default as many as torch likes.
+    def seed_rank(self, seed: int) -> None:
+        """Seed this process with `seed` + rank, after weights are built, so that dropout differs between processes."""
+        set_seed((seed + self.rank) % 2**32)
+
+
+def open_context(precision: Literal["auto", "fp32", "bf16"], seed: int) -> DistributedContext:
+    """Return the context of this process, which joins the process group where the launcher started it.
+
+    Every process starts from `seed`, so that random weights are equal on all; see `DistributedContext.seed_rank`.
+    torch uses OMP_NUM_THREADS threads, or its own choice where that is not set.
     """
-    if threads := asked_threads():  # torch has read another number in a process that this one was forked from
+    if threads := asked_threads():  # torch reads the variable at import, which a forked process inherits
         torch.set_num_threads(threads)
     on_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     resolved: Literal["fp32", "bf16"] = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
     accelerator = Accelerator(
         cpu=not on_accelerator,
         mixed_precision="bf16" if resolved == "bf16" else "no",
-        # Ours never change. Sent with each forward pass, they would be a collective step that a retry repeats alone.
+        # Our buffers never change. Their broadcast would be a collective step that one process repeats on a retry.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     set_seed(seed)
-    return Session(accelerator, resolved)
+    return DistributedContext(accelerator, resolved)
+
+
+def _empty(tensor: TensorInformation) -> torch.Tensor:
+    return torch.empty(
+        tuple(tensor.shape), dtype=tensor.dtype
+    )  # `initialize_tensors` fails on tensors without dimensions
 
 
 def has_bf16() -> bool:
-    """True where bf16 matrix products run in hardware: newer GPUs, CPUs with avx512_bf16 or AMX.
+    """Return True where bf16 matrix products run in hardware: newer GPUs, CPUs with avx512_bf16 or AMX.
 
-    Elsewhere PyTorch emulates them, several times slower than float32.
+    PyTorch emulates them elsewhere, several times slower than float32.
     """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def random_states() -> dict[str, torch.Tensor]:
-    """States of the generators that dropout draws from, on this process."""
+def rng_state() -> dict[str, torch.Tensor]:
+    """Return the states of the generators that dropout draws from, on this process."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
-    """Take the generators back to where `random_states` was called. A state of a device not at hand is left out."""
+def restore_rng_state(states: Mapping[str, torch.Tensor]) -> None:
+    """Set the generators to what `rng_state` returned; the state of a device that is absent here is ignored."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

@@ -1,4 +1,4 @@
-"""One split as the loop reads it, and the logits of a model on it."""
+"""A split as the loop reads it, and the logits of a model on it."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from trainer.data.batching import pad, sequential_batches
 from trainer.data.tokenization import TokenizedTexts
-from trainer.fit.distributed import Session
+from trainer.fit.distributed import DistributedContext
 
-__all__ = ["Batch", "Examples", "predict_logits"]
+__all__ = ["Batch", "EncodedSplit", "predict_logits"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one forward pass: ids and attention mask (b, t), labels and observed mask (b, k)."""
+    """Tensors of one forward pass: token ids and attention mask (b, t), labels and observed mask (b, k)."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -25,43 +25,43 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """A split, encoded: pieces of n texts, labels (n, k), observed mask (n, k), row ids."""
+class EncodedSplit:
+    """The n examples of a split as tokens: labels (n, k), observed mask (n, k), n ids."""
 
-    encoded: TokenizedTexts
+    tokens: TokenizedTexts
     labels: NDArray[np.float32]
     observed: NDArray[np.bool_]
-    row_ids: tuple[str, ...]
+    example_ids: tuple[str, ...]
     pad_id: int
 
     def __len__(self) -> int:
-        return len(self.row_ids)
+        return len(self.example_ids)
 
-    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
-        """The given rows, padded to the longest of them, on a device."""
-        ids, mask = pad(self.encoded, rows, self.pad_id)
-        tensors = [torch.from_numpy(array) for array in (ids, mask, self.labels[rows], self.observed[rows])]
-        if device.type == "cuda":  # from other memory, a copy would wait until the GPU has done the steps before
+    def batch(self, examples: NDArray[np.int64], device: torch.device) -> Batch:
+        """Return the examples of these indices on a device, padded to the longest of them."""
+        ids, mask = pad(self.tokens, examples, self.pad_id)
+        tensors = [torch.from_numpy(array) for array in (ids, mask, self.labels[examples], self.observed[examples])]
+        if device.type == "cuda":  # a copy from unpinned memory would wait for the steps before it
             tensors = [tensor.pin_memory() for tensor in tensors]
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def predict_logits(
-    model: torch.nn.Module, examples: Examples, session: Session, *, max_tokens: int, exact: bool
+    model: torch.nn.Module, split: EncodedSplit, context: DistributedContext, *, max_tokens: int, exact: bool
 ) -> NDArray[np.float32]:
-    """Logits (n, k) of every row, on every process; the processes share the work.
+    """Return the logits (n, k) of every example, on every process; the processes share the work.
 
-    Rows are taken in order of length, so the batches hold little padding; the order of `examples` comes back.
-    exact: in float32, as the served model computes; otherwise in the precision of training.
+    Batches are made by length to save padding; the result is in the order of `split`.
+    exact: compute in float32, as the served model does; otherwise in the precision of training.
     """
-    logits = torch.zeros(examples.labels.shape, dtype=torch.float32, device=session.device)
+    logits = torch.zeros(split.labels.shape, dtype=torch.float32, device=context.device)
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), nullcontext() if exact else session.accelerator.autocast():
-        batches = sequential_batches(examples.encoded.lengths, max_tokens=max_tokens)
-        for rows in batches[session.rank :: session.num_processes]:
-            batch = examples.batch(rows, session.device)
-            logits[torch.from_numpy(rows).to(session.device)] = model(batch.input_ids, batch.attention_mask).float()
+    with torch.inference_mode(), nullcontext() if exact else context.accelerator.autocast():
+        batches = sequential_batches(split.tokens.lengths, max_tokens=max_tokens)
+        for examples in batches[context.rank :: context.num_processes]:
+            batch = split.batch(examples, context.device)
+            logits[torch.from_numpy(examples).to(context.device)] = model(batch.input_ids, batch.attention_mask).float()
     model.train(was_training)
-    # Each row is filled by one process and zero on the others, so the sum is exact.
-    return session.sum(logits.clone()).cpu().numpy()
+    # One process fills each example and the others leave it zero, so the sum is exact.
+    return context.all_sum(logits.clone()).cpu().numpy()

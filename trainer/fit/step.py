@@ -14,128 +14,131 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from trainer.core.errors import ModelError
 from trainer.data.batching import split_batch
-from trainer.fit.distributed import Session, random_states, restore_random_states
-from trainer.fit.inference import Batch, Examples
+from trainer.fit.distributed import DistributedContext, restore_rng_state, rng_state
+from trainer.fit.inference import Batch, EncodedSplit
 
 __all__ = ["LossFunction", "StepResult", "Stepper"]
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits (b, k), labels (b, k), observed (b, k)) -> the loss summed over rows and labels."""
+"""(logits (b, k), labels (b, k), observed (b, k)) -> the loss summed over examples and labels."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Tensors of a step, left on the device: loss summed over this process's share of the examples, gradient norm."""
+    """Tensors of a step, still on the device: loss summed over this process's examples, gradient norm."""
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
 
 
 class Stepper:
-    """Takes optimizer steps over given rows; `micro_batch_size` halves itself when memory runs out.
+    """Takes optimizer steps over given examples; halves `micro_batch_size` when memory runs out.
 
     The loss is divided by the examples of the whole step, over processes and micro batches, so neither the number
-    of processes nor the size of the micro batches changes the gradient. With rows_per_step (see `Plan`) it is divided
-    by that, and micro_batch_size bounds the pieces of a micro batch: those of so many of the longest examples.
+    of processes nor the size of the micro batches changes the gradient.
+    examples_per_step: the divisor instead (see `BatchSchedule`). micro_batch_size then bounds the tokens of a micro
+    batch: as many as that many of the longest examples have.
     """
 
     def __init__(  # noqa: PLR0913  # the parts of a step
         self,
         model: nn.Module,
         optimizer: AdamW,
-        schedule: LambdaLR,
+        scheduler: LambdaLR,
         loss_function: LossFunction,
-        session: Session,
+        context: DistributedContext,
         *,
         max_grad_norm: float,
         micro_batch_size: int,
-        rows_per_step: float | None = None,
+        examples_per_step: float | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.schedule = schedule
+        self.scheduler = scheduler
         self.micro_batch_size = micro_batch_size
         self._loss_function = loss_function
-        self._session = session
+        self._context = context
         self._max_grad_norm = max_grad_norm
-        self._rows_per_step = rows_per_step
+        self._examples_per_step = examples_per_step
 
-    def rehearse(self, examples: Examples, rows: NDArray[np.int64]) -> None:
-        """Forward and backward over the longest rows before training, to find the micro batch that fits.
+    def dry_run(self, split: EncodedSplit, examples: NDArray[np.int64]) -> None:
+        """Run forward and backward over the longest examples before training, to find the micro batch that fits.
 
-        Leaves weights, gradients and random states as they were. Raises ModelError when the loss is not finite.
+        Weights, gradients and random states stay as they are. Raises ModelError when the loss is not finite.
         """
-        states = random_states()
+        states = rng_state()
         while True:
             try:
-                # AdamW makes its two moments in the first step, and they must have room beside the batch.
+                # AdamW allocates its two moments in the first step, and they must fit next to the batch.
                 moments = [torch.empty_like(parameter) for parameter in self.model.parameters() for _ in range(2)]
-                batch = examples.batch(rows[: self.micro_batch_size], self._session.device)
-                with self._session.accelerator.no_sync(self.model):
-                    loss = self._backward(batch, len(rows))
+                batch = split.batch(examples[: self.micro_batch_size], self._context.device)
+                with self._context.accelerator.no_sync(self.model):
+                    loss = self._backward(batch, len(examples))
                 del moments
                 break
             except RuntimeError as error:
                 self._halve_or_raise(error)
             finally:
                 self.optimizer.zero_grad(set_to_none=True)
-                restore_random_states(states)
-        self.micro_batch_size = self._session.smallest(self.micro_batch_size)
+                restore_rng_state(states)
+        self.micro_batch_size = self._context.all_min(self.micro_batch_size)
         if not torch.isfinite(loss):
             raise ModelError(
-                f"loss of the rehearsal must be finite, but got loss={float(loss)} on the longest rows. "
-                "Look at the labels and at the weights of the encoder."
+                f"The loss of the longest examples is {float(loss)} before the first step. "
+                "Check the labels and the weights of the encoder."
             )
 
-    def step(self, examples: Examples, rows: NDArray[np.int64]) -> StepResult:
-        """Update the weights once from the given rows, which every process names alike."""
+    def step(self, split: EncodedSplit, examples: NDArray[np.int64]) -> StepResult:
+        """Update the weights from these examples; every process passes the same indices."""
         while True:
-            states = random_states()
+            states = rng_state()
             try:
-                loss = self._accumulate(examples, rows)
+                loss = self._accumulate(split, examples)
                 break
             except RuntimeError as error:
-                if self._session.num_processes > 1:  # the other processes are waiting in a collective operation
+                if self._context.num_processes > 1:  # the other processes wait in a collective operation
                     raise
                 self._halve_or_raise(error)
                 self.optimizer.zero_grad(set_to_none=True)
-                restore_random_states(states)
-        # Clipping to infinity clips nothing and still returns the norm.
+                restore_rng_state(states)
+        # An infinite limit clips nothing and still returns the norm.
         limit = self._max_grad_norm or float("inf")
-        grad_norm = self._session.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        grad_norm = self._context.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
-        self.schedule.step()
+        self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss, grad_norm.detach())
 
-    def _accumulate(self, examples: Examples, rows: NDArray[np.int64]) -> torch.Tensor:
-        session = self._session
-        mine = split_batch(rows, session.rank, session.num_processes, self._rows_at_once(examples, rows))
-        total = torch.zeros((), device=session.device)
-        for number, micro in enumerate(mine, start=1):
-            batch = examples.batch(micro, session.device) if len(micro) else self._masked(examples, rows[:1])
-            with nullcontext() if number == len(mine) else session.accelerator.no_sync(self.model):
-                total += self._backward(batch, len(rows))
+    def _accumulate(self, split: EncodedSplit, examples: NDArray[np.int64]) -> torch.Tensor:
+        context = self._context
+        micro_batches = split_batch(
+            examples, context.rank, context.num_processes, self._examples_per_pass(split, examples)
+        )
+        total = torch.zeros((), device=context.device)
+        for number, micro in enumerate(micro_batches, start=1):
+            batch = split.batch(micro, context.device) if len(micro) else self._empty_batch(split, examples[:1])
+            with nullcontext() if number == len(micro_batches) else context.accelerator.no_sync(self.model):
+                total += self._backward(batch, len(examples))
         return total
 
-    def _rows_at_once(self, examples: Examples, rows: NDArray[np.int64]) -> int:
-        if self._rows_per_step is None:
+    def _examples_per_pass(self, split: EncodedSplit, examples: NDArray[np.int64]) -> int:
+        if self._examples_per_step is None:
             return self.micro_batch_size
-        lengths = examples.encoded.lengths
-        return max(1, self.micro_batch_size * int(lengths.max()) // int(lengths[rows].max()))
+        lengths = split.tokens.lengths
+        return max(1, self.micro_batch_size * int(lengths.max()) // int(lengths[examples].max()))
 
-    def _masked(self, examples: Examples, rows: NDArray[np.int64]) -> Batch:
-        """A batch that counts nothing: a process without rows still takes part in the exchange of gradients."""
-        batch = examples.batch(rows, self._session.device)
+    def _empty_batch(self, split: EncodedSplit, examples: NDArray[np.int64]) -> Batch:
+        """Return a batch of loss 0: a process without examples still takes part in the exchange of gradients."""
+        batch = split.batch(examples, self._context.device)
         return replace(batch, observed=torch.zeros_like(batch.observed))
 
-    def _backward(self, batch: Batch, rows_of_step: int) -> torch.Tensor:
-        with self._session.accelerator.autocast():
+    def _backward(self, batch: Batch, step_examples: int) -> torch.Tensor:
+        with self._context.accelerator.autocast():
             logits = self.model(batch.input_ids, batch.attention_mask)
         loss = self._loss_function(logits, batch.labels, batch.observed)
-        # Gradients are averaged over processes, and each process holds only its share of the sum.
-        divisor = (self._rows_per_step or rows_of_step) / self._session.num_processes
-        self._session.accelerator.backward(loss / divisor)
+        # DDP averages gradients over processes, and each process has only its part of the sum.
+        divisor = (self._examples_per_step or step_examples) / self._context.num_processes
+        self._context.accelerator.backward(loss / divisor)
         return loss.detach()
 
     def _halve_or_raise(self, error: RuntimeError) -> None:
@@ -143,7 +146,7 @@ class Stepper:
             raise error
         if self.micro_batch_size == 1:
             raise ModelError(
-                "model must fit into memory with one example, but ran out of it. "
+                "One example does not fit into memory. "
                 "Use gradient_checkpointing=true, a smaller max_length or a smaller model."
             ) from error
         self.micro_batch_size //= 2

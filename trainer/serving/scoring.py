@@ -16,7 +16,7 @@ import torch
 
 from trainer.core.errors import ModelError
 from trainer.data.batching import pad, sequential_batches
-from trainer.data.tokenization import encode
+from trainer.data.tokenization import tokenize
 from trainer.evaluation.calibration import apply_temperature
 from trainer.model import saving
 from trainer.model.optimizations import quantization
@@ -127,7 +127,7 @@ class _LoadedMember:
         self.model.to(device)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
-        tokens = encode(texts, self.tokenizer, max_length=self.member.max_length)
+        tokens = tokenize(texts, self.tokenizer, max_length=self.member.max_length)
         logits = np.zeros((len(texts), len(self.label_names)), dtype=np.float32)
         for rows in sequential_batches(tokens.lengths, max_tokens=_TOKENS_PER_BATCH[self.device.type]):
             arrays = pad(tokens, rows, self.tokenizer.pad_token_id)

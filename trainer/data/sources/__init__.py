@@ -10,11 +10,11 @@ import numpy as np
 from trainer.core.errors import DataError, SettingsError
 from trainer.data.config import DataConfig
 from trainer.data.dataset import Dataset, OverlapReport, Split
-from trainer.data.overlap import find_overlap, sample_rows
-from trainer.data.sources.errors import Problems
+from trainer.data.overlap import find_overlap, sample_examples
+from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.folder import has_split_files, read_folder
 from trainer.data.sources.hub import read_hub
-from trainer.data.sources.rows import Raw, build_splits
+from trainer.data.sources.rows import RawDataset, build_splits
 
 __all__ = ["STARTER", "load"]
 
@@ -33,12 +33,12 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     but for the rows of dev that are leaks from test.
     Raises DataError (missing, damaged or unfit data: every faulty row counted, the first ten named) and SettingsError.
     """
-    problems = Problems(config.dataset)
-    name, source, raw = _read(config, problems)
-    label_names, splits = build_splits(raw, problems)
+    errors = RowErrors(config.dataset)
+    name, source, raw = _read(config, errors)
+    label_names, splits = build_splits(raw, errors)
     train, overlap = _without_leaks(splits["train"], splits["dev"], splits["test"], drop=config.overlap == "drop")
     if 0 < config.max_train_rows < len(train):
-        train = train.take(sample_rows(train.labels, config.max_train_rows, seed=seed))
+        train = train.take(sample_examples(train.labels, config.max_train_rows, seed=seed))
     added = None
     if with_dev:
         added, from_test = _without_leaks(splits["dev"], splits["test"], splits["test"], drop=config.overlap == "drop")
@@ -61,10 +61,10 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     return dataclasses.replace(dataset, overlap=overlap)
 
 
-def _read(config: DataConfig, problems: Problems) -> tuple[str, str, Raw]:
+def _read(config: DataConfig, errors: RowErrors) -> tuple[str, str, RawDataset]:
     columns = (config.text_column, config.label_column)
     if config.dataset == STARTER:
-        raw = read_folder(_STARTER_FOLDER, *columns, problems)
+        raw = read_folder(_STARTER_FOLDER, *columns, errors)
         return STARTER, STARTER, dataclasses.replace(raw, licence=_STARTER_LICENCE)
     folder, config_name = _local_folder(config.dataset)
     if folder is None:
@@ -76,11 +76,11 @@ def _read(config: DataConfig, problems: Problems) -> tuple[str, str, Raw]:
     if not has_split_files(folder) and any(folder.rglob("*.parquet")):
         raw = read_hub(str(folder), config_name, None, *columns)
     else:
-        raw = read_folder(folder, *columns, problems)
+        raw = read_folder(folder, *columns, errors)
     return folder.resolve().name, config.dataset, raw
 
 
-def _read_hub_id(config: DataConfig) -> tuple[str, str, Raw]:
+def _read_hub_id(config: DataConfig) -> tuple[str, str, RawDataset]:
     if not _HUB_ID.fullmatch(config.dataset):
         raise DataError(
             f"dataset must be `{STARTER}`, an existing folder, or a hub id like owner/name or owner/name:config, "

@@ -4,20 +4,20 @@ from typing import Any
 
 from trainer.core.errors import DataError
 
-__all__ = ["Problems", "shown"]
+__all__ = ["RowErrors", "abbreviate"]
 
 _SHOWN = 10
 _VALUE_LENGTH = 60
 
 
-def shown(value: Any) -> str:
+def abbreviate(value: Any) -> str:
     """Return the value as an error prints it: its repr, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= _VALUE_LENGTH else text[: _VALUE_LENGTH - 3] + "..."
 
 
-class Problems:
-    """Counts problems with rows of a data set and keeps the first ten."""
+class RowErrors:
+    """Counts errors with rows of a data set and keeps the first ten."""
 
     def __init__(self, dataset: str) -> None:
         self._dataset = dataset
@@ -31,7 +31,7 @@ class Problems:
             self._first.append(f"  {place}: {message}")
 
     def raise_if_any(self) -> None:
-        """Raise DataError with the count and the first ten problems, if there was one."""
+        """Raise DataError with the count and the first ten errors, if there was one."""
         if not self.count:
             return
         which = "" if self.count <= _SHOWN else f" (first {_SHOWN} shown)"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from trainer.core.errors import DataError
 from trainer.data.dataset import ROLES
-from trainer.data.sources.errors import Problems
-from trainer.data.sources.rows import Raw
+from trainer.data.sources.errors import RowErrors
+from trainer.data.sources.rows import RawDataset
 from trainer.data.sources.tabular import SUFFIXES, Table, read_delimited, read_table
 
 __all__ = ["STEMS", "has_split_files", "read_folder"]
@@ -23,17 +23,17 @@ def has_split_files(folder: Path) -> bool:
     return any(_split_files(folder, role) for role in ROLES) or _is_semeval(folder)
 
 
-def read_folder(folder: Path, text_column: str, label_column: str, problems: Problems) -> Raw:
+def read_folder(folder: Path, text_column: str, label_column: str, errors: RowErrors) -> RawDataset:
     """Return the three tables of a folder and its list of labels.
 
     Layouts: official GoEmotions (train.tsv, dev.tsv, test.tsv without header, labels.txt or emotions.txt); SemEval-2018
     E-c (*-train.txt and so on); or files train, dev|validation|val and test of .csv, .tsv, .jsonl or .parquet that name
-    their columns. Raises DataError when a split or the list of labels is missing; faulty rows go to `problems`.
+    their columns. Raises DataError when a split or the list of labels is missing; faulty rows go to `errors`.
     """
     if _is_semeval(folder):
         paths = _semeval_files(folder)
-        tables = {role: read_delimited(paths[role], problems, delimiter="\t", quoted=False) for role in ROLES}
-        return Raw(tables=tables, text_column=_SEMEVAL_TEXT, label_column=label_column, label_names=None)
+        tables = {role: read_delimited(paths[role], errors, delimiter="\t", quoted=False) for role in ROLES}
+        return RawDataset(tables=tables, text_column=_SEMEVAL_TEXT, label_column=label_column, label_names=None)
     paths = _one_file_per_role(folder)
     label_names = _read_label_names(folder)
     official = paths["train"].suffix == ".tsv" and not _has_header(paths["train"], text_column)
@@ -43,8 +43,8 @@ def read_folder(folder: Path, text_column: str, label_column: str, problems: Pro
             f"(train.tsv has no column {text_column!r}, so it is read as text, label ids, comment id.)"
         )
     header = (text_column, label_column, "id") if official else None
-    return Raw(
-        tables={role: _read(path, problems, header) for role, path in paths.items()},
+    return RawDataset(
+        tables={role: _read(path, errors, header) for role, path in paths.items()},
         text_column=text_column,
         label_column=label_column,
         label_names=label_names,
@@ -52,10 +52,10 @@ def read_folder(folder: Path, text_column: str, label_column: str, problems: Pro
     )
 
 
-def _read(path: Path, problems: Problems, header: tuple[str, ...] | None) -> Table:
+def _read(path: Path, errors: RowErrors, header: tuple[str, ...] | None) -> Table:
     if header is None:
-        return read_table(path, problems)
-    return read_delimited(path, problems, delimiter="\t", header=header)
+        return read_table(path, errors)
+    return read_delimited(path, errors, delimiter="\t", header=header)
 
 
 def _has_header(path: Path, text_column: str) -> bool:

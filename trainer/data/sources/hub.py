@@ -5,13 +5,15 @@ from typing import Any
 from trainer.core.errors import DataError
 from trainer.data.dataset import ROLES
 from trainer.data.sources.folder import STEMS
-from trainer.data.sources.rows import NOT_STATED, Raw
+from trainer.data.sources.rows import NOT_STATED, RawDataset
 from trainer.data.sources.tabular import Table
 
 __all__ = ["read_hub"]
 
 
-def read_hub(path: str, config_name: str | None, revision: str | None, text_column: str, label_column: str) -> Raw:
+def read_hub(
+    path: str, config_name: str | None, revision: str | None, text_column: str, label_column: str
+) -> RawDataset:
     """Return the tables of a hub data set. path: hub id, or a local folder in hub layout.
 
     Label names come from the ClassLabel feature where the column has one.
@@ -26,7 +28,7 @@ def read_hub(path: str, config_name: str | None, revision: str | None, text_colu
             f"none for {', '.join(missing)}. Make the splits yourself and pass their folder with -P dataset=<folder>."
         )
     train = splits[chosen["train"]]
-    return Raw(
+    return RawDataset(
         tables={role: _table(splits[stem], f"{path}/{stem}") for role, stem in chosen.items()},
         text_column=text_column,
         label_column=label_column,

@@ -8,10 +8,10 @@ import numpy as np
 
 from trainer.core.errors import DataError
 from trainer.data.dataset import ROLES, Split
-from trainer.data.sources.errors import Problems, shown
+from trainer.data.sources.errors import RowErrors, abbreviate
 from trainer.data.sources.tabular import Table
 
-__all__ = ["NOT_STATED", "Raw", "build_splits"]
+__all__ = ["NOT_STATED", "RawDataset", "build_splits"]
 
 NOT_STATED = "not stated"
 """Licence of a source that names none."""
@@ -22,7 +22,7 @@ Token = str | int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Raw:
+class RawDataset:
     """A data set as read: a table per role and what its source says about labels."""
 
     tables: Mapping[str, Table]
@@ -51,27 +51,27 @@ class _Record:
     row_id: str
 
 
-def build_splits(raw: Raw, problems: Problems) -> tuple[tuple[str, ...], dict[str, Split]]:
+def build_splits(raw: RawDataset, errors: RowErrors) -> tuple[tuple[str, ...], dict[str, Split]]:
     """Return the label names and a split per role.
 
-    Raises DataError for columns that are missing or differ, and, once everything is read, for all problems together.
+    Raises DataError for columns that are missing or differ, and, once everything is read, for all errors together.
     """
     if not all(table.columns for table in raw.tables.values()):
-        problems.raise_if_any()  # nothing of a file could be read: its problems say more than a missing column
+        errors.raise_if_any()  # nothing of a file could be read: its errors say more than a missing column
     columns = {role: _find_columns(raw.tables[role], raw) for role in ROLES}
     _check_same_indicators(columns)
-    records = {role: _read_records(raw.tables[role], columns[role], role, problems) for role in ROLES}
+    records = {role: _read_records(raw.tables[role], columns[role], role, errors) for role in ROLES}
     if raw.needs_label:
         for record in (record for role in ROLES for record in records[role] if not record.tokens):
-            problems.add(record.place, "has no label id")
+            errors.add(record.place, "has no label id")
     names = raw.label_names or tuple(sorted(columns["train"].indicators or _names_in(records["train"])))
     index = _LabelIndex(names, listed=raw.label_names is not None)
-    positives = {role: [index.look_up(record, problems) for record in records[role]] for role in ROLES}
-    problems.raise_if_any()
+    positives = {role: [index.look_up(record, errors) for record in records[role]] for role in ROLES}
+    errors.raise_if_any()
     return names, {role: _to_split(records[role], positives[role], len(names)) for role in ROLES}
 
 
-def _find_columns(table: Table, raw: Raw) -> _Columns:
+def _find_columns(table: Table, raw: RawDataset) -> _Columns:
     row_id = next((c for name in _ID_COLUMNS for c in table.columns if c.casefold() == name), None)
     if raw.text_column not in table.columns:
         raise DataError(
@@ -104,7 +104,7 @@ def _check_same_indicators(columns: Mapping[str, _Columns]) -> None:
             )
 
 
-def _read_records(table: Table, columns: _Columns, role: str, problems: Problems) -> list[_Record]:
+def _read_records(table: Table, columns: _Columns, role: str, errors: RowErrors) -> list[_Record]:
     records = []
     seen: dict[str, int] = {}
     for line, cells in table.rows:
@@ -115,13 +115,13 @@ def _read_records(table: Table, columns: _Columns, role: str, problems: Problems
                 place=place, text=_text(cells[columns.text]), tokens=_tokens(cells, columns), row_id=row_id
             )
         except KeyError as error:
-            problems.add(place, f"has no {error.args[0]!r}")
+            errors.add(place, f"has no {error.args[0]!r}")
             continue
         except ValueError as error:
-            problems.add(place, str(error))
+            errors.add(place, str(error))
             continue
         if row_id in seen:
-            problems.add(place, f"id {shown(row_id)} stands in line {seen[row_id]} already")
+            errors.add(place, f"id {abbreviate(row_id)} stands in line {seen[row_id]} already")
         seen.setdefault(row_id, line)
         records.append(record)
     return records
@@ -129,19 +129,19 @@ def _read_records(table: Table, columns: _Columns, role: str, problems: Problems
 
 def _text(cell: Any) -> str:
     if not isinstance(cell, str):
-        raise ValueError(f"text must be a string: {shown(cell)}")  # noqa: TRY004  caught with the other faults of a row
+        raise ValueError(f"text must be a string: {abbreviate(cell)}")  # noqa: TRY004  caught with the other faults of a row
     if not cell.strip():
-        raise ValueError(f"empty text: {shown(cell)}")
+        raise ValueError(f"empty text: {abbreviate(cell)}")
     try:
         cell.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"text holds half of a surrogate pair at {error.start + 1}: {shown(cell)}") from error
+        raise ValueError(f"text holds half of a surrogate pair at {error.start + 1}: {abbreviate(cell)}") from error
     return cell
 
 
 def _row_id(cell: Any) -> str:
     if not isinstance(cell, str | int) or not str(cell).strip():
-        raise ValueError(f"id must be a string or a whole number: {shown(cell)}")
+        raise ValueError(f"id must be a string or a whole number: {abbreviate(cell)}")
     return str(cell)
 
 
@@ -155,7 +155,7 @@ def _tokens(cells: Mapping[str, Any], columns: _Columns) -> tuple[Token, ...]:
         return tuple(part.strip() for part in cell.split("|" if "|" in cell else ","))
     parts = cell if isinstance(cell, list | tuple) else [cell]
     if any(isinstance(part, bool) or not isinstance(part, str | int) for part in parts):
-        raise ValueError(f"labels must be names or ids: {shown(cell)}")
+        raise ValueError(f"labels must be names or ids: {abbreviate(cell)}")
     return tuple(parts)
 
 
@@ -165,7 +165,7 @@ def _is_set(name: str, cell: Any) -> bool:
         return bool(value == "1")
     if value in (0, 1):
         return bool(value)
-    raise ValueError(f"label column {name!r} must be 0 or 1: {shown(cell)}")
+    raise ValueError(f"label column {name!r} must be 0 or 1: {abbreviate(cell)}")
 
 
 def _names_in(records: Sequence[_Record]) -> tuple[str, ...]:
@@ -190,18 +190,18 @@ class _LabelIndex:
         self._listed = listed
         self._last = len(names) - 1
 
-    def look_up(self, record: _Record, problems: Problems) -> list[int]:
+    def look_up(self, record: _Record, errors: RowErrors) -> list[int]:
         for token in record.tokens:
             if token not in self._columns:
-                problems.add(record.place, self._complaint(token))
+                errors.add(record.place, self._complaint(token))
         return [self._columns[token] for token in record.tokens if token in self._columns]
 
     def _complaint(self, token: Token) -> str:
         if not self._listed:
-            return f"unknown label {shown(token)}: it does not appear in train"
+            return f"unknown label {abbreviate(token)}: it does not appear in train"
         if isinstance(token, int) or token.lstrip("-").isdecimal():
-            return f"unknown label id {shown(token)}: ids go from 0 to {self._last}"
-        return f"unknown label {shown(token)}: not in the list of labels"
+            return f"unknown label id {abbreviate(token)}: ids go from 0 to {self._last}"
+        return f"unknown label {abbreviate(token)}: not in the list of labels"
 
 
 def _to_split(records: Sequence[_Record], positives: Sequence[list[int]], k: int) -> Split:
@@ -212,5 +212,5 @@ def _to_split(records: Sequence[_Record], positives: Sequence[list[int]], k: int
         texts=tuple(record.text for record in records),
         labels=labels,
         observed=np.ones_like(labels, dtype=np.bool_),
-        row_ids=tuple(record.row_id for record in records),
+        example_ids=tuple(record.row_id for record in records),
     )

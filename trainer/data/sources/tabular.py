@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core.errors import DataError
-from trainer.data.sources.errors import Problems, shown
+from trainer.data.sources.errors import RowErrors, abbreviate
 
 __all__ = ["SUFFIXES", "Table", "read_delimited", "read_table"]
 
@@ -29,24 +29,24 @@ class Table:
     """(line, cells by column), lines from 1."""
 
 
-def read_table(path: Path, problems: Problems) -> Table:
+def read_table(path: Path, errors: RowErrors) -> Table:
     """Return the table of a file that names its columns; its suffix is one of SUFFIXES.
 
-    Rows that cannot be read go to `problems`. Raises DataError when the file as a whole cannot be read.
+    Rows that cannot be read go to `errors`. Raises DataError when the file as a whole cannot be read.
     """
     if path.suffix == ".parquet":
         return _read_parquet(path)
     if path.suffix == ".jsonl":
-        return _read_jsonl(path, problems)
-    return read_delimited(path, problems, delimiter="\t" if path.suffix == ".tsv" else ",")
+        return _read_jsonl(path, errors)
+    return read_delimited(path, errors, delimiter="\t" if path.suffix == ".tsv" else ",")
 
 
 def read_delimited(
-    path: Path, problems: Problems, *, delimiter: str, quoted: bool = True, header: Sequence[str] | None = None
+    path: Path, errors: RowErrors, *, delimiter: str, quoted: bool = True, header: Sequence[str] | None = None
 ) -> Table:
     """Return the table of a delimited file. header: column names of a file that has no header line."""
-    known = problems.count
-    records = _delimited_records(_decoded(path, problems), path.name, problems, delimiter, quoted)
+    known = errors.count
+    records = _delimited_records(_decoded(path, errors), path.name, errors, delimiter, quoted)
     columns = tuple(name.strip() for name in (header or next(records, (0, []))[1]))
     if len(set(columns)) != len(columns):
         raise DataError(f"column names must be distinct, but got {columns=} in file={path.name!r}.")
@@ -55,13 +55,13 @@ def read_delimited(
         if len(cells) == len(columns):
             rows.append((line, dict(zip(columns, cells, strict=True))))
         else:
-            message = f"needs {len(columns)} columns, but has {len(cells)}: {shown(delimiter.join(cells))}"
-            problems.add(f"{path.name}:{line}", message)
-    return _table(path, columns, rows, problems, known)
+            message = f"needs {len(columns)} columns, but has {len(cells)}: {abbreviate(delimiter.join(cells))}"
+            errors.add(f"{path.name}:{line}", message)
+    return _table(path, columns, rows, errors, known)
 
 
 def _delimited_records(
-    text: str, file: str, problems: Problems, delimiter: str, quoted: bool
+    text: str, file: str, errors: RowErrors, delimiter: str, quoted: bool
 ) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(
         io.StringIO(text, newline=""),
@@ -76,29 +76,29 @@ def _delimited_records(
         except StopIteration:
             return
         except csv.Error as error:
-            problems.add(f"{file}:{line}", f"cannot be split into columns ({error})")
+            errors.add(f"{file}:{line}", f"cannot be split into columns ({error})")
             continue
         if cells:
             yield line, cells
 
 
-def _read_jsonl(path: Path, problems: Problems) -> Table:
-    known = problems.count
+def _read_jsonl(path: Path, errors: RowErrors) -> Table:
+    known = errors.count
     rows: _Rows = []
-    for line, text in enumerate(_decoded(path, problems).split("\n"), start=1):
+    for line, text in enumerate(_decoded(path, errors).split("\n"), start=1):
         if not text.strip():
             continue
         try:
             cells = json.loads(text)
         except json.JSONDecodeError as error:
-            problems.add(f"{path.name}:{line}", f"is not JSON ({error.msg}): {shown(text)}")
+            errors.add(f"{path.name}:{line}", f"is not JSON ({error.msg}): {abbreviate(text)}")
             continue
         if isinstance(cells, dict):
             rows.append((line, cells))
         else:
-            problems.add(f"{path.name}:{line}", f"is not a JSON object: {shown(text)}")
+            errors.add(f"{path.name}:{line}", f"is not a JSON object: {abbreviate(text)}")
     columns = tuple(dict.fromkeys(column for _, cells in rows for column in cells))
-    return _table(path, columns, rows, problems, known)
+    return _table(path, columns, rows, errors, known)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -112,13 +112,13 @@ def _read_parquet(path: Path) -> Table:
     return Table(file=path.name, columns=tuple(table.column_names), rows=list(enumerate(table.to_pylist(), start=1)))
 
 
-def _table(path: Path, columns: tuple[str, ...], rows: _Rows, problems: Problems, known: int) -> Table:
-    if not rows and problems.count == known:
-        problems.add(f"{path.name}:1", "is an empty file: it has no rows")
+def _table(path: Path, columns: tuple[str, ...], rows: _Rows, errors: RowErrors, known: int) -> Table:
+    if not rows and errors.count == known:
+        errors.add(f"{path.name}:1", "is an empty file: it has no rows")
     return Table(file=path.name, columns=columns, rows=rows)
 
 
-def _decoded(path: Path, problems: Problems) -> str:
+def _decoded(path: Path, errors: RowErrors) -> str:
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
@@ -127,6 +127,6 @@ def _decoded(path: Path, problems: Problems) -> str:
             try:
                 raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                problems.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {shown(raw)}")
+                errors.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {abbreviate(raw)}")
         # The rest of the file is still checked, so that one run names every problem.
         return content.decode("utf-8-sig", errors="replace")

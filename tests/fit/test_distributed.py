@@ -1,9 +1,9 @@
-"""What a process of a run computes with."""
+"""A process of a run and its threads."""
 
 import pytest
 import torch
 
-from trainer.fit.distributed import open_session
+from trainer.fit.distributed import open_context
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def threads():
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_it_has_the_threads_that_are_asked_for_though_torch_was_loaded_before(number, monkeypatch):
+def test_torch_uses_the_threads_of_the_environment_though_it_was_loaded_before(number, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(number))
-    open_session("fp32", seed=7)
+    open_context("fp32", seed=7)
     assert torch.get_num_threads() == number
