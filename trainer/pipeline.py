@@ -14,8 +14,7 @@ from trainer.core import artifacts, environment, run_folder
 from trainer.core.settings import flatten
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
-from trainer.evaluation import evaluation as outcome
-from trainer.evaluation.evaluation import Evaluation
+from trainer.evaluation.evaluation import Evaluation, add_test, check_dev, evaluate_dev
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.components import Components, build_components, build_loop
@@ -60,7 +59,7 @@ class Training:
             dataset = sources.load(self.config.data, seed=self.config.run.seed, with_dev=with_dev)
             if self.earlier:
                 self.earlier.check_data(dataset.label_names, dataset.digests)
-            outcome.check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
+            check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
             packaging.check_label_names(dataset.label_names)
             if self.context.is_main:
                 run_folder.check_data(self.folder, dataset.digests)
@@ -132,7 +131,7 @@ class Training:
             )
         return {
             role: Predictions(
-                logits=values,
+                scores=values,
                 labels=split.labels,
                 observed=split.observed,
                 row_ids=split.example_ids,
@@ -150,10 +149,10 @@ class Training:
             conclusion = self.earlier.choices
         else:
             policy, folds = evaluation.threshold_policy, evaluation.threshold_folds
-            conclusion = outcome.assess(dataset.label_names, splits["dev"], policy=policy, folds=folds, seed=seed)
+            conclusion = evaluate_dev(splits["dev"], policy=policy, folds=folds, seed=seed)
         if "test" not in splits:
             return conclusion
-        return outcome.with_test(conclusion, splits["test"], resamples=evaluation.bootstrap_resamples, seed=seed)
+        return add_test(conclusion, splits["test"], resamples=evaluation.bootstrap_resamples, seed=seed)
 
     def keep(
         self,

@@ -67,11 +67,7 @@ class Candidate:
     def scored(self) -> Scored:
         """Its test rows as the gate sees them."""
         return Scored(
-            label_names=self.label_names,
-            probabilities=calibration.apply_temperature(self.predictions.logits, self.temperature),
-            labels=self.predictions.labels,
-            observed=self.predictions.observed,
-            thresholds=np.asarray(self.thresholds),
+            scores=calibration.calibrate(self.predictions, self.temperature), thresholds=np.asarray(self.thresholds)
         )
 
 

@@ -67,7 +67,7 @@ def draw_decision(folder: Path, decision: Decision) -> str | None:
     if decision.difference is not None:
         figures.f1_differences(path, truth.label_names, decision.difference, truth.support)
     elif decision.kind != "restored":
-        found = bootstrap_intervals(truth.predictions, truth.labels, truth.observed)
+        found = bootstrap_intervals(truth.scores, truth.predictions)
         spans = np.array([interval or (np.nan, np.nan) for interval in found.per_label])
         figures.per_label_f1(path, truth.label_names, truth.f1, spans, truth.support)
     else:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.config import GateConfig
-from trainer.evaluation import bootstrap, calibration, metrics
+from trainer.evaluation import bootstrap, calibration, metrics, thresholds
+from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference, Resampling
 from trainer.evaluation.metrics import MIN_SUPPORT
 
@@ -22,19 +23,20 @@ _LABELS_SHOWN = 5  # the reason must fit into a tag
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's test rows: calibrated probabilities, labels, observed (n, k); thresholds (k,)."""
+    """Probabilities of a model on test, and the thresholds (k,) it would be served with."""
 
-    label_names: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    labels: NDArray[np.float32]
-    observed: NDArray[np.bool_]
+    scores: LabelledScores
     thresholds: NDArray[np.float64]
 
     @property
     def predictions(self) -> NDArray[np.bool_]:
-        """Labels given, (n, k)."""
-        given: NDArray[np.bool_] = self.probabilities >= self.thresholds
-        return given
+        """Labels predicted, (n, k)."""
+        return thresholds.predict(self.scores.probabilities, self.thresholds)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.scores.label_names
 
     @property
     def f1(self) -> NDArray[np.float64]:
@@ -49,7 +51,7 @@ class Scored:
     @property
     def ece(self) -> float:
         """Expected calibration error over all labels."""
-        return calibration.expected_calibration_error(self.probabilities, self.labels, self.observed)
+        return calibration.expected_calibration_error(self.scores)
 
     @property
     def macro_f1(self) -> float:
@@ -58,7 +60,7 @@ class Scored:
 
     @cached_property
     def _counts(self) -> metrics.Confusion:
-        return metrics.confusion_counts(self.predictions, self.labels, self.observed)
+        return metrics.confusion_counts(self.scores, self.predictions)
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,9 @@ class Verdict:
 def compare(candidate: Scored, champion: Scored, config: GateConfig) -> Verdict:
     """Judge a candidate against the champion, on the same rows in the same order."""
     difference = bootstrap.paired_bootstrap(
+        candidate.scores,
         candidate.predictions,
         champion.predictions,
-        candidate.labels,
-        candidate.observed,
         Resampling(num_resamples=config.bootstrap_resamples),
     )
     rise = candidate.ece - champion.ece
@@ -134,10 +135,10 @@ def compare(candidate: Scored, champion: Scored, config: GateConfig) -> Verdict:
 def open_gate(candidate: Scored, config: GateConfig) -> Verdict:
     """Judge a first champion: by floors."""
     resampling = Resampling(num_resamples=config.bootstrap_resamples)
-    intervals = bootstrap.bootstrap_intervals(candidate.predictions, candidate.labels, candidate.observed, resampling)
+    intervals = bootstrap.bootstrap_intervals(candidate.scores, candidate.predictions, resampling)
     low, high = intervals.headline["macro_f1"]
     everything = np.ones_like(candidate.predictions)
-    trivial = metrics.macro_f1(everything, candidate.labels, candidate.observed)
+    trivial = metrics.macro_f1(candidate.scores, everything)
     figures = {
         "macro_f1": candidate.macro_f1,
         "macro_f1_low": low,

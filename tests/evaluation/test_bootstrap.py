@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from evaluation_parts import labelled
 from sklearn.metrics import f1_score
 
 from trainer.core.errors import DataError, SettingsError
@@ -15,6 +16,14 @@ def split(seed=0, num_rows=150, error=0.1):
     return labels ^ (rng.random(labels.shape) < error), labels
 
 
+def intervals_of(predictions, labels, observed=None, resampling=FEW):
+    return bootstrap_intervals(labelled(np.zeros(labels.shape), labels, observed), predictions, resampling)
+
+
+def difference_of(first, second, labels, observed=None, resampling=FEW):
+    return paired_bootstrap(labelled(np.zeros(labels.shape), labels, observed), first, second, resampling)
+
+
 def test_equals_scikit_learn_on_the_same_resamples():
     predictions, labels = split(num_rows=40)
     resampling = Resampling(num_resamples=25, seed=3, level=0.8)
@@ -26,7 +35,7 @@ def test_equals_scikit_learn_on_the_same_resamples():
         macro.append(f1_score(*drawn, average="macro", zero_division=0))
         micro.append(f1_score(*drawn, average="micro", zero_division=0))
         by_label.append(f1_score(*drawn, average=None, zero_division=0))
-    intervals = bootstrap_intervals(predictions, labels, None, resampling)
+    intervals = intervals_of(predictions, labels, None, resampling)
     assert intervals.headline["macro_f1"] == pytest.approx(tuple(np.quantile(macro, [0.1, 0.9])))
     assert intervals.headline["micro_f1"] == pytest.approx(tuple(np.quantile(micro, [0.1, 0.9])))
     np.testing.assert_allclose(intervals.per_label, np.quantile(by_label, [0.1, 0.9], axis=0).T)
@@ -37,7 +46,7 @@ def test_supported_labels_only():
     predictions, labels = split()
     supported = labels.sum(axis=0) >= 40
     assert supported.tolist() == [True, True, False, True]
-    low, high = bootstrap_intervals(predictions, labels, None, FEW).headline["macro_f1_supported"]
+    low, high = intervals_of(predictions, labels).headline["macro_f1_supported"]
     assert low < f1_score(labels[:, supported], predictions[:, supported], average="macro") < high
 
 
@@ -45,7 +54,7 @@ def test_interval_covers_the_true_score_about_as_often_as_it_says():
     truth = f1_score(*split(seed=99, num_rows=200_000)[::-1], average="macro")
     covered = 0
     for seed in range(60):
-        low, high = bootstrap_intervals(*split(seed), None, FEW).headline["macro_f1"]
+        low, high = intervals_of(*split(seed)).headline["macro_f1"]
         covered += low <= truth <= high
     assert 50 <= covered <= 60
 
@@ -53,7 +62,7 @@ def test_interval_covers_the_true_score_about_as_often_as_it_says():
 def test_wider_level_gives_wider_interval():
     predictions, labels = split()
     narrow, wide = (
-        bootstrap_intervals(predictions, labels, None, Resampling(num_resamples=200, level=level)).headline["macro_f1"]
+        intervals_of(predictions, labels, None, Resampling(num_resamples=200, level=level)).headline["macro_f1"]
         for level in (0.5, 0.99)
     )
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
@@ -63,12 +72,12 @@ def test_wider_level_gives_wider_interval():
 def test_chunks_do_not_change_results(monkeypatch, rows_per_chunk):
     predictions, labels = split()
     expected = (
-        bootstrap_intervals(predictions, labels, None, FEW),
-        paired_bootstrap(predictions, labels, labels, None, FEW),
+        intervals_of(predictions, labels),
+        difference_of(predictions, labels, labels),
     )
     monkeypatch.setattr(bootstrap, "_CHUNK_CELLS", rows_per_chunk * len(labels))
-    assert bootstrap_intervals(predictions, labels, None, FEW) == expected[0]
-    assert paired_bootstrap(predictions, labels, labels, None, FEW) == expected[1]
+    assert intervals_of(predictions, labels) == expected[0]
+    assert difference_of(predictions, labels, labels) == expected[1]
 
 
 def test_unobserved_cells_may_hold_anything():
@@ -77,12 +86,12 @@ def test_unobserved_cells_may_hold_anything():
     observed = np.random.default_rng(2).random(labels.shape) < 0.6
     observed[:, 3] = False
     spoiled = np.where(observed, predictions, ~predictions), np.where(observed, labels, np.nan)
-    intervals = bootstrap_intervals(predictions, labels, observed, FEW)
-    assert bootstrap_intervals(*spoiled, observed, FEW) == intervals
+    intervals = intervals_of(predictions, labels, observed)
+    assert intervals_of(*spoiled, observed) == intervals
     assert intervals.per_label[3] is None
-    only_scored = bootstrap_intervals(predictions[:, :3], labels[:, :3], observed[:, :3], FEW)
+    only_scored = intervals_of(predictions[:, :3], labels[:, :3], observed[:, :3], FEW)
     assert intervals.headline["macro_f1"] == only_scored.headline["macro_f1"]
-    assert paired_bootstrap(spoiled[0], other, spoiled[1], observed, FEW) == paired_bootstrap(
+    assert difference_of(spoiled[0], other, spoiled[1], observed) == difference_of(
         predictions, other, labels, observed, FEW
     )
 
@@ -90,19 +99,19 @@ def test_unobserved_cells_may_hold_anything():
 def test_paired_difference_of_a_clearly_better_model():
     good, labels = split(error=0.02)
     bad = labels ^ (np.random.default_rng(9).random(labels.shape) < 0.3)
-    result = paired_bootstrap(good, bad, labels, None, FEW)
+    result = difference_of(good, bad, labels)
     expected = f1_score(labels, good, average="macro") - f1_score(labels, bad, average="macro")
     assert result.difference == pytest.approx(expected)
     assert 0 < result.low < result.difference < result.high
     assert result.p_value == pytest.approx(2 / 201)
-    mirrored = paired_bootstrap(bad, good, labels, None, FEW)
+    mirrored = difference_of(bad, good, labels)
     assert (mirrored.low, mirrored.high) == pytest.approx((-result.high, -result.low))
     assert mirrored.p_value == result.p_value
 
 
 def test_a_model_does_not_differ_from_itself():
     predictions, labels = split()
-    result = paired_bootstrap(predictions, predictions, labels, None, FEW)
+    result = difference_of(predictions, predictions, labels)
     assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -112,17 +121,16 @@ def test_equal_models_are_rarely_told_apart():
     for _ in range(60):
         labels = rng.random((150, 3)) < 0.4
         a, b = (labels ^ (rng.random(labels.shape) < 0.2) for _ in range(2))
-        false_alarms += paired_bootstrap(a, b, labels, None, FEW).p_value < 0.05
+        false_alarms += difference_of(a, b, labels).p_value < 0.05
     assert false_alarms <= 8
 
 
 def test_bad_input_is_named():
     predictions, labels = split()
-    with pytest.raises(SettingsError, match="num_resamples must be at least 1"):
+    with pytest.raises(SettingsError, match="`num_resamples` must be at least 1"):
         Resampling(num_resamples=0)
-    with pytest.raises(SettingsError, match="level must lie between 0 and 1"):
+    with pytest.raises(SettingsError, match="`level` must lie between 0 and 1"):
         Resampling(level=95)
-    with pytest.raises(DataError, match="predictions_b must be boolean"):
-        paired_bootstrap(predictions, predictions * 0.5, labels)
-    with pytest.raises(DataError, match="predictions_a must have the shape of labels"):
-        paired_bootstrap(predictions[:5], predictions, labels)
+    for wrong in (predictions * 0.5, predictions[:5]):
+        with pytest.raises(DataError, match="`predictions` must be boolean"):
+            difference_of(predictions, wrong, labels)

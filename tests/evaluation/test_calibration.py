@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from evaluation_parts import labelled, labelled_logits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -27,39 +28,50 @@ def overconfident(temperature, *, soft, seed=0):
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 def test_temperature_is_recovered(temperature):
-    assert fit_temperature(*overconfident(temperature, soft=True)) == pytest.approx(temperature, rel=1e-7)
-    assert fit_temperature(*overconfident(temperature, soft=False)) == pytest.approx(temperature, rel=0.05)
+    assert fit_temperature(labelled_logits(*overconfident(temperature, soft=True))) == pytest.approx(
+        temperature, rel=1e-7
+    )
+    assert fit_temperature(labelled_logits(*overconfident(temperature, soft=False))) == pytest.approx(
+        temperature, rel=0.05
+    )
 
 
 def test_temperature_is_the_minimum_and_lowers_the_error():
     logits, labels = overconfident(2.5, soft=False)
-    best = fit_temperature(logits, labels)
-    loss = negative_log_likelihood(logits / best, labels)
-    assert all(loss < negative_log_likelihood(logits / other, labels) for other in (1.0, best * 1.02, best / 1.02))
-    before, after = (expected_calibration_error(apply_temperature(logits, t), labels) for t in (1.0, best))
+    best = fit_temperature(labelled_logits(logits, labels))
+    loss = negative_log_likelihood(labelled_logits(logits, labels), best)
+    assert all(
+        loss < negative_log_likelihood(labelled_logits(logits, labels), other)
+        for other in (1.0, best * 1.02, best / 1.02)
+    )
+    before, after = (expected_calibration_error(labelled(apply_temperature(logits, t), labels)) for t in (1.0, best))
     assert after < before / 5
 
 
 def test_degenerate_temperatures():
     logits, labels = np.array([[3.0, -2.0], [-1.0, 5.0]]), np.array([[1, 0], [0, 1]])
-    assert fit_temperature(logits, labels) == TEMPERATURE_BOUNDS[0]
-    assert fit_temperature(-logits, labels) == TEMPERATURE_BOUNDS[1]
-    assert fit_temperature(np.zeros((2, 2)), labels) == 1.0
+    assert fit_temperature(labelled_logits(logits, labels)) == TEMPERATURE_BOUNDS[0]
+    assert fit_temperature(labelled_logits(-logits, labels)) == TEMPERATURE_BOUNDS[1]
+    assert fit_temperature(labelled_logits(np.zeros((2, 2)), labels)) == 1.0
 
 
 def test_unobserved_cells_may_hold_anything():
     logits, labels = overconfident(2.0, soft=False)
     observed = np.random.default_rng(1).random(labels.shape) < 0.5
     spoiled = np.where(observed, logits, np.inf), np.where(observed, labels, np.nan), observed
-    assert fit_temperature(*spoiled) == fit_temperature(logits, labels, observed)
-    assert negative_log_likelihood(*spoiled) == negative_log_likelihood(logits, labels, observed)
-    expected = negative_log_likelihood(logits[observed][:, None], labels[observed][:, None])
-    assert negative_log_likelihood(*spoiled) == pytest.approx(expected)
+    assert fit_temperature(labelled_logits(*spoiled)) == fit_temperature(labelled_logits(logits, labels, observed))
+    assert negative_log_likelihood(labelled_logits(*spoiled)) == negative_log_likelihood(
+        labelled_logits(logits, labels, observed)
+    )
+    expected = negative_log_likelihood(labelled_logits(logits[observed][:, None], labels[observed][:, None]))
+    assert negative_log_likelihood(labelled_logits(*spoiled)) == pytest.approx(expected)
     probabilities = apply_temperature(logits, 1.0)
     spoiled = np.where(observed, probabilities, np.nan), *spoiled[1:]
     for score in (expected_calibration_error, brier_score):
-        assert score(*spoiled) == score(probabilities, labels, observed)
-        assert score(*spoiled) == pytest.approx(score(probabilities[observed][:, None], labels[observed][:, None]))
+        assert score(labelled(*spoiled)) == score(labelled(probabilities, labels, observed))
+        assert score(labelled(*spoiled)) == pytest.approx(
+            score(labelled(probabilities[observed][:, None], labels[observed][:, None]))
+        )
 
 
 @settings(max_examples=60, deadline=None, database=None)
@@ -79,45 +91,45 @@ def test_sigmoid_does_not_overflow_and_keeps_shape():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_bad_temperature(temperature):
-    with pytest.raises(SettingsError, match="temperature must be a positive number, but got temperature="):
+    with pytest.raises(SettingsError, match="`temperature` must be a positive number"):
         apply_temperature(np.zeros((1, 1)), temperature)
 
 
 def test_bad_logits():
-    with pytest.raises(DataError, match="logits must be finite, but got num_bad=1"):
+    with pytest.raises(DataError, match="`logits` must be finite, got 1"):
         apply_temperature(np.array([[np.nan]]), 1.0)
-    with pytest.raises(DataError, match=r"logits must be finite, but got value=inf at row=0, label=1"):
-        fit_temperature(np.array([[0.0, np.inf]]), np.array([[0, 1]]))
+    with pytest.raises(DataError, match="`logits` must be finite, got inf for example 0, label 1"):
+        fit_temperature(labelled_logits(np.array([[0.0, np.inf]]), np.array([[0, 1]])))
 
 
 def test_scores_equal_scikit_learn():
     logits, labels = overconfident(2.0, soft=False)
     probabilities = apply_temperature(logits, 1.0)
     flat_labels, flat = labels.ravel(), probabilities.ravel()
-    assert brier_score(probabilities, labels) == pytest.approx(brier_score_loss(flat_labels, flat))
-    assert negative_log_likelihood(logits, labels) == pytest.approx(log_loss(flat_labels, flat))
+    assert brier_score(labelled(probabilities, labels)) == pytest.approx(brier_score_loss(flat_labels, flat))
+    assert negative_log_likelihood(labelled_logits(logits, labels)) == pytest.approx(log_loss(flat_labels, flat))
     rates, means = calibration_curve(flat_labels, flat, n_bins=15)
-    curve = reliability_curve(probabilities, labels)
+    curve = reliability_curve(labelled(probabilities, labels))
     np.testing.assert_allclose(curve.observed_rates, rates)
     np.testing.assert_allclose(curve.mean_probabilities, means)
     assert curve.counts.sum() == labels.size
     expected = np.sum(curve.counts * np.abs(rates - means)) / labels.size
-    assert expected_calibration_error(probabilities, labels) == pytest.approx(expected)
+    assert expected_calibration_error(labelled(probabilities, labels)) == pytest.approx(expected)
 
 
 def test_calibration_error_by_hand():
     probabilities = np.array([[0.1, 0.2], [0.9, 1.0]])
     labels = np.array([[0, 1], [1, 1]])
-    curve = reliability_curve(probabilities, labels, bins=2)
+    curve = reliability_curve(labelled(probabilities, labels), bins=2)
     np.testing.assert_allclose(curve.mean_probabilities, [0.15, 0.95])
     np.testing.assert_allclose(curve.observed_rates, [0.5, 1.0])
     np.testing.assert_array_equal(curve.counts, [2, 2])
-    assert expected_calibration_error(probabilities, labels, bins=2) == pytest.approx((0.35 + 0.05) / 2)
+    assert expected_calibration_error(labelled(probabilities, labels), bins=2) == pytest.approx((0.35 + 0.05) / 2)
 
 
 def test_empty_bins_are_left_out_and_soft_labels_are_rates():
-    curve = reliability_curve(np.array([[0.0], [1.0]]), np.array([[0.25], [0.75]]))
+    curve = reliability_curve(labelled([[0.0], [1.0]], [[0.25], [0.75]]))
     np.testing.assert_array_equal(curve.mean_probabilities, [0.0, 1.0])
     np.testing.assert_array_equal(curve.observed_rates, [0.25, 0.75])
-    with pytest.raises(SettingsError, match="bins must be at least 1"):
-        reliability_curve(np.array([[0.0]]), np.array([[0.0]]), bins=0)
+    with pytest.raises(SettingsError, match="`bins` must be at least 1"):
+        reliability_curve(labelled([[0.0]], [[0.0]]), bins=0)

@@ -2,18 +2,25 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from evaluation_parts import labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from trainer.core.errors import DataError, SettingsError
+from trainer.evaluation import thresholds as module
+from trainer.evaluation.threshold_search import (
+    SortedScores,
+    ThresholdCandidates,
+    best_global_threshold,
+    best_thresholds_per_label,
+)
 from trainer.evaluation.thresholds import (
     POLICIES,
     SWEEP_GRID,
-    best_f1_thresholds,
+    Policy,
     fit_policy,
-    global_threshold,
     predict,
     shrunk_thresholds,
     threshold_sweep,
@@ -21,6 +28,14 @@ from trainer.evaluation.thresholds import (
 
 EIGHTHS = st.sampled_from([i / 8 for i in range(9)])
 quick = settings(max_examples=60, deadline=None, database=None)
+
+
+def per_label_thresholds(*table):
+    return best_thresholds_per_label(SortedScores.of(labelled(*table)))
+
+
+def global_threshold(*table):
+    return best_global_threshold(ThresholdCandidates.of(labelled(*table)))
 
 
 @st.composite
@@ -54,7 +69,7 @@ def expected_cut(score, scores):
 @given(tables())
 def test_best_f1_is_what_trying_every_cut_finds(table):
     probabilities, labels, observed = table
-    thresholds = best_f1_thresholds(probabilities, labels, observed)
+    thresholds = per_label_thresholds(probabilities, labels, observed)
     for j, threshold in enumerate(thresholds):
         scores, positives = probabilities[observed[:, j], j], labels[observed[:, j], j]
         if not positives.any():
@@ -90,7 +105,7 @@ def test_order_of_rows_and_of_labels_changes_nothing(table, seed):
     rng = np.random.default_rng(seed)
     rows, columns = rng.permutation(table[0].shape[0]), rng.permutation(table[0].shape[1])
     shuffled = [array[rows][:, columns] for array in table]
-    np.testing.assert_array_equal(best_f1_thresholds(*shuffled), best_f1_thresholds(*table)[columns])
+    np.testing.assert_array_equal(per_label_thresholds(*shuffled), per_label_thresholds(*table)[columns])
     assert global_threshold(*shuffled) == global_threshold(*table)
 
 
@@ -101,7 +116,7 @@ def test_unobserved_cells_may_hold_anything(table):
     spoiled = np.where(observed, probabilities, np.nan), np.where(observed, labels, 7.0), observed
     for policy in POLICIES:
         np.testing.assert_array_equal(
-            fit_policy(policy, *spoiled, strength=3.0), fit_policy(policy, *table, strength=3.0)
+            fit_policy(policy, labelled(*spoiled), strength=3.0), fit_policy(policy, labelled(*table), strength=3.0)
         )
 
 
@@ -112,7 +127,7 @@ def test_never_worse_than_a_grid_of_sixteen(seed):
     by_grid = np.array(
         [f1_score(labels, probabilities >= cut, average=None, zero_division=0) for cut in grid], dtype=float
     )
-    fitted = predict(probabilities, best_f1_thresholds(probabilities, labels))
+    fitted = predict(probabilities, per_label_thresholds(probabilities, labels))
     assert (f1_score(labels, fitted, average=None, zero_division=0) >= by_grid.max(axis=0)).all()
     shared = predict(probabilities, np.full(6, global_threshold(probabilities, labels)))
     assert f1_score(labels, shared, average="macro", zero_division=0) >= by_grid.mean(axis=1).max()
@@ -121,13 +136,13 @@ def test_never_worse_than_a_grid_of_sixteen(seed):
 def test_label_without_positives_is_not_predicted_and_without_rows_gets_a_half():
     probabilities = np.array([[0.2, 1.0, 0.9], [0.6, 0.3, 0.1]])
     observed = np.array([[True, True, False], [True, True, False]])
-    thresholds = best_f1_thresholds(probabilities, np.zeros((2, 3)), observed)
+    thresholds = per_label_thresholds(probabilities, np.zeros((2, 3)), observed)
     np.testing.assert_array_equal(thresholds, [0.8, np.nextafter(1.0, 2.0), 0.5])
 
 
 def test_neighbouring_floats_are_still_separated():
     low = np.nextafter(0.3, 0.0)
-    thresholds = best_f1_thresholds(np.array([[low], [0.3]]), np.array([[0], [1]]))
+    thresholds = per_label_thresholds(np.array([[low], [0.3]]), np.array([[0], [1]]))
     assert predict(np.array([[low], [0.3]]), thresholds).tolist() == [[False], [True]]
 
 
@@ -161,39 +176,47 @@ def test_shrinking_survives_cuts_at_both_ends():
 
 @pytest.mark.parametrize("strength", [-1.0, float("nan")])
 def test_strength_out_of_range(strength):
-    with pytest.raises(SettingsError, match="strength must be at least 0"):
+    with pytest.raises(SettingsError, match="`strength` must be at least 0"):
         shrunk_thresholds(np.array([0.1]), 0.3, np.array([1]), strength)
 
 
 def test_every_policy_fits_what_it_says():
     probabilities, labels = split()
-    fitted = {policy: fit_policy(policy, probabilities, labels, strength=10.0) for policy in POLICIES}
+    fitted = {policy: fit_policy(policy, labelled(probabilities, labels), strength=10.0) for policy in POLICIES}
     assert len(fitted) == 4
     np.testing.assert_array_equal(fitted["fixed"], [0.5] * 6)
     np.testing.assert_array_equal(fitted["global"], [global_threshold(probabilities, labels)] * 6)
-    np.testing.assert_array_equal(fitted["per_label"], best_f1_thresholds(probabilities, labels))
+    np.testing.assert_array_equal(fitted["per_label"], per_label_thresholds(probabilities, labels))
     np.testing.assert_array_equal(
         fitted["per_label_shrunk"],
         shrunk_thresholds(fitted["per_label"], fitted["global"][0], labels.sum(axis=0), 10.0),
     )
 
 
+def test_a_policy_is_one_entry_of_the_table(monkeypatch):
+    monkeypatch.setattr(module, "POLICIES", {**POLICIES, "strict": Policy(lambda fitted, _: fitted.per_label + 0.1)})
+    scores = labelled(*split())
+    np.testing.assert_allclose(
+        fit_policy("strict", scores, strength=0.0), fit_policy("per_label", scores, strength=0.0) + 0.1
+    )
+
+
 def test_unknown_policy():
-    with pytest.raises(SettingsError, match=r"policy must be one of .* but got policy='best'"):
-        fit_policy("best", *split(), strength=1.0)
+    with pytest.raises(SettingsError, match=r"`policy` must be one of .* got best"):
+        fit_policy("best", labelled(*split()), strength=1.0)
 
 
 def test_predict_compares_in_double_precision():
     probabilities = np.array([[0.1]], dtype=np.float32)
     assert predict(probabilities, np.array([float(probabilities[0, 0])])).all()
     assert not predict(probabilities, np.nextafter(probabilities[0].astype(float), 1.0)).any()
-    with pytest.raises(DataError, match="thresholds must be one finite number for each of 1 labels"):
+    with pytest.raises(DataError, match=r"`thresholds` .* 1 labels"):
         predict(probabilities, np.array([0.5, 0.5]))
 
 
 def test_sweep_equals_scikit_learn_at_every_threshold():
     probabilities, labels = split(num_rows=60, num_labels=2)
-    rows = threshold_sweep(("joy", "grief"), probabilities, labels)
+    rows = threshold_sweep(labelled(probabilities, labels, names=("joy", "grief")))
     assert len(SWEEP_GRID) == 99
     assert len(rows) == 2 * 99
     for row in rows[::7]:
@@ -204,11 +227,9 @@ def test_sweep_equals_scikit_learn_at_every_threshold():
         assert row["recall"] == pytest.approx(recall_score(truth, predicted, zero_division=0))
 
 
-def test_sweep_leaves_out_labels_never_observed_and_checks_names():
+def test_sweep_leaves_out_labels_never_observed():
     probabilities, labels = split(num_labels=2)
     observed = np.ones(labels.shape, dtype=bool)
     observed[:, 1] = False
-    rows = threshold_sweep(("joy", "grief"), probabilities, labels, observed, grid=(0.2, 0.4))
+    rows = threshold_sweep(labelled(probabilities, labels, observed, names=("joy", "grief")), grid=(0.2, 0.4))
     assert [(row["label"], row["threshold"]) for row in rows] == [("joy", 0.2), ("joy", 0.4)]
-    with pytest.raises(DataError, match="label_names must be 2 different names"):
-        threshold_sweep(("joy", "joy"), probabilities, labels)

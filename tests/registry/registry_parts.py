@@ -14,6 +14,7 @@ from registry.store.decision_log import Ledger
 from trainer.core import artifacts
 from trainer.core.run_folder import write_json
 from trainer.evaluation import calibration
+from trainer.evaluation.arrays import LabelledScores
 from trainer.runs import results
 from trainer.runs.results import Predictions
 from trainer.tracking.run import open_run
@@ -112,10 +113,12 @@ def make_scored(quality, truth=None, seed=1, names=LABELS):
     truth = make_truth() if truth is None else truth
     logits = make_logits(truth, quality, seed)
     return Scored(
-        label_names=names,
-        probabilities=calibration.apply_temperature(logits, TEMPERATURE),
-        labels=truth,
-        observed=np.ones(truth.shape, dtype=bool),
+        LabelledScores(
+            label_names=names,
+            scores=calibration.apply_temperature(logits, TEMPERATURE),
+            labels=truth,
+            observed=np.ones(truth.shape, dtype=bool),
+        ),
         thresholds=np.full(truth.shape[1], 0.5),
     )
 
@@ -144,7 +147,7 @@ def make_run(
     with open_run(output, experiment=experiment, parameters=parameters) as tracker:
         folder = tracker.folder
         split = Predictions(
-            logits=logits,
+            scores=logits,
             labels=truth,
             observed=np.ones(truth.shape, dtype=bool),
             row_ids=tuple(f"row{row}" for row in range(len(truth))),

@@ -36,16 +36,23 @@ def test_the_gain_must_be_beyond_doubt(champion, candidate, config, stopped_by):
     assert verdict.difference.low <= verdict.figures["delta_macro_f1"] <= verdict.difference.high
 
 
-def with_column(scored, label, probabilities):
-    changed = scored.probabilities.copy()
-    changed[:, label] = probabilities
-    return dataclasses.replace(scored, probabilities=changed)
+def change(scored, **arrays):
+    """The same model with other thresholds, or other arrays of its scores."""
+    thresholds = arrays.pop("thresholds", scored.thresholds)
+    return dataclasses.replace(scored, scores=dataclasses.replace(scored.scores, **arrays), thresholds=thresholds)
+
+
+def turned(scored, label):
+    """The same model with one label always the wrong way round."""
+    changed = scored.scores.probabilities.copy()
+    changed[:, label] = 1 - changed[:, label]
+    return change(scored, scores=changed)
 
 
 @pytest.mark.parametrize(("limit", "stopped"), [(0.1, True), (0.9, False)])
 def test_no_frequent_label_may_fall_far(limit, stopped):
     champion, candidate = make_scored(0.75, seed=2), make_scored(0.99)
-    candidate = with_column(candidate, 1, 1 - candidate.probabilities[:, 1])  # grief always the wrong way round
+    candidate = turned(candidate, 1)
     verdict = gate.compare(candidate, champion, GateConfig(max_label_drop=limit, max_ece_increase=1))
 
     assert ("labels that fall" in broken(verdict)) is stopped
@@ -59,7 +66,7 @@ def test_a_rare_label_may_fall(positives, stopped):
     truth = make_truth()
     truth[:, 1] = np.arange(len(truth)) < positives
     champion, candidate = make_scored(0.75, truth, seed=2), make_scored(0.99, truth)
-    candidate = with_column(candidate, 1, 1 - candidate.probabilities[:, 1])
+    candidate = turned(candidate, 1)
 
     verdict = gate.compare(candidate, champion, GateConfig(max_ece_increase=1))
     assert ("labels that fall" in broken(verdict)) is stopped
@@ -68,7 +75,7 @@ def test_a_rare_label_may_fall(positives, stopped):
 @pytest.mark.parametrize(("limit", "stopped"), [(0.01, True), (0.5, False)])
 def test_calibration_must_not_get_much_worse(limit, stopped):
     champion, candidate = make_scored(0.7, seed=2), make_scored(0.9)
-    shy = dataclasses.replace(candidate, probabilities=0.5 + (candidate.probabilities - 0.5) / 10)
+    shy = change(candidate, scores=0.5 + (candidate.scores.probabilities - 0.5) / 10)
     verdict = gate.compare(shy, champion, GateConfig(max_ece_increase=limit))
 
     assert broken(verdict) == (["calibration error"] if stopped else [])
@@ -93,17 +100,17 @@ def test_a_first_champion_is_held_to_floors(quality, config, stopped_by):
 def test_a_first_champion_must_beat_one_that_gives_every_label():
     """Where nearly every label is present, a high score is no merit."""
     scored = make_scored(0.75)
-    present = np.ones_like(scored.labels)
+    present = np.ones_like(scored.scores.labels)
     present[::10] = 0
-    dense = dataclasses.replace(scored, labels=present, probabilities=np.where(present > 0, 0.8, 0.6))
-    dense = dataclasses.replace(dense, thresholds=np.full(len(LABELS), 0.7), labels=np.ones_like(present))
+    probabilities = np.where(present > 0, 0.8, 0.6)
+    dense = change(scored, labels=np.ones_like(present), scores=probabilities, thresholds=np.full(len(LABELS), 0.7))
 
     assert "more than every label for all" in broken(gate.open_gate(dense, GateConfig(ceiling_ece=1)))
 
 
 def test_a_first_champion_must_be_calibrated():
     scored = make_scored(0.9)
-    shy = dataclasses.replace(scored, probabilities=0.5 + (scored.probabilities - 0.5) / 10)
+    shy = change(scored, scores=0.5 + (scored.scores.probabilities - 0.5) / 10)
 
     assert broken(gate.open_gate(shy, GateConfig())) == ["calibration error"]
 
@@ -117,13 +124,10 @@ def test_thresholds_that_a_model_is_served_with_decide():
 
 def test_cells_nobody_observed_do_not_count():
     champion, candidate = make_scored(0.7, seed=2), make_scored(0.9)
-    mask = np.ones_like(candidate.observed)
+    mask = np.ones_like(candidate.scores.observed)
     mask[:50] = False
-    seen = [dataclasses.replace(one, observed=mask) for one in (candidate, champion)]
-    rest = [
-        dataclasses.replace(one, labels=one.labels[50:], observed=mask[50:], probabilities=one.probabilities[50:])
-        for one in (candidate, champion)
-    ]
+    seen = [change(one, observed=mask) for one in (candidate, champion)]
+    rest = [dataclasses.replace(one, scores=one.scores.take(slice(50, None))) for one in (candidate, champion)]
 
     masked, cut = gate.compare(*seen, GateConfig()).figures, gate.compare(*rest, GateConfig()).figures
     assert masked["delta_macro_f1"] == cut["delta_macro_f1"]

@@ -10,9 +10,10 @@ import pytest
 from matplotlib.image import imread
 from sklearn.metrics import precision_recall_curve
 
+from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference
 from trainer.reporting import figures
-from trainer.reporting.figures import Scored, predictions
+from trainer.reporting.figures import predictions
 from trainer.reporting.figures.style import DPI, plain
 
 HISTORY = [
@@ -22,13 +23,18 @@ HISTORY = [
 ]
 
 
-def example(k: int, n: int = 120, without: int | None = None) -> Scored:
+def make_scores(names, probabilities, labels, observed=None) -> LabelledScores:
+    seen = np.ones(labels.shape, bool) if observed is None else observed
+    return LabelledScores(label_names=tuple(names), scores=probabilities, labels=labels, observed=seen)
+
+
+def example(k: int, n: int = 120, without: int | None = None) -> LabelledScores:
     rng = np.random.default_rng(k)
     labels = (rng.random((n, k)) < 0.2).astype(np.float32)
     if without is not None:
         labels[:, without] = 0
     probabilities = 1 / (1 + np.exp(-(3 * labels - 2 + rng.normal(0, 1, (n, k)))))
-    return Scored(label_names=[f"label {i}" for i in range(k)], labels=labels, probabilities=probabilities)
+    return make_scores([f"label {i}" for i in range(k)], probabilities, labels)
 
 
 def make_difference(k: int) -> PairedDifference:
@@ -37,15 +43,15 @@ def make_difference(k: int) -> PairedDifference:
     return PairedDifference(0.05, -0.01, 0.1, 0.2, per_label)
 
 
-def draw(name: str, path: Path, scored: Scored) -> Path:
-    k, names = len(scored.label_names), scored.label_names
-    half, support = np.full(k, 0.5), np.asarray(scored.labels).sum(0)
+def draw(name: str, path: Path, scores: LabelledScores) -> Path:
+    k, names = len(scores.label_names), scores.label_names
+    half, support = np.full(k, 0.5), scores.support
     counts = {"train": support * 8, "test": support}
     arguments = {
         "loss_and_f1_curves": (HISTORY,),
-        "precision_recall": (scored, half),
-        "reliability": (scored, np.asarray(scored.probabilities) ** 1.3, (0.03, 0.01)),
-        "error_cooccurrence": (scored, half),
+        "precision_recall": (scores, half),
+        "reliability": (scores, scores.with_probabilities(scores.probabilities**1.3), (0.03, 0.01)),
+        "error_cooccurrence": (scores, half),
         "f1_differences": (names, make_difference(k), support),
         "per_label_f1": (names, half, np.tile([0.4, 0.6], (k, 1)), support),
         "thresholds_per_label": (names, {"fixed": half, "per_label": half / 2}),
@@ -125,8 +131,8 @@ def test_labels_without_positives_and_unknown_numbers_are_drawn(tmp_path):
 
 
 def test_label_names_are_never_read_as_formulas(tmp_path):
-    scored = example(2)
-    odd = Scored(label_names=["$x_{", "very\nlong " * 20], labels=scored.labels, probabilities=scored.probabilities)
+    scores = example(2)
+    odd = make_scores(["$x_{", "very\nlong " * 20], scores.probabilities, scores.labels)
     for name in ("precision_recall", "error_cooccurrence", "per_label_f1"):
         assert draw(name, tmp_path / f"{name}.png", odd).exists()
     assert plain("a\tb$") == r"a b\$"
@@ -134,8 +140,8 @@ def test_label_names_are_never_read_as_formulas(tmp_path):
 
 
 def test_precision_recall_points_are_those_of_scikit_learn():
-    scored = example(2)
-    truths, probabilities = scored.truths[:, 0], np.round(scored.probabilities[:, 0], 1)  # rounded: many ties
+    scores = example(2)
+    truths, probabilities = scores.positives[:, 0], np.round(scores.probabilities[:, 0], 1)  # rounded: many ties
     precisions, recalls = predictions._precision_recall_curve(truths, probabilities)
     expected_precisions, expected_recalls, _ = precision_recall_curve(truths, probabilities)
     np.testing.assert_allclose(precisions[::-1], expected_precisions[:-1][-len(precisions) :])
@@ -145,13 +151,13 @@ def test_precision_recall_points_are_those_of_scikit_learn():
 def test_replacements_share_out_the_missed_rows_and_skip_unobserved_cells():
     labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0]])
     probabilities = np.array([[0.1, 0.9, 0.2], [0.1, 0.2, 0.2], [0.9, 0.1, 0.1], [0.1, 0.9, 0.9]])
-    scored = Scored(label_names="abc", labels=labels, probabilities=probabilities)
-    misses, shares = predictions._replacements(scored, np.full(3, 0.5))
+    scores = make_scores("abc", probabilities, labels)
+    misses, shares = predictions._replacements(scores, np.full(3, 0.5))
     np.testing.assert_array_equal(misses, [2, 0, 1])
     np.testing.assert_allclose(shares, [[0, 0.5, 0, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
     observed = np.ones((4, 3), bool)
     observed[0] = False
-    masked = Scored(label_names="abc", labels=labels, probabilities=probabilities, observed=observed)
+    masked = make_scores("abc", probabilities, labels, observed)
     misses, shares = predictions._replacements(masked, np.full(3, 0.5))
     np.testing.assert_array_equal(misses, [1, 0, 1])
     np.testing.assert_allclose(shares[0], [0, 0, 0, 1])

@@ -20,7 +20,7 @@ N = 4
 def split():
     rng = np.random.default_rng(0)
     return Predictions(
-        logits=rng.normal(size=(N, 3)).astype(np.float32),
+        scores=rng.normal(size=(N, 3)).astype(np.float32),
         labels=rng.integers(0, 2, size=(N, 3)).astype(np.float32),
         observed=rng.random((N, 3)) < 0.8,
         row_ids=("a", "b", "7", "é"),
@@ -38,10 +38,10 @@ def path(split, tmp_path):
 def test_what_is_written_is_read(split, path):
     found = read_predictions(path)
     assert (found.row_ids, found.texts, found.label_names) == (split.row_ids, split.texts, split.label_names)
-    for name, kind in (("labels", np.float32), ("observed", np.bool_), ("logits", np.float32)):
+    for name, kind in (("labels", pa.float32()), ("observed", pa.bool_()), ("logits", pa.float32())):
         values = getattr(found, name)
-        assert values.dtype == kind
         np.testing.assert_array_equal(values, getattr(split, name))
+        assert pq.read_table(path)[name].type.value_type == kind
 
 
 def change(**columns):
@@ -61,10 +61,10 @@ def change(**columns):
     [
         (change(text=None), r"Name\(text\)"),
         (change(logits=None), r"Name\(logits\)"),
-        (change(row_id=["a", "a", "b", "c"]), "row ids that stand in it twice"),
+        (change(row_id=["a", "a", "b", "c"]), "same row id twice"),
         (change(text=["a", None, "b", "c"]), "a row without id or text"),
-        (change(logits=[[1.0, 2.0, float("nan")]] * N), "logits that are not finite"),
-        (change(labels=[[1.0, 2.0, 0.0]] * N), r"labels outside \[0, 1\]"),
+        (change(logits=[[1.0, 2.0, float("nan")]] * N), "`logits` must be finite"),
+        (change(labels=[[1.0, 2.0, 0.0]] * N), r"`labels` must lie in \[0, 1\]"),
         (change(logits=[[1.0, 2.0]] * N), "reshape"),
         (change(logits=[[1.0, 2.0, 3.0]] * 3 + [[1.0]]), "inhomogeneous"),
         (lambda table: table.replace_schema_metadata({}), "label_names"),
@@ -74,7 +74,7 @@ def change(**columns):
 )
 def test_a_file_of_another_kind_is_refused(path, damage, reason):
     pq.write_table(damage(pq.read_table(path)), path)
-    with pytest.raises(DataError, match=rf"(?s)dev\.parquet.*{reason}.*Fetch it again"):
+    with pytest.raises(DataError, match=rf"(?s)dev\.parquet.*{reason}"):
         read_predictions(path)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from trainer.core import artifacts, run_folder
 from trainer.core.errors import SettingsError
-from trainer.evaluation import evaluation
-from trainer.evaluation.evaluation import Evaluated
+from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.evaluation import evaluate_dev
 from trainer.evaluation.thresholds import POLICIES
 from trainer.runs import results
 from trainer.runs.retraining import load_source_run
@@ -31,8 +31,9 @@ def conclusion():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, size=(40, 2)).astype(np.float32)
     logits = (rng.normal(size=(40, 2)) + 2 * labels).astype(np.float32)
-    dev = Evaluated(logits, labels, np.ones((40, 2), dtype=bool), tuple(map(str, range(40))))
-    return evaluation.assess(NAMES, dev, policy="global", folds=5, seed=0), dev
+    observed = np.ones((40, 2), dtype=bool)
+    dev = LabelledScores(label_names=NAMES, scores=logits, labels=labels, observed=observed, kind="logits")
+    return evaluate_dev(dev, policy="global", folds=5, seed=0), dev
 
 
 @pytest.fixture

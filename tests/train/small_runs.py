@@ -128,6 +128,11 @@ def predictions(folder: Path, role: str) -> tuple[Any, dict[str, np.ndarray]]:
     return table, arrays
 
 
+def as_scores(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of `predictions` under the names of LabelledScores."""
+    return {"scores": arrays["logits"], "labels": arrays["labels"], "observed": arrays["observed"]}
+
+
 def runs_of(uri: str) -> list[Any]:
     """Every run of a store."""
     store = client(uri)

@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from small_runs import LABELS, LEAKED, ROWS, client, predictions, read_json, read_split, write_split
+from small_runs import LABELS, LEAKED, ROWS, as_scores, client, predictions, read_json, read_split, write_split
 from transformers import AutoModel, DebertaConfig
 
 from trainer import pipeline
 from trainer.core import artifacts
 from trainer.evaluation import calibration, metrics, thresholds
+from trainer.evaluation.arrays import LabelledScores
 from trainer.runs import results
 
 STEPS = 15
@@ -148,24 +149,25 @@ def test_scores_can_be_made_again_from_the_files(finished):
     assert json.loads(table.schema.metadata[b"label_names"]) == list(LABELS)
     assert table["row_id"].to_pylist() == [f"test{number}" for number in range(ROWS["test"])]
     temperature = read_json(finished.folder / artifacts.CALIBRATION)["temperature"]
-    probabilities = calibration.apply_temperature(test["logits"], temperature)
+    scores = calibration.calibrate(LabelledScores(label_names=LABELS, kind="logits", **as_scores(test)), temperature)
     chosen = read_json(finished.folder / artifacts.THRESHOLDS)
     for policy, per_label in chosen["policies"].items():
         cuts = np.array([per_label[label] for label in LABELS])
-        predicted = thresholds.predict(probabilities, cuts)
-        scores = metrics.headline(probabilities, predicted, test["labels"], test["observed"])
-        assert finished.run.data.metrics[f"test/macro_f1/{policy}"] == pytest.approx(scores["macro_f1"], abs=1e-12)
+        predicted = thresholds.predict(scores.probabilities, cuts)
+        found = metrics.headline(scores, predicted)
+        assert finished.run.data.metrics[f"test/macro_f1/{policy}"] == pytest.approx(found["macro_f1"], abs=1e-12)
         if policy == chosen["default_policy"]:
-            assert finished.run.data.metrics["test/macro_f1"] == pytest.approx(scores["macro_f1"], abs=1e-12)
+            assert finished.run.data.metrics["test/macro_f1"] == pytest.approx(found["macro_f1"], abs=1e-12)
 
 
 def test_temperature_and_thresholds_come_from_dev(finished):
     _, dev = predictions(finished.folder, "dev")
-    temperature = calibration.fit_temperature(dev["logits"], dev["labels"], dev["observed"])
+    logits = LabelledScores(label_names=LABELS, kind="logits", **as_scores(dev))
+    temperature = calibration.fit_temperature(logits)
     assert read_json(finished.folder / artifacts.CALIBRATION)["temperature"] == pytest.approx(temperature, rel=1e-6)
-    on_dev = calibration.apply_temperature(dev["logits"], temperature)
+    on_dev = calibration.calibrate(logits, temperature)
     kept = read_json(finished.folder / artifacts.THRESHOLDS)["policies"]["per_label"]
-    fitted = thresholds.fit_policy("per_label", on_dev, dev["labels"], dev["observed"], strength=0.0)
+    fitted = thresholds.fit_policy("per_label", on_dev, strength=0.0)
     np.testing.assert_allclose([kept[label] for label in LABELS], fitted, rtol=1e-6)
 
 

@@ -1,33 +1,21 @@
-"""Checked (row, label) cells: every number in `metrics`, `thresholds`, `calibration`, `significance` starts here.
+"""The scores of a model on one split, with labels and mask: validated once, taken by every function of this package.
 
-Shapes: n examples (rows), k labels. A label of at least 0.5 is a positive where a score needs yes or no.
-Cells whose `observed` is False may hold anything, NaN included: they are overwritten before any arithmetic.
+Shapes: n examples, k labels. A label value of at least 0.5 is a positive where a score needs yes or no. Scores in cells
+whose `observed` is False may be anything, NaN included: no function reads them.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.core.errors import DataError
 
-__all__ = [
-    "Array",
-    "BoolArray",
-    "Cells",
-    "FloatArray",
-    "IntArray",
-    "Ranking",
-    "check_cells",
-    "check_labels",
-    "check_names",
-    "check_predictions",
-    "check_thresholds",
-    "rank_cells",
-]
+__all__ = ["Array", "BoolArray", "FloatArray", "IntArray", "LabelledScores"]
 
 Array: TypeAlias = NDArray[Any]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -35,152 +23,134 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Scores (probabilities or logits), labels and mask of one split, all (n, k); unobserved cells hold 0."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledScores:
+    """Scores, labels and mask of one split, all (n, k); scores and labels become float64.
 
-    scores: FloatArray
-    labels: FloatArray
-    observed: BoolArray
+    Raises DataError when shapes differ, no cell is observed, names are not one per label and distinct, or an observed
+    cell has a score that is not finite (of probabilities: outside [0, 1]) or a label outside [0, 1].
+    """
+
+    label_names: tuple[str, ...]
+    """k distinct names, in the order of the columns."""
+    scores: Array
+    labels: Array
+    """Each in [0, 1]; 0 in unobserved cells, whatever was given."""
+    observed: Array
+    """True where the data set has a label."""
+    kind: Literal["probabilities", "logits"] = "probabilities"
+
+    def __post_init__(self) -> None:
+        labels, observed, scores = np.asarray(self.labels, np.float64), np.asarray(self.observed), self.scores
+        _check_table(labels, observed, len(self.label_names))
+        _check_names(self.label_names)
+        labels = np.where(observed, labels, 0.0)
+        _check_unit_interval("labels", labels, observed)
+        scores = np.asarray(scores, np.float64)
+        _check_shape(self.kind, scores.shape, labels.shape)
+        _CHECKS[self.kind](self.kind, scores, observed)
+        self._set(scores=scores, labels=labels, observed=observed)
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """The scores; raises TypeError when they are logits."""
+        return self._scores_of("probabilities")
+
+    @property
+    def logits(self) -> FloatArray:
+        """The scores; raises TypeError when they are probabilities."""
+        return self._scores_of("logits")
 
     @property
     def positives(self) -> BoolArray:
-        """Observed cells whose label is at least 0.5, (n, k)."""
-        return self.labels >= 0.5
-
-    def take(self, rows: Array) -> Cells:
-        """The given rows, named by index or by a boolean (n,)."""
-        return Cells(self.scores[rows], self.labels[rows], self.observed[rows])
-
-    def pooled(self) -> Cells:
-        """All labels as one, (n * k, 1): what micro averages look at."""
-        return Cells(self.scores.reshape(-1, 1), self.labels.reshape(-1, 1), self.observed.reshape(-1, 1))
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Cells of each label from the highest score down, all (k, n); unobserved cells come last with score -inf."""
-
-    scores: FloatArray
-    positives: BoolArray
-    rows: IntArray
-    """Row that each cell came from."""
+        """True in observed cells whose label is at least 0.5, (n, k)."""
+        positives: BoolArray = self.labels >= 0.5
+        return positives
 
     @property
-    def observed(self) -> BoolArray:
-        """True for cells that count, (k, n)."""
-        return self.scores > -np.inf
+    def support(self) -> IntArray:
+        """Positives of each label, (k,)."""
+        support: IntArray = np.count_nonzero(self.positives, axis=0)
+        return support
 
     @property
-    def group_ends(self) -> BoolArray:
-        """True at the last of each run of equal scores, (k, n): a cut can fall only after these."""
-        ends = np.ones(self.scores.shape, dtype=bool)
-        ends[:, :-1] = self.scores[:, :-1] != self.scores[:, 1:]
-        return ends
+    def scored(self) -> BoolArray:
+        """Labels with an observed cell, (k,): those that macro averages run over."""
+        scored: BoolArray = np.any(self.observed, axis=0)
+        return scored
 
-    def take(self, kept: BoolArray) -> Ranking:
-        """The ranking of fewer rows without sorting again; kept (k, n) names the same rows for every label."""
-        flat, shape = kept.ravel(), (len(kept), -1)
-        return Ranking(
-            self.scores.ravel()[flat].reshape(shape),
-            self.positives.ravel()[flat].reshape(shape),
-            self.rows.ravel()[flat].reshape(shape),
-        )
+    @property
+    def num_examples(self) -> int:
+        """Number of examples, n."""
+        return len(self.labels)
 
+    @property
+    def num_labels(self) -> int:
+        """Number of labels, k."""
+        return len(self.label_names)
 
-def rank_cells(cells: Cells) -> Ranking:
-    """Sort every label's cells by falling score; the order among equal scores is arbitrary."""
-    negated = np.where(cells.observed.T, -cells.scores.T, np.inf)
-    order = np.argsort(negated, axis=1)
-    scores = -np.take_along_axis(negated, order, axis=1)
-    return Ranking(scores, np.take_along_axis(cells.positives.T, order, axis=1), order)
+    def take(self, examples: Array) -> Self:
+        """Return the given examples, by index or as a mask (n,), without validating them again."""
+        chosen = {name: getattr(self, name)[examples] for name in ("scores", "labels", "observed")}
+        return copy.copy(self)._set(**chosen)
 
+    def take_label(self, label: int) -> Self:
+        """Return one label as a split of its own, without validating it again."""
+        column = slice(label, label + 1)
+        chosen = {name: getattr(self, name)[:, column] for name in ("scores", "labels", "observed")}
+        return copy.copy(self)._set(**chosen, label_names=self.label_names[column])
 
-def check_cells(
-    scores: Array, labels: Array, observed: Array | None, *, kind: Literal["probabilities", "logits"] = "probabilities"
-) -> Cells:
-    """Return the cells as float64 with the unobserved ones set to 0.
+    def with_probabilities(self, probabilities: FloatArray) -> LabelledScores:
+        """Return the same labels with other scores (n, k), which the caller knows to be probabilities."""
+        return copy.copy(self)._set(scores=probabilities, kind="probabilities")
 
-    Raises DataError when shapes differ, no cell is observed, or an observed cell holds a score that is not finite
-    (for probabilities: outside [0, 1]) or a label outside [0, 1].
-    """
-    labels, mask = check_labels(labels, observed)
-    scores = np.asarray(scores, dtype=np.float64)
-    _check_same_shape(kind, scores.shape, labels.shape)
-    scores = np.where(mask, scores, 0.0)
-    if kind == "probabilities":
-        _check_unit_interval(kind, scores)
-    elif not np.isfinite(scores).all():
-        row, label = np.argwhere(~np.isfinite(scores))[0].tolist()
-        raise DataError(
-            f"{kind} must be finite, but got value={float(scores[row, label])} at {row=}, {label=}. "
-            "Look for a non-finite loss or weight in the model that made them."
-        )
-    return Cells(scores, labels, mask)
+    def _scores_of(self, kind: str) -> FloatArray:
+        if self.kind != kind:
+            raise TypeError(f"scores must be {kind}, got {self.kind}")
+        return self.scores
+
+    def _set(self, **values: object) -> Self:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        return self
 
 
-def check_labels(labels: Array, observed: Array | None) -> tuple[FloatArray, BoolArray]:
-    """Return labels (n, k) as float64 with unobserved cells 0, and the mask (n, k); None observes every cell."""
-    labels = np.asarray(labels, dtype=np.float64)
+def _check_table(labels: Array, observed: Array, num_labels: int) -> None:
     if labels.ndim != 2 or labels.size == 0:
-        raise DataError(f"labels must be a table of rows by labels, but got {labels.shape=}. Pass at least one row.")
-    mask = np.ones(labels.shape, dtype=bool) if observed is None else np.asarray(observed)
-    if mask.dtype != np.bool_:
-        raise DataError(f"observed must be boolean, but got {mask.dtype=}. Convert it with `observed != 0`.")
-    _check_same_shape("observed", mask.shape, labels.shape)
-    if not mask.any():
-        raise DataError(
-            f"observed must mark at least one cell, but got none of {mask.shape=}. Check the label columns."
-        )
-    labels = np.where(mask, labels, 0.0)
-    _check_unit_interval("labels", labels)
-    return labels, mask
+        raise DataError(f"`labels` must be a table of examples by labels, got shape {labels.shape}.")
+    if labels.shape[1] != num_labels:
+        raise DataError(f"`label_names` must have one name per label, got {num_labels} for {labels.shape[1]} labels.")
+    if observed.dtype != np.bool_:
+        raise DataError(f"`observed` must be boolean, got {observed.dtype}.")
+    _check_shape("observed", observed.shape, labels.shape)
+    if not observed.any():
+        raise DataError("`observed` must be true in at least one cell, got none. Check the label columns.")
 
 
-def check_predictions(predictions: Array, shape: tuple[int, ...], name: str = "predictions") -> BoolArray:
-    """Return the predictions when they are a boolean array of this shape; raises DataError otherwise."""
-    predictions = np.asarray(predictions)
-    if predictions.dtype != np.bool_:
-        raise DataError(
-            f"{name} must be boolean, but got {predictions.dtype=}. Apply thresholds with thresholds.predict first."
-        )
-    _check_same_shape(name, predictions.shape, shape)
-    return predictions
+def _check_names(label_names: tuple[str, ...]) -> None:
+    if len(set(label_names)) != len(label_names):
+        twice = sorted({name for name in label_names if label_names.count(name) > 1})
+        raise DataError(f"`label_names` must be distinct, got {', '.join(twice)} more than once.")
 
 
-def check_thresholds(thresholds: Array, num_labels: int) -> FloatArray:
-    """Return the thresholds as float64 (k,); raises DataError for another shape or a value that is not finite."""
-    thresholds = np.asarray(thresholds, dtype=np.float64)
-    if thresholds.shape != (num_labels,) or not np.isfinite(thresholds).all():
-        raise DataError(
-            f"thresholds must be one finite number for each of {num_labels} labels, but got {thresholds=}. "
-            "Fit them on the same labels."
-        )
-    return thresholds
-
-
-def check_names(label_names: tuple[str, ...], num_labels: int) -> None:
-    """Raise DataError unless there is exactly one distinct name for each label."""
-    if len(label_names) != num_labels or len(set(label_names)) != num_labels:
-        raise DataError(
-            f"label_names must be {num_labels} different names, but got {label_names=}. "
-            "Pass the names in the order of the columns."
-        )
-
-
-def _check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if shape != expected:
-        raise DataError(
-            f"{name} must have the shape of labels, but got {shape=}, {expected=}. "
-            "Pass arrays made from the same rows and labels."
-        )
+        raise DataError(f"`{name}` must have the shape of the labels {expected}, got {shape}.")
 
 
-def _check_unit_interval(name: str, values: FloatArray) -> None:
-    inside = (values >= 0.0) & (values <= 1.0)
-    if not inside.all():
-        row, label = np.argwhere(~inside)[0].tolist()
-        raise DataError(
-            f"{name} must lie in [0, 1], but got value={float(values[row, label])} at {row=}, {label=}. "
-            "Mask cells that are not annotated with `observed`."
-        )
+def _check_unit_interval(name: str, values: FloatArray, observed: BoolArray) -> None:
+    _refuse(name, "lie in [0, 1]", values, observed & ~((values >= 0.0) & (values <= 1.0)))
+
+
+def _check_finite(name: str, values: FloatArray, observed: BoolArray) -> None:
+    _refuse(name, "be finite", values, observed & ~np.isfinite(values))
+
+
+def _refuse(name: str, rule: str, values: FloatArray, wrong: BoolArray) -> None:
+    if wrong.any():
+        example, label = np.argwhere(wrong)[0].tolist()
+        value = float(values[example, label])
+        raise DataError(f"`{name}` must {rule}, got {value} for example {example}, label {label}.")
+
+
+_CHECKS = {"probabilities": _check_unit_interval, "logits": _check_finite}

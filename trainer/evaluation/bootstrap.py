@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 
 from trainer.core.errors import SettingsError
-from trainer.evaluation.arrays import Array, BoolArray, FloatArray, check_labels, check_predictions
-from trainer.evaluation.metrics import MIN_SUPPORT, ratio
+from trainer.evaluation.arrays import BoolArray, FloatArray, LabelledScores
+from trainer.evaluation.metrics import MIN_SUPPORT, check_predictions, ratio
 
 __all__ = ["F1Intervals", "Interval", "PairedDifference", "Resampling", "bootstrap_intervals", "paired_bootstrap"]
 
@@ -36,11 +36,9 @@ class Resampling:
 
     def __post_init__(self) -> None:
         if self.num_resamples < 1:
-            raise SettingsError(
-                f"num_resamples must be at least 1, but got {self.num_resamples=}. 1000 is usual for intervals."
-            )
+            raise SettingsError(f"`num_resamples` must be at least 1, got {self.num_resamples}.")
         if not 0.0 < self.level < 1.0:
-            raise SettingsError(f"level must lie between 0 and 1, but got {self.level=}. 0.95 is usual.")
+            raise SettingsError(f"`level` must lie between 0 and 1, got {self.level}.")
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,19 @@ class PairedDifference:
 
 
 def bootstrap_intervals(
-    predictions: Array, labels: Array, observed: Array | None = None, resampling: Resampling | None = None
+    scores: LabelledScores, predictions: BoolArray, resampling: Resampling | None = None
 ) -> F1Intervals:
-    """Return percentile intervals of F1 over resampled rows. predictions (boolean), labels, observed: (n, k).
+    """Return percentile intervals of F1 over resampled examples; predictions: (n, k).
 
-    The labels of macro_f1_supported are fixed by the rows as they are. Memory stays bounded whatever n is.
+    The labels of macro_f1_supported are fixed by the examples as they are. Memory stays bounded whatever n is.
     Source: Efron & Tibshirani 1993, ch. 13.
     """
     resampling = resampling or Resampling()
-    labels, mask = check_labels(labels, observed)
-    hits = _Hits.of(check_predictions(predictions, labels.shape), labels >= 0.5, mask)
-    supported = np.count_nonzero(labels >= 0.5, axis=0) >= MIN_SUPPORT
-    scored: BoolArray = np.any(mask, axis=0)
+    hits = _Hits.of(scores, predictions)
+    supported, scored = scores.support >= MIN_SUPPORT, scores.scored
     by_label, micro = [], []
-    for row_counts in _resamples(len(labels), resampling):
-        tp, sizes = hits.weighted(row_counts)
+    for counts in _resamples(scores.num_examples, resampling):
+        tp, sizes = hits.weighted(counts)
         by_label.append(ratio(2 * tp, sizes))
         micro.append(ratio(2 * tp.sum(axis=1), sizes.sum(axis=1)))
     f1 = np.concatenate(by_label)
@@ -99,38 +95,36 @@ def bootstrap_intervals(
 
 
 def paired_bootstrap(
-    predictions_a: Array,
-    predictions_b: Array,
-    labels: Array,
-    observed: Array | None = None,
+    scores: LabelledScores,
+    predictions_a: BoolArray,
+    predictions_b: BoolArray,
     resampling: Resampling | None = None,
 ) -> PairedDifference:
-    """Return the difference in macro-F1, a minus b, with interval and p-value over the same resampled rows.
+    """Return the difference in macro-F1, a minus b, with interval and p-value over the same resampled examples.
 
-    All arrays (n, k), predictions boolean. p = min(1, 2 * (1 + r) / (1 + R)) with r the fewer of the resamples at or
-    below zero and at or above it: it falls under 1 - level when the interval leaves zero out, up to the added one.
+    predictions: (n, k), of the examples whose labels `scores` has. p = min(1, 2 * (1 + r) / (1 + R)) with r the fewer
+    of the resamples at or below zero and at or above it: it falls under 1 - level when the interval leaves zero out, up
+    to the added one.
     Source: Efron & Tibshirani 1993, ch. 13 and 15; the added one: Davison & Hinkley 1997, sec. 4.2.
     """
     resampling = resampling or Resampling()
-    labels, mask = check_labels(labels, observed)
-    positives, scored = labels >= 0.5, np.any(mask, axis=0)
-    hits_a = _Hits.of(check_predictions(predictions_a, labels.shape, "predictions_a"), positives, mask)
-    hits_b = _Hits.of(check_predictions(predictions_b, labels.shape, "predictions_b"), positives, mask)
+    hits_a, hits_b = _Hits.of(scores, predictions_a), _Hits.of(scores, predictions_b)
+    scored = scores.scored
 
-    def gaps(row_counts: FloatArray) -> FloatArray:
-        return hits_a.f1(row_counts) - hits_b.f1(row_counts)
+    def gaps(counts: FloatArray) -> FloatArray:
+        return hits_a.f1(counts) - hits_b.f1(counts)
 
-    found = gaps(np.ones((1, len(labels))))[0]
-    by_label = np.concatenate([gaps(row_counts) for row_counts in _resamples(len(labels), resampling)])
+    point = gaps(np.ones((1, scores.num_examples)))[0]
+    by_label = np.concatenate([gaps(counts) for counts in _resamples(scores.num_examples, resampling)])
     drawn = by_label[:, scored].mean(axis=1)
     low, high = _interval(drawn, resampling.level)
     fewer = min(int((drawn <= 0.0).sum()), int((drawn >= 0.0).sum()))
     p_value = min(1.0, 2.0 * (1 + fewer) / (1 + len(drawn)))
     per_label = tuple(
-        (float(found[j]), *_interval(by_label[:, j], resampling.level)) if scored[j] else None
+        (float(point[j]), *_interval(by_label[:, j], resampling.level)) if scored[j] else None
         for j in range(len(scored))
     )
-    return PairedDifference(float(found[scored].mean()), low, high, p_value, per_label)
+    return PairedDifference(float(point[scored].mean()), low, high, p_value, per_label)
 
 
 @dataclass(frozen=True)
@@ -141,17 +135,19 @@ class _Hits:
     sizes: FloatArray
 
     @classmethod
-    def of(cls, predictions: BoolArray, positives: BoolArray, observed: BoolArray) -> _Hits:
-        predicted = predictions & observed
-        sizes = predicted.astype(np.float64) + positives
-        return cls((predicted & positives).astype(np.float64), sizes)
+    def of(cls, scores: LabelledScores, predictions: BoolArray) -> _Hits:
+        check_predictions(scores, predictions)
+        predicted = predictions & scores.observed
+        sizes = predicted.astype(np.float64) + scores.positives
+        return cls((predicted & scores.positives).astype(np.float64), sizes)
 
-    def weighted(self, row_counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def weighted(self, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """True positives and sizes by label of each resample, both (resamples, k)."""
-        return row_counts @ self.true_positives, row_counts @ self.sizes
+        return counts @ self.true_positives, counts @ self.sizes
 
-    def f1(self, row_counts: FloatArray) -> FloatArray:
-        true_positives, sizes = self.weighted(row_counts)
+    def f1(self, counts: FloatArray) -> FloatArray:
+        """F1 by label of each resample, (resamples, k)."""
+        true_positives, sizes = self.weighted(counts)
         return ratio(2 * true_positives, sizes)
 
 

@@ -1,43 +1,31 @@
-"""From logits to an outcome: temperature, thresholds, metrics, intervals, tables. Pure arithmetic on arrays.
+"""From logits to an evaluation: temperature, thresholds, metrics, intervals, tables. Pure arithmetic on arrays.
 
 Everything chosen here is chosen on dev; test is only measured.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from numpy.typing import NDArray
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.evaluation import bootstrap, calibration, cross_validation, metrics, thresholds
+from trainer.evaluation.arrays import Array, FloatArray, LabelledScores
+from trainer.evaluation.threshold_search import ThresholdCandidates
 
-__all__ = ["Evaluated", "Evaluation", "assess", "check_dev", "quick_scores", "with_test"]
+__all__ = ["Evaluation", "add_test", "check_dev", "evaluate_dev", "validation_metrics"]
 
-Array = NDArray[Any]
-_STEERING_POLICY, _STEERING_STRENGTH = "per_label_shrunk", 20.0
-_STEERING_FOLDS = 5
+_VALIDATION_POLICY, _VALIDATION_STRENGTH = "per_label_shrunk", 20.0
+_VALIDATION_FOLDS = 5
 _CHOICE_SEEDS = 5
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """Logits of a split beside its truth: logits, labels, observed (n, k); row ids (n,)."""
-
-    logits: Array
-    labels: Array
-    observed: Array
-    row_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth, and how to use it."""
+    """Scores of a model on dev and test, with the temperature and thresholds chosen on dev."""
 
     label_names: tuple[str, ...]
     temperature: float
     """Divides logits before the sigmoid; fitted on dev."""
-    thresholds: dict[str, Array]
+    thresholds: dict[str, FloatArray]
     """Policy → thresholds (k,), fitted on dev."""
     policy: str
     """The default policy: set by the user, or favoured by cross-validation on dev."""
@@ -81,91 +69,89 @@ class Evaluation:
 
 
 def check_dev(observed: Array, *, folds: int) -> None:
-    """Raise DataError when dev, with this mask (n, k), has too few rows to cross-fit thresholds over `folds`."""
-    rows, needed = int(observed.any(axis=1).sum()), max(folds, _STEERING_FOLDS)
-    if rows < needed:
+    """Raise DataError when dev, with this mask (n, k), has too few examples to cross-fit thresholds over `folds`."""
+    examples, needed = int(observed.any(axis=1).sum()), max(folds, _VALIDATION_FOLDS)
+    if examples < needed:
+        remedy = "Add examples, or lower threshold_folds." if folds > _VALIDATION_FOLDS else "Add examples."
         raise DataError(
-            f"dev must have at least {needed} rows, to cross-fit thresholds on, but got {rows=}. "
-            + ("Add rows, or lower threshold_folds." if folds > _STEERING_FOLDS else "Add rows.")
+            f"The dev split must have at least {needed} labelled examples to cross-fit thresholds, got {examples}. "
+            + remedy
         )
 
 
-def quick_scores(logits: Array, labels: Array, observed: Array, *, seed: int) -> dict[str, float]:
-    """macro_f1 and micro_f1 with cross-fitted thresholds, macro_ap: what steers training. Arrays (n, k)."""
-    probabilities = calibration.apply_temperature(logits, 1.0)
-    folds = cross_validation.assign_folds(labels, observed, folds=_STEERING_FOLDS, seed=seed)
-    predictions = cross_validation.crossfit_predictions(
-        probabilities, labels, observed, _STEERING_POLICY, fold_of_row=folds, strength=_STEERING_STRENGTH
+def validation_metrics(dev: LabelledScores, *, seed: int) -> dict[str, float]:
+    """Return macro_f1 and micro_f1 with cross-fitted thresholds of one fixed policy, and macro_ap, of dev's logits.
+
+    Training logs these at each evaluation. They are not calibrated and choose no policy, so they are cheap and smooth.
+    """
+    scores = calibration.calibrate(dev, 1.0)
+    folds = cross_validation.stratified_folds(scores, folds=_VALIDATION_FOLDS, seed=seed)
+    predictions = cross_validation.cross_fitted_predictions(
+        scores, _VALIDATION_POLICY, fold_of_example=folds, strength=_VALIDATION_STRENGTH
     )
-    scores = metrics.headline(probabilities, predictions, labels, observed)
-    return {name: scores[name] for name in ("macro_f1", "micro_f1", "macro_ap") if name in scores}
+    named = metrics.decision_scores(scores, predictions)
+    average_precision = metrics.macro_average_precision(scores)
+    found = {name: named[name] for name in ("macro_f1", "micro_f1")}
+    return found if average_precision is None else found | {"macro_ap": average_precision}
 
 
-def assess(label_names: tuple[str, ...], dev: Evaluated, *, policy: str, folds: int, seed: int) -> Evaluation:
-    """What follows from a model's logits on dev; `policy` is one of POLICIES or "auto"."""
-    temperature = calibration.fit_temperature(dev.logits, dev.labels, dev.observed)
-    on_dev = calibration.apply_temperature(dev.logits, temperature)
-    choice = cross_validation.choose_policy(
-        on_dev, dev.labels, dev.observed, seeds=[seed + offset for offset in range(_CHOICE_SEEDS)], folds=folds
-    )
+def evaluate_dev(dev: LabelledScores, *, policy: str, folds: int, seed: int) -> Evaluation:
+    """Return the temperature, thresholds and scores on dev of a model's logits; `policy`: one of POLICIES or "auto"."""
+    temperature = calibration.fit_temperature(dev)
+    scores = calibration.calibrate(dev, temperature)
+    seeds = [seed + offset for offset in range(_CHOICE_SEEDS)]
+    choice = cross_validation.choose_policy(scores, seeds=seeds, folds=folds)
     chosen = choice.policy if policy == "auto" else policy
-    cuts = {
-        name: thresholds.fit_policy(name, on_dev, dev.labels, dev.observed, strength=choice.strength)
-        for name in thresholds.POLICIES
-    }
-    fold_of_row = cross_validation.assign_folds(dev.labels, dev.observed, folds=folds, seed=seed)
-    predictions = cross_validation.crossfit_predictions(
-        on_dev, dev.labels, dev.observed, chosen, fold_of_row=fold_of_row, strength=choice.strength
+    search = thresholds.FittedThresholds.of(ThresholdCandidates.of(scores))
+    fitted = {name: search.choose(name, choice.strength) for name in thresholds.POLICIES}
+    fold_of_example = cross_validation.stratified_folds(scores, folds=folds, seed=seed)
+    predictions = cross_validation.cross_fitted_predictions(
+        scores, chosen, fold_of_example=fold_of_example, strength=choice.strength
     )
-    rows = metrics.per_label(label_names, on_dev, cuts[chosen], dev.labels, dev.observed)
+    rows = metrics.per_label(scores, fitted[chosen])
     return Evaluation(
-        label_names=label_names,
+        label_names=dev.label_names,
         temperature=temperature,
-        thresholds=cuts,
+        thresholds=fitted,
         policy=chosen,
         choice=choice,
         calibration={"dev": _calibration(dev, temperature)},
-        dev=metrics.headline(on_dev, predictions, dev.labels, dev.observed),
-        per_label={"dev": _with_counts(rows, metrics.confusion_counts(predictions, dev.labels, dev.observed))},
+        dev=metrics.headline(scores, predictions),
+        per_label={"dev": _with_counts(rows, metrics.confusion_counts(scores, predictions))},
     )
 
 
-def with_test(outcome: Evaluation, test: Evaluated, *, resamples: int, seed: int) -> Evaluation:
-    """The same outcome with what its temperature and thresholds are worth on test, from the model's logits there."""
-    on_test = calibration.apply_temperature(test.logits, outcome.temperature)
-    predictions = {name: thresholds.predict(on_test, values) for name, values in outcome.thresholds.items()}
+def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, seed: int) -> Evaluation:
+    """Return the evaluation with the scores of its temperature and thresholds on test, from the model's logits."""
+    scores = calibration.calibrate(test, evaluation.temperature)
+    predictions = {name: thresholds.predict(scores.probabilities, at) for name, at in evaluation.thresholds.items()}
     resampling = bootstrap.Resampling(num_resamples=resamples, seed=seed)
-    intervals = {
-        name: bootstrap.bootstrap_intervals(given, test.labels, test.observed, resampling)
-        for name, given in predictions.items()
-    }
-    cuts = outcome.thresholds[outcome.policy]
-    rows = metrics.per_label(outcome.label_names, on_test, cuts, test.labels, test.observed)
+    intervals = {name: bootstrap.bootstrap_intervals(scores, given, resampling) for name, given in predictions.items()}
+    rows = metrics.per_label(scores, evaluation.thresholds[evaluation.policy])
+    shared = metrics.probability_scores(scores)  # the same for all policies
     return replace(
-        outcome,
-        calibration=outcome.calibration | {"test": _calibration(test, outcome.temperature)},
-        per_label=outcome.per_label | {"test": _with_intervals(rows, intervals[outcome.policy])},
-        test={
-            name: metrics.headline(on_test, given, test.labels, test.observed) for name, given in predictions.items()
-        },
+        evaluation,
+        calibration=evaluation.calibration | {"test": _calibration(test, evaluation.temperature)},
+        per_label=evaluation.per_label | {"test": _with_intervals(rows, intervals[evaluation.policy])},
+        test={name: metrics.decision_scores(scores, given) | shared for name, given in predictions.items()},
         intervals=intervals,
     )
 
 
-def _calibration(split: Evaluated, temperature: float) -> dict[str, dict[str, float]]:
+def _calibration(split: LabelledScores, temperature: float) -> dict[str, dict[str, float]]:
     return {
         stage: {
-            "ece": calibration.expected_calibration_error(probabilities, split.labels, split.observed),
-            "brier": calibration.brier_score(probabilities, split.labels, split.observed),
-            "nll": calibration.negative_log_likelihood(split.logits / divisor, split.labels, split.observed),
+            "ece": calibration.expected_calibration_error(scores),
+            "brier": calibration.brier_score(scores),
+            "nll": calibration.negative_log_likelihood(split, divisor),
         }
         for stage, divisor in (("before", 1.0), ("after", temperature))
-        for probabilities in [calibration.apply_temperature(split.logits, divisor)]
+        for scores in [calibration.calibrate(split, divisor)]
     }
 
 
 def _with_counts(rows: list[metrics.LabelRow], counts: metrics.Confusion) -> list[metrics.LabelRow]:
-    """Rows whose decisions are the counted ones, in place of those at the threshold in the row."""
+    """Rows with the counted predictions in place of those at the threshold of the row."""
     columns = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
     return [
         row

@@ -1,41 +1,35 @@
 """Multi-label scores over observed cells: one dict for the whole split, one row per label.
 
 Conventions. Every label with an observed cell counts in a macro average. Precision, recall and F1 that are 0/0 are 0,
-and headline says for how many labels. Average precision and ROC-AUC that do not exist are left out, never 0.
+and `num_undefined_labels` counts those labels. Average precision and ROC-AUC that do not exist are left out, never 0.
 Values equal scikit-learn's with zero_division=0 where every cell is observed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.arrays import (
-    Array,
-    BoolArray,
-    Cells,
-    FloatArray,
-    check_cells,
-    check_labels,
-    check_names,
-    check_predictions,
-    check_thresholds,
-)
+from trainer.core.errors import DataError
+from trainer.evaluation.arrays import Array, BoolArray, FloatArray, LabelledScores
 from trainer.evaluation.calibration import brier_score, expected_calibration_error
-from trainer.evaluation.ranking import average_precisions, roc_aucs
 
 __all__ = [
     "MIN_SUPPORT",
     "Confusion",
     "LabelRow",
+    "check_predictions",
     "confusion_counts",
-    "count_cells",
+    "decision_scores",
     "headline",
+    "macro_average_precision",
     "macro_f1",
     "per_label",
+    "probability_scores",
     "ratio",
 ]
 
@@ -98,80 +92,89 @@ def ratio(numerators: Array, denominators: Array) -> FloatArray:
     return quotients
 
 
-def confusion_counts(predictions: Array, labels: Array, observed: Array | None = None) -> Confusion:
-    """Count the observed cells by label. predictions (boolean), labels, observed: (n, k)."""
-    labels, mask = check_labels(labels, observed)
-    predictions = check_predictions(predictions, labels.shape)
-    return count_cells(predictions, labels >= 0.5, mask)
+def check_predictions(scores: LabelledScores, predictions: Array) -> None:
+    """Raise DataError unless the predictions are boolean and have the shape of the scores."""
+    if predictions.dtype != np.bool_ or predictions.shape != scores.labels.shape:
+        raise DataError(
+            f"`predictions` must be boolean of shape {scores.labels.shape}, "
+            f"got {predictions.dtype} of shape {predictions.shape}."
+        )
 
 
-def count_cells(predictions: BoolArray, positives: BoolArray, observed: BoolArray) -> Confusion:
-    """Return confusion_counts of arrays (n, k) that have been checked."""
-    predicted = predictions & observed
-    tp = np.count_nonzero(predicted & positives, axis=0)
+def confusion_counts(scores: LabelledScores, predictions: Array) -> Confusion:
+    """Count the observed cells by label; predictions: (n, k)."""
+    check_predictions(scores, predictions)
+    predicted = predictions & scores.observed
+    tp = np.count_nonzero(predicted & scores.positives, axis=0)
     fp = np.count_nonzero(predicted, axis=0) - tp
-    fn = np.count_nonzero(positives & observed, axis=0) - tp
-    return Confusion(tp, fp, fn, np.count_nonzero(observed, axis=0) - tp - fp - fn)
+    fn = scores.support - tp
+    return Confusion(tp, fp, fn, np.count_nonzero(scores.observed, axis=0) - tp - fp - fn)
 
 
-def macro_f1(predictions: Array, labels: Array, observed: Array | None = None) -> float:
+def macro_f1(scores: LabelledScores, predictions: BoolArray) -> float:
     """Return the mean F1 over labels that have an observed cell; F1 of 0/0 is 0."""
-    return confusion_counts(predictions, labels, observed).macro_f1
+    return confusion_counts(scores, predictions).macro_f1
 
 
-def headline(
-    probabilities: Array, predictions: Array, labels: Array, observed: Array | None = None
-) -> dict[str, float]:
-    """Return every split-level score by name. All arrays (n, k), predictions boolean.
+def macro_average_precision(scores: LabelledScores) -> float | None:
+    """Return the mean average precision over the labels with a positive, None without such a label."""
+    defined = [value for value in _by_label(scores, _average_precision) if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else None
+
+
+def headline(scores: LabelledScores, predictions: BoolArray) -> dict[str, float]:
+    """Return every split-level score by name: decision_scores and probability_scores."""
+    return decision_scores(scores, predictions) | probability_scores(scores)
+
+
+def decision_scores(scores: LabelledScores, predictions: BoolArray) -> dict[str, float]:
+    """Return the scores of predictions (n, k) by name.
 
     {macro,micro,weighted}_{precision,recall,f1}; macro_f1_supported (labels with at least MIN_SUPPORT positives, absent
-    if there is none); {macro,micro}_{ap,roc_auc} (absent if undefined for every label); jaccard (mean over rows, an
-    empty union being 0), hamming_loss, subset_accuracy, ece, brier; labels_per_row (predicted).
-    num_undefined_labels: labels whose precision or recall is 0/0. num_undefined_ap and num_undefined_roc_auc:
-    labels left out of those macro averages. num_unobserved_labels: labels without an observed cell, in no average.
-    Rows without an observed cell count in no row average.
+    if there is none); jaccard (mean over examples, an empty union being 0), hamming_loss, subset_accuracy;
+    labels_per_row (predicted). num_undefined_labels: labels whose precision or recall is 0/0. num_unobserved_labels:
+    labels without an observed cell, in no average. Examples without an observed cell count in no mean over examples.
     """
-    cells = check_cells(probabilities, labels, observed)
-    predictions = check_predictions(predictions, cells.labels.shape)
-    counts = count_cells(predictions, cells.positives, cells.observed)
-    return {
-        **_averages(counts),
-        **_ranking_scores(cells, counts.scored),
-        **_row_scores(predictions, cells),
-        "ece": expected_calibration_error(cells.scores, cells.labels, cells.observed),
-        "brier": brier_score(cells.scores, cells.labels, cells.observed),
-    }
+    return _averages(confusion_counts(scores, predictions)) | _example_scores(predictions, scores)
 
 
-def per_label(
-    label_names: tuple[str, ...],
-    probabilities: Array,
-    thresholds: Array,
-    labels: Array,
-    observed: Array | None = None,
-) -> list[LabelRow]:
-    """Return one row per label, in label order, for predictions `probabilities >= thresholds`.
+def probability_scores(scores: LabelledScores) -> dict[str, float]:
+    """Return the scores that need no threshold by name.
 
-    thresholds: (k,); the other arrays (n, k). Keys: label, support, predicted, threshold, precision, recall, f1,
-    average_precision, roc_auc, ece. Scores that do not exist are None; for a label without an observed cell that is
-    all of them.
+    {macro,micro}_{ap,roc_auc} (absent if undefined for every label); num_undefined_ap and num_undefined_roc_auc: labels
+    left out of those macro averages; ece, brier.
     """
-    cells = check_cells(probabilities, labels, observed)
-    num_labels = cells.labels.shape[1]
-    check_names(label_names, num_labels)
-    cuts = check_thresholds(thresholds, num_labels)
-    counts = count_cells(cells.scores >= cuts, cells.positives, cells.observed)
+    named: dict[str, float] = {}
+    for name, measure in (("ap", _average_precision), ("roc_auc", _roc_auc)):
+        by_label = _by_label(scores, measure)[scores.scored]
+        defined = by_label[~np.isnan(by_label)]
+        named[f"num_undefined_{name}"] = float(len(by_label) - len(defined))
+        if len(defined):
+            named[f"macro_{name}"] = float(defined.mean())
+        pooled = measure(scores.positives[scores.observed], scores.probabilities[scores.observed])
+        if not np.isnan(pooled):
+            named[f"micro_{name}"] = pooled
+    return named | {"ece": expected_calibration_error(scores), "brier": brier_score(scores)}
+
+
+def per_label(scores: LabelledScores, thresholds: FloatArray) -> list[LabelRow]:
+    """Return one row per label, in label order, for predictions `probabilities >= thresholds`; thresholds: (k,).
+
+    Keys: label, support, predicted, threshold, precision, recall, f1, average_precision, roc_auc, ece. Scores that do
+    not exist are None; for a label without an observed cell that is all of them.
+    """
+    counts = confusion_counts(scores, scores.probabilities >= thresholds)
     columns = {
-        "threshold": cuts,
+        "threshold": np.asarray(thresholds, np.float64),
         "precision": np.where(counts.scored, counts.precision, np.nan),
         "recall": np.where(counts.scored, counts.recall, np.nan),
         "f1": np.where(counts.scored, counts.f1, np.nan),
-        "average_precision": average_precisions(cells),
-        "roc_auc": roc_aucs(cells),
-        "ece": _label_calibration_errors(cells, counts.scored),
+        "average_precision": _by_label(scores, _average_precision),
+        "roc_auc": _by_label(scores, _roc_auc),
+        "ece": _label_calibration_errors(scores, counts.scored),
     }
     rows: list[LabelRow] = []
-    for j, name in enumerate(label_names):
+    for j, name in enumerate(scores.label_names):
         row: LabelRow = {"label": name, "support": int(counts.support[j])}
         row["predicted"] = int(counts.tp[j] + counts.fp[j])
         row |= {key: None if np.isnan(column[j]) else float(column[j]) for key, column in columns.items()}
@@ -196,37 +199,39 @@ def _averages(counts: Confusion) -> dict[str, float]:
     return scores
 
 
-def _ranking_scores(cells: Cells, scored: BoolArray) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for name, measure in (("ap", average_precisions), ("roc_auc", roc_aucs)):
-        by_label = measure(cells)[scored]
-        defined = by_label[~np.isnan(by_label)]
-        scores[f"num_undefined_{name}"] = float(len(by_label) - len(defined))
-        if len(defined):
-            scores[f"macro_{name}"] = float(defined.mean())
-        pooled = float(measure(cells.pooled())[0])
-        if not np.isnan(pooled):
-            scores[f"micro_{name}"] = pooled
-    return scores
-
-
-def _row_scores(predictions: BoolArray, cells: Cells) -> dict[str, float]:
-    rows = cells.observed.any(axis=1)
-    predicted, positives = (predictions & cells.observed)[rows], cells.positives[rows]
+def _example_scores(predictions: BoolArray, scores: LabelledScores) -> dict[str, float]:
+    counted = scores.observed.any(axis=1)
+    predicted, positives = (predictions & scores.observed)[counted], scores.positives[counted]
     wrong = predicted != positives
     return {
         "jaccard": float(ratio((predicted & positives).sum(axis=1), (predicted | positives).sum(axis=1)).mean()),
-        "hamming_loss": float(wrong.sum() / cells.observed.sum()),
+        "hamming_loss": float(wrong.sum() / scores.observed.sum()),
         "subset_accuracy": float((~wrong.any(axis=1)).mean()),
         "labels_per_row": float(predicted.sum(axis=1).mean()),
     }
 
 
-def _label_calibration_errors(cells: Cells, scored: BoolArray) -> FloatArray:
+def _by_label(scores: LabelledScores, measure: Callable[[BoolArray, FloatArray], float]) -> FloatArray:
+    columns = zip(scores.positives.T, scores.probabilities.T, scores.observed.T, strict=True)
+    return np.array([measure(positives[seen], column[seen]) for positives, column, seen in columns])
+
+
+def _average_precision(positives: BoolArray, scores: FloatArray) -> float:
+    """Average precision, NaN without a positive, where scikit-learn gives 0 and a warning."""
+    from sklearn.metrics import average_precision_score  # slow to import
+
+    return float(average_precision_score(positives, scores)) if positives.any() else np.nan
+
+
+def _roc_auc(positives: BoolArray, scores: FloatArray) -> float:
+    """ROC-AUC, NaN without a positive or without a negative."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positives, scores)) if positives.any() and not positives.all() else np.nan
+
+
+def _label_calibration_errors(scores: LabelledScores, scored: BoolArray) -> FloatArray:
     errors = np.full(len(scored), np.nan)
-    for label in np.flatnonzero(scored):
-        column = slice(label, label + 1)
-        errors[label] = expected_calibration_error(
-            cells.scores[:, column], cells.labels[:, column], cells.observed[:, column]
-        )
+    for label in np.flatnonzero(scored).tolist():
+        errors[label] = expected_calibration_error(scores.take_label(label))
     return errors

@@ -1,149 +1,137 @@
-"""Cuts that turn probabilities into labels: exact best F1 per label, one shared cut, and shrinking between them.
+"""Decision thresholds: the policies that choose them, and predictions made with them.
 
-A label is predicted when `probability >= threshold`. Shapes: probabilities, labels, observed (n, k); thresholds (k,).
-The search for exact cuts is in `cuts`, honest estimates and the choice of a policy in `crossfit`.
+A label is predicted when `probability >= threshold`. thresholds: (k,). The exact search is in `threshold_search`,
+unbiased estimates and the choice of a policy are in `cross_validation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.core.errors import SettingsError
-from trainer.evaluation.arrays import (
-    Array,
-    BoolArray,
-    FloatArray,
-    check_cells,
-    check_names,
-    check_thresholds,
-    rank_cells,
+from trainer.core.errors import DataError, SettingsError
+from trainer.evaluation.arrays import Array, BoolArray, FloatArray, LabelledScores
+from trainer.evaluation.metrics import LabelRow, confusion_counts
+from trainer.evaluation.threshold_search import (
+    ThresholdCandidates,
+    best_global_threshold,
+    best_thresholds_per_label,
 )
-from trainer.evaluation.metrics import LabelRow, count_cells
-from trainer.evaluation.threshold_search import SortedCells, label_cuts, shared_cut
 
 __all__ = [
     "FIXED_THRESHOLD",
     "POLICIES",
     "SWEEP_GRID",
-    "Cuts",
-    "best_f1_thresholds",
-    "fit_cuts",
+    "FittedThresholds",
+    "Policy",
     "fit_policy",
-    "global_threshold",
     "predict",
     "shrunk_thresholds",
     "threshold_sweep",
 ]
 
-POLICIES = ("fixed", "global", "per_label", "per_label_shrunk")
-"""From the simplest to the most flexible; ties between policies go to the earlier one."""
 FIXED_THRESHOLD = 0.5
 SWEEP_GRID = tuple(step / 100 for step in range(1, 100))
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """Everything a policy needs from the rows it is fitted on: cuts per label (k,), the shared cut, positives (k,)."""
+class FittedThresholds:
+    """What the policies choose from, fitted on some examples once for all policies and strengths."""
 
     per_label: FloatArray
+    """Best threshold of each label, (k,)."""
     shared: float
+    """Best threshold for all labels together."""
     num_positives: FloatArray
+    """Positives of each label, (k,)."""
 
-    def thresholds(self, policy: str, strength: float) -> FloatArray:
-        """Return the thresholds (k,) of one of POLICIES; `strength` matters to per_label_shrunk only."""
-        if policy == "fixed":
-            return np.full(len(self.per_label), FIXED_THRESHOLD)
-        if policy == "global":
-            return np.full(len(self.per_label), self.shared)
-        if policy == "per_label":
-            return self.per_label
-        if policy == "per_label_shrunk":
-            return shrunk_thresholds(self.per_label, self.shared, self.num_positives, strength)
-        raise SettingsError(f"policy must be one of {POLICIES}, but got {policy=}. Correct the name.")
+    @classmethod
+    def of(cls, candidates: ThresholdCandidates) -> FittedThresholds:
+        """Search the best thresholds among the candidates."""
+        by_label = candidates.by_label
+        num_positives = by_label.positives.sum(axis=1).astype(np.float64)
+        return cls(best_thresholds_per_label(by_label), best_global_threshold(candidates), num_positives)
 
-
-def best_f1_thresholds(probabilities: Array, labels: Array, observed: Array | None = None) -> FloatArray:
-    """Return for each label the threshold (k,) with the best F1 on these rows, exact over all possible cuts.
-
-    A cut lies midway between neighbouring distinct scores, with 0 below the lowest and 1 above the highest. Of equal F1
-    the highest threshold wins, so the order of rows never matters. A label without a positive has F1 0 at every cut:
-    the same rule puts its threshold above every score seen, which predicts none of these rows. A label without an
-    observed row gets 0.5.
-    Raises DataError when shapes differ or values lie outside [0, 1].
-    Source: Lipton et al. 2014, https://arxiv.org/abs/1402.1892.
-    """
-    return label_cuts(rank_cells(check_cells(probabilities, labels, observed)))
+    def choose(self, policy: str, strength: float) -> FloatArray:
+        """Return the thresholds (k,) of one of POLICIES; `strength` matters only where the policy uses it."""
+        if policy not in POLICIES:
+            raise SettingsError(f"`policy` must be one of {', '.join(POLICIES)}, got {policy}.")
+        return POLICIES[policy].thresholds(self, strength)
 
 
-def global_threshold(probabilities: Array, labels: Array, observed: Array | None = None) -> float:
-    """Return the one threshold, shared by all labels, with the best macro-F1 on these rows.
+@dataclass(frozen=True)
+class Policy:
+    """A way to choose thresholds: a function of fitted thresholds and strength that returns (k,)."""
 
-    Exact over all n * k cuts; the midpoints and the rule for equal scores are those of best_f1_thresholds.
-    """
-    return shared_cut(SortedCells.of(check_cells(probabilities, labels, observed)))
+    thresholds: Callable[[FittedThresholds, float], FloatArray]
+    uses_strength: bool = False
+    """Whether the shrinkage strength is chosen by cross-fitting, which nests the policy's estimate."""
 
 
 def shrunk_thresholds(per_label: Array, shared: float, num_positives: Array, strength: float) -> FloatArray:
-    """Return thresholds (k,) drawn from each label's own cut toward the shared one, the more the fewer its positives.
+    """Return thresholds (k,) between each label's own and the shared one, nearer to it the fewer its positives.
 
     logit(result) = (num_positives * logit(per_label) + strength * logit(shared)) / (num_positives + strength).
-    `strength` counts in positives: a label with as many sits halfway; 0 keeps `per_label`, infinity gives `shared`.
-    In logits, because a temperature only scales them: recalibrated scores shrink to the same decisions, and a rare
-    label's cut of 0.02 against 0.2 is a matter of ratios, not of differences.
+    `strength` counts in positives: a label with as many lies halfway; 0 keeps `per_label`, infinity gives `shared`.
+    In logits, because a temperature only scales them: recalibrated scores shrink to the same decisions, and a
+    threshold of 0.02 against 0.2 is a matter of ratios, not of differences.
     Raises SettingsError for a strength below 0 or NaN.
     """
     if not strength >= 0.0:
-        raise SettingsError(f"strength must be at least 0, but got {strength=}. 0 switches shrinking off.")
+        raise SettingsError(f"`strength` must be at least 0, got {strength}. 0 switches shrinkage off.")
     own = np.asarray(per_label, dtype=np.float64)
     if strength == 0.0:
         return own.copy()
-    share = np.asarray(num_positives, dtype=np.float64) / (np.asarray(num_positives) + strength)
-    mixed = share * _logit(own) + (1.0 - share) * _logit(np.full_like(own, shared))
-    return np.where(share > 0.0, 1.0 / (1.0 + np.exp(-mixed)), shared)
+    weight = np.asarray(num_positives, dtype=np.float64) / (np.asarray(num_positives) + strength)
+    mixed = weight * _logit(own) + (1.0 - weight) * _logit(np.full_like(own, shared))
+    return np.where(weight > 0.0, 1.0 / (1.0 + np.exp(-mixed)), shared)
 
 
-def fit_cuts(cells: SortedCells) -> Cuts:
-    """Fit what all policies share."""
-    num_positives = cells.ranking.positives.sum(axis=1).astype(np.float64)
-    return Cuts(label_cuts(cells.ranking), shared_cut(cells), num_positives)
+POLICIES: Mapping[str, Policy] = {
+    "fixed": Policy(lambda fitted, _: np.full(len(fitted.per_label), FIXED_THRESHOLD)),
+    "global": Policy(lambda fitted, _: np.full(len(fitted.per_label), fitted.shared)),
+    "per_label": Policy(lambda fitted, _: fitted.per_label),
+    "per_label_shrunk": Policy(
+        lambda fitted, strength: shrunk_thresholds(fitted.per_label, fitted.shared, fitted.num_positives, strength),
+        uses_strength=True,
+    ),
+}
+"""From the simplest to the most flexible; ties between policies go to the earlier one."""
 
 
-def fit_policy(
-    policy: str, probabilities: Array, labels: Array, observed: Array | None = None, *, strength: float
-) -> FloatArray:
-    """Return the thresholds (k,) of one of POLICIES, fitted on these rows; `strength` as in shrunk_thresholds."""
-    return fit_cuts(SortedCells.of(check_cells(probabilities, labels, observed))).thresholds(policy, strength)
+def fit_policy(policy: str, scores: LabelledScores, *, strength: float) -> FloatArray:
+    """Return the thresholds (k,) of one of POLICIES, fitted on these examples; `strength` as in shrunk_thresholds."""
+    return FittedThresholds.of(ThresholdCandidates.of(scores)).choose(policy, strength)
 
 
 def predict(probabilities: Array, thresholds: Array) -> BoolArray:
-    """Return `probabilities >= thresholds` (n, k), compared in float64 as when the thresholds were fitted."""
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    return probabilities >= check_thresholds(thresholds, probabilities.shape[-1])
+    """Return `probabilities >= thresholds` (n, k), compared in float64 as when the thresholds were fitted.
+
+    Raises DataError unless there is one finite threshold for each label.
+    """
+    probabilities, thresholds = np.asarray(probabilities, np.float64), np.asarray(thresholds, np.float64)
+    if thresholds.shape != probabilities.shape[-1:] or not np.isfinite(thresholds).all():
+        raise DataError(
+            f"`thresholds` must be one finite number for each of {probabilities.shape[-1]} labels, "
+            f"got {thresholds.tolist()}."
+        )
+    return probabilities >= thresholds
 
 
-def threshold_sweep(
-    label_names: tuple[str, ...],
-    probabilities: Array,
-    labels: Array,
-    observed: Array | None = None,
-    grid: Sequence[float] = SWEEP_GRID,
-) -> list[LabelRow]:
+def threshold_sweep(scores: LabelledScores, grid: Sequence[float] = SWEEP_GRID) -> list[LabelRow]:
     """Return rows of label, threshold, precision, recall, f1: every label at every threshold of the grid.
 
     Labels in their order, thresholds in the grid's. 0/0 is 0; labels without an observed cell have no rows.
     """
-    cells = check_cells(probabilities, labels, observed)
-    check_names(label_names, cells.labels.shape[1])
-    steps = [count_cells(cells.scores >= cut, cells.positives, cells.observed) for cut in grid]
-    curves = [(cut, step.precision, step.recall, step.f1) for cut, step in zip(grid, steps, strict=True)]
+    counts = [confusion_counts(scores, scores.probabilities >= threshold) for threshold in grid]
+    curves = [(threshold, step.precision, step.recall, step.f1) for threshold, step in zip(grid, counts, strict=True)]
     return [
-        {"label": name, "threshold": cut, "precision": float(p[j]), "recall": float(r[j]), "f1": float(f[j])}
-        for j, name in enumerate(label_names)
-        if cells.observed[:, j].any()
-        for cut, p, r, f in curves
+        {"label": name, "threshold": threshold, "precision": float(p[j]), "recall": float(r[j]), "f1": float(f[j])}
+        for j, name in enumerate(scores.label_names)
+        if scores.observed[:, j].any()
+        for threshold, p, r, f in curves
     ]
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from trainer.core import artifacts
 from trainer.core.errors import ModelError
-from trainer.evaluation import evaluation
+from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.evaluation import validation_metrics
 from trainer.fit.averaging import MovingAverage
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint_strategy import CheckpointStrategy
@@ -196,5 +197,12 @@ def dev_metrics(
     """Return the dev metrics that select weights. logits: (n, k). F1 uses cross-fitted thresholds."""
     arrays = (torch.from_numpy(logits), torch.from_numpy(dev.labels), torch.from_numpy(dev.observed))
     loss = float(loss_function(*arrays)) / len(dev)
-    values = {"loss": loss, **evaluation.quick_scores(logits, dev.labels, dev.observed, seed=seed)}
+    scores = LabelledScores(
+        label_names=tuple(str(label) for label in range(logits.shape[1])),
+        scores=logits,
+        labels=dev.labels,
+        observed=dev.observed,
+        kind="logits",
+    )
+    values = {"loss": loss, **validation_metrics(scores, seed=seed)}
     return {artifacts.metric("dev", name): value for name, value in values.items()}

@@ -1,10 +1,10 @@
-"""The files an outcome leaves in a run folder."""
+"""The files of an evaluation in a run folder, written and read."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,16 +12,16 @@ from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.core.run_folder import write_json
 from trainer.evaluation import calibration, thresholds
+from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.cross_validation import PolicyChoice
-from trainer.evaluation.evaluation import Evaluated, Evaluation
+from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import figures
-from trainer.reporting.figures import Scored
 from trainer.tracking.tables import as_table
 
 __all__ = [
     "Predictions",
+    "load_thresholds_and_temperature",
     "logged_tables",
-    "read_choices",
     "read_predictions",
     "write_figures",
     "write_predictions",
@@ -31,32 +31,39 @@ __all__ = [
 _LOGGED_TABLES = (artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP)
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
+"""Columns with k values per row."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Predictions(Evaluated):
-    """A scored split with its texts (n,) and the names of its k labels: what a predictions file holds."""
+class Predictions(LabelledScores):
+    """Logits of a split with ids and texts of its n examples: the content of a predictions file."""
 
+    kind: Literal["probabilities", "logits"] = "logits"
+    row_ids: tuple[str, ...]
+    """n distinct ids."""
     texts: tuple[str, ...]
-    label_names: tuple[str, ...]
 
 
-def write_tables(folder: Path, outcome: Evaluation, dev: Evaluated | None) -> None:
+def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | None) -> None:
     """Write labels, thresholds, calibration, the table per label and the sweep over thresholds as JSON.
 
-    Without dev, where it was trained on, there is no sweep.
+    dev is None where the model was trained on it; then there is no sweep.
     """
-    write_json(folder / artifacts.LABELS, list(outcome.label_names))
-    write_json(folder / artifacts.THRESHOLDS, _thresholds(outcome))
+    write_json(folder / artifacts.LABELS, list(evaluation.label_names))
+    write_json(folder / artifacts.THRESHOLDS, _thresholds(evaluation))
     write_json(
         folder / artifacts.CALIBRATION,
-        {"method": "temperature", "temperature": outcome.temperature, **_fitted_on(outcome), **outcome.calibration},
+        {
+            "method": "temperature",
+            "temperature": evaluation.temperature,
+            **_fitted_on(evaluation),
+            **evaluation.calibration,
+        },
     )
-    rows = [{"role": role, **row} for role in ("test", "dev") for row in outcome.per_label.get(role, [])]
+    rows = [{"role": role, **row} for role in ("test", "dev") for row in evaluation.per_label.get(role, [])]
     write_json(folder / artifacts.PER_LABEL, as_table(rows))
     if dev is not None:
-        probabilities = calibration.apply_temperature(dev.logits, outcome.temperature)
-        sweep = thresholds.threshold_sweep(outcome.label_names, probabilities, dev.labels, dev.observed)
+        sweep = thresholds.threshold_sweep(calibration.calibrate(dev, evaluation.temperature))
         write_json(folder / artifacts.THRESHOLD_SWEEP, as_table(sweep))
 
 
@@ -65,22 +72,24 @@ def logged_tables(folder: Path) -> list[Path]:
     return [folder / name for name in _LOGGED_TABLES if (folder / name).is_file()]
 
 
-def read_choices(folder: Path) -> Evaluation:
-    """The temperature and thresholds that `write_tables` wrote, as an outcome without scores that names its origin.
+def load_thresholds_and_temperature(folder: Path) -> Evaluation:
+    """Return the temperature and thresholds that `write_tables` wrote, as an evaluation without scores.
 
     Raises OSError, KeyError, TypeError or ValueError for a file that is missing or damaged.
     """
-    names, cuts, stages = (
+    names, chosen, stages = (
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in (artifacts.LABELS, artifacts.THRESHOLDS, artifacts.CALIBRATION)
     )
-    policy = cuts["default_policy"]
+    policy = chosen["default_policy"]
     return Evaluation(
         label_names=tuple(names),
         temperature=stages["temperature"],
-        thresholds={name: np.array([cuts["policies"][name][label] for label in names]) for name in thresholds.POLICIES},
+        thresholds={  # those that were written: an older version knew fewer policies
+            name: np.array([by_label[label] for label in names]) for name, by_label in chosen["policies"].items()
+        },
         policy=policy,
-        choice=PolicyChoice(policy, cuts["shrinkage_strength"], cuts["crossfitted_macro_f1"], cuts["optimism"]),
+        choice=PolicyChoice(policy, chosen["shrinkage_strength"], chosen["crossfitted_macro_f1"], chosen["optimism"]),
         calibration={},
         dev={},
         per_label={},
@@ -91,7 +100,7 @@ def read_choices(folder: Path) -> Evaluation:
 def write_predictions(folder: Path, role: str, split: Predictions) -> None:
     """Write a split as Parquet: row_id, text, and one list of k values per row for labels, observed and logits.
 
-    The label names stand in the metadata, as JSON.
+    The label names are in the metadata, as JSON.
     """
     import pyarrow
     import pyarrow.parquet
@@ -113,88 +122,77 @@ def read_predictions(path: Path) -> Predictions:
         table = pyarrow.parquet.read_table(path, columns=["row_id", "text", *_ARRAYS])
         label_names = tuple(map(str, json.loads(table.schema.metadata[b"label_names"])))
         shape = (len(table), len(label_names))
-        arrays: dict[str, Any] = {
-            name: np.asarray(table[name].to_pylist(), kind).reshape(shape) for name, kind in _ARRAYS.items()
-        }
-        found = Predictions(
-            row_ids=tuple(table["row_id"].to_pylist()),
-            texts=tuple(table["text"].to_pylist()),
+        arrays = {name: np.asarray(table[name].to_pylist(), kind).reshape(shape) for name, kind in _ARRAYS.items()}
+        row_ids, texts = _ids_and_texts(table)
+        return Predictions(
             label_names=label_names,
-            **arrays,
+            scores=arrays["logits"],
+            labels=arrays["labels"],
+            observed=arrays["observed"],
+            row_ids=row_ids,
+            texts=texts,
         )
-        _check_predictions(found)
-    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (pyarrow.ArrowException, DataError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"predictions must be a file that a training of this version wrote, but got {str(path)!r} ({error}). "
-            "Fetch it again, or train again."
+            f"Cannot read the predictions in {path} ({error}). Download the file again, or train again."
         ) from error
-    return found
 
 
-def _check_predictions(found: Predictions) -> None:
-    if not all(isinstance(cell, str) for cells in (found.row_ids, found.texts) for cell in cells):
+def _ids_and_texts(table: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    row_ids, texts = (tuple(table[name].to_pylist()) for name in ("row_id", "text"))
+    if not all(isinstance(value, str) for value in (*row_ids, *texts)):
         raise ValueError("a row without id or text")
-    if len(set(found.row_ids)) != len(found.row_ids):
-        raise ValueError("row ids that stand in it twice")
-    if not np.isfinite(found.logits).all():
-        raise ValueError("logits that are not finite")
-    if not ((found.labels >= 0) & (found.labels <= 1)).all():
-        raise ValueError("labels outside [0, 1]")
+    if len(set(row_ids)) != len(row_ids):
+        raise ValueError("the same row id twice")
+    return row_ids, texts
 
 
 def write_figures(
     folder: Path,
-    outcome: Evaluation,
-    splits: Mapping[str, Evaluated],
+    evaluation: Evaluation,
+    splits: Mapping[str, LabelledScores],
     history: Sequence[Mapping[str, float]],
     train_positives: tuple[Any, int],
 ) -> list[Path]:
-    """Write the figures of a run and return their paths. train_positives: positives per label (k,), rows of train."""
+    """Write the figures of a run and return their paths.
+
+    train_positives: positives per label (k,), number of training examples.
+    """
     target = folder / artifacts.FIGURES
     target.mkdir(parents=True, exist_ok=True)
-    names, cuts = outcome.label_names, outcome.thresholds[outcome.policy]
-    test = _scored(outcome, splits["test"], outcome.temperature)
-    rows = outcome.per_label["test"]
+    names, chosen = evaluation.label_names, evaluation.thresholds[evaluation.policy]
+    before, test = (calibration.calibrate(splits["test"], divisor) for divisor in (1.0, evaluation.temperature))
+    rows = evaluation.per_label["test"]
     intervals = np.array([[row["f1_low"], row["f1_high"]] for row in rows], dtype=float)
-    positives = {"train": train_positives[0]} | {
-        role: ((split.labels >= 0.5) & split.observed).sum(axis=0) for role, split in splits.items()
-    }
-    counts = {"train": train_positives[1]} | {role: len(split.row_ids) for role, split in splits.items()}
-    stages = outcome.calibration["test"]
+    positives = {"train": train_positives[0]} | {role: split.support for role, split in splits.items()}
+    counts = {"train": train_positives[1]} | {role: split.num_examples for role, split in splits.items()}
+    stages = evaluation.calibration["test"]
     ece = (stages["before"]["ece"], stages["after"]["ece"])
     f1 = np.array([row["f1"] for row in rows], dtype=float)
-    support = np.array([row["support"] for row in rows])
     return [
         figures.loss_and_f1_curves(target / "curves.png", history),
-        figures.per_label_f1(target / "per_label_f1.png", names, f1, intervals, support),
-        figures.precision_recall(target / "precision_recall.png", test, cuts),
-        figures.thresholds_per_label(target / "thresholds.png", names, outcome.thresholds),
-        figures.reliability(target / "reliability.png", _scored(outcome, splits["test"], 1.0), test.probabilities, ece),
-        figures.error_cooccurrence(target / "error_cooccurrence.png", test, cuts),
+        figures.per_label_f1(target / "per_label_f1.png", names, f1, intervals, test.support),
+        figures.precision_recall(target / "precision_recall.png", test, chosen),
+        figures.thresholds_per_label(target / "thresholds.png", names, evaluation.thresholds),
+        figures.reliability(target / "reliability.png", before, test, ece),
+        figures.error_cooccurrence(target / "error_cooccurrence.png", test, chosen),
         figures.label_frequency(target / "label_frequency.png", names, positives, counts),
     ]
 
 
-def _scored(outcome: Evaluation, split: Evaluated, temperature: float) -> Scored:
-    probabilities = calibration.apply_temperature(split.logits, temperature)
-    return Scored(
-        label_names=outcome.label_names, labels=split.labels, probabilities=probabilities, observed=split.observed
-    )
-
-
-def _thresholds(outcome: Evaluation) -> dict[str, Any]:
+def _thresholds(evaluation: Evaluation) -> dict[str, Any]:
     return {
-        "default_policy": outcome.policy,
-        **_fitted_on(outcome),
+        "default_policy": evaluation.policy,
+        **_fitted_on(evaluation),
         "policies": {
-            policy: dict(zip(outcome.label_names, np.asarray(values).tolist(), strict=True))
-            for policy, values in outcome.thresholds.items()
+            policy: dict(zip(evaluation.label_names, np.asarray(values).tolist(), strict=True))
+            for policy, values in evaluation.thresholds.items()
         },
-        "shrinkage_strength": outcome.choice.strength,
-        "crossfitted_macro_f1": outcome.choice.scores,
-        "optimism": outcome.choice.optimism,
+        "shrinkage_strength": evaluation.choice.strength,
+        "crossfitted_macro_f1": evaluation.choice.scores,
+        "optimism": evaluation.choice.optimism,
     }
 
 
-def _fitted_on(outcome: Evaluation) -> dict[str, str]:
-    return {"fitted_on": "dev"} | ({"of_run": outcome.origin} if outcome.origin else {})
+def _fitted_on(evaluation: Evaluation) -> dict[str, str]:
+    return {"fitted_on": "dev"} | ({"of_run": evaluation.origin} if evaluation.origin else {})

@@ -71,4 +71,4 @@ def _read(folder: Path) -> SourceRun:
         json.loads((folder / name).read_text(encoding="utf-8")) for name in (artifacts.OUTCOME, artifacts.DATA)
     )
     share = scores[artifacts.BEST_STEP] / scores[artifacts.SCHEDULE_STEPS]
-    return SourceRun(folder.name, share, results.read_choices(folder), digests)
+    return SourceRun(folder.name, share, results.load_thresholds_and_temperature(folder), digests)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.metrics import MIN_SUPPORT
 from trainer.reporting.figures import style
-from trainer.reporting.figures.predictions import Scored, error_cooccurrence, precision_recall, reliability
+from trainer.reporting.figures.predictions import error_cooccurrence, precision_recall, reliability
 from trainer.reporting.figures.style import AMBER, BLUE, GREEN, INK, PALE, SOFT, VERMILLION
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from trainer.evaluation.bootstrap import PairedDifference
 
 __all__ = [
-    "Scored",
     "error_cooccurrence",
     "f1_differences",
     "label_frequency",

@@ -1,7 +1,6 @@
 """The figures that compare predictions with labels, example by example. Public through `trainer.reporting.figures`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.evaluation.arrays import LabelledScores
 from trainer.reporting.figures import style
 from trainer.reporting.figures.style import BLUE, INK, LINE, SOFT, VERMILLION
 
@@ -16,48 +16,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Scored", "error_cooccurrence", "precision_recall", "reliability"]
+__all__ = ["error_cooccurrence", "precision_recall", "reliability"]
 
 Array = NDArray[Any]
 _BINS = 15
 _COLUMNS = 7
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One split with what a model says about it."""
-
-    label_names: Sequence[str]
-    """k names."""
-    labels: Array
-    """(n, k); 0.5 and above counts as present."""
-    probabilities: Array
-    """(n, k), each in [0, 1]."""
-    observed: Array | None = None
-    """(n, k), False where the source never annotates that label; None when every cell is annotated."""
-    split: str = "test"
-    """Role of the rows, for titles."""
-
-    @property
-    def truths(self) -> Array:
-        """(n, k) bool: present and annotated."""
-        return (np.asarray(self.labels) >= 0.5) & self.cells
-
-    @property
-    def cells(self) -> Array:
-        """(n, k) bool: annotated."""
-        return np.ones(np.shape(self.labels), bool) if self.observed is None else np.asarray(self.observed, bool)
-
-
-def precision_recall(path: Path, scored: Scored, thresholds: Array) -> Path:
+def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
     """Draw one precision-recall panel per label with the point its threshold (k,) chooses; returns `path`.
 
     Thin grey lines join points of equal F1. A label without positives keeps an empty panel that says so.
     """
-    names = scored.label_names
+    names = scores.label_names
     columns = min(_COLUMNS, ceil(len(names) ** 0.5 * 1.3))
     rows = ceil(len(names) / columns)
-    title = f"Precision and recall per label, {scored.split}"
+    title = "Precision and recall per label on test"
     width, height = max(1.75 * columns + 0.6, 4.6), 1.75 * rows + 0.9
     with style.sheet(path, (width, height), title, computed=False) as figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -67,7 +41,7 @@ def precision_recall(path: Path, scored: Scored, thresholds: Array) -> Path:
         for axes in grid.flat[len(names) :]:
             axes.set_axis_off()
         for label, axes in enumerate(grid.flat[: len(names)]):
-            _panel(axes, scored, label, float(thresholds[label]))
+            _panel(axes, scores, label, float(thresholds[label]))
             axes.tick_params(labelbottom=label + columns >= len(names))
         _spread(figure)
         figure.supxlabel("recall  (dot and number: F1 at the chosen threshold)", fontsize=9, y=0.08 / height)
@@ -75,19 +49,20 @@ def precision_recall(path: Path, scored: Scored, thresholds: Array) -> Path:
     return path
 
 
-def reliability(path: Path, scored: Scored, calibrated: Array, ece: tuple[float, float] | None = None) -> Path:
+def reliability(
+    path: Path, before: LabelledScores, after: LabelledScores, ece: tuple[float, float] | None = None
+) -> Path:
     """Draw observed frequency against predicted probability before and after calibration; returns `path`.
 
-    calibrated: (n, k), the probabilities after calibration; `scored` holds those before. ece: the calibration error
-    before and after, for the legend. Every annotated cell of every label counts once;
+    ece: the calibration error before and after, for the legend. Every observed cell of every label counts once;
     whiskers are Wilson 95 % intervals.
     """
     texts = ("before", "after") if ece is None else (f"before, ECE {ece[0]:.4f}", f"after, ECE {ece[1]:.4f}")
-    with style.sheet(path, (6.4, 7.2), f"Calibration on {scored.split}, before and after temperature") as figure:
+    with style.sheet(path, (6.4, 7.2), "Calibration on test, before and after temperature") as figure:
         frequency, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         frequency.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-        _calibration((frequency, counts), scored, np.asarray(scored.probabilities), (VERMILLION, "s", texts[0]))
-        _calibration((frequency, counts), scored, np.asarray(calibrated), (BLUE, "o", texts[1]))
+        _calibration((frequency, counts), before, (VERMILLION, "s", texts[0]))
+        _calibration((frequency, counts), after, (BLUE, "o", texts[1]))
         frequency.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="share of cells where the label is present")
         frequency.legend(loc="upper left")
         style.note(frequency, "on the dashed line a stated 70 % comes true 70 % of the time")
@@ -95,20 +70,20 @@ def reliability(path: Path, scored: Scored, calibrated: Array, ece: tuple[float,
     return path
 
 
-def error_cooccurrence(path: Path, scored: Scored, thresholds: Array) -> Path:
+def error_cooccurrence(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
     """Draw what is predicted where a label is missed; returns `path`.
 
     Row i: the examples where label i is present but below its threshold. Column j: the share of them where j, which is
     not a true label of the example, reached its own; the last column: no label at all. Beside it, how many were missed.
     """
-    names = [style.plain(name) for name in scored.label_names]
-    misses, shares = _replacements(scored, thresholds)
+    names = [style.plain(name) for name in scores.label_names]
+    misses, shares = _replacements(scores, thresholds)
     side = 0.3 * len(names) + 2.4
-    title = f"What is predicted where a label is missed, {scored.split}"
+    title = "What is predicted where a label is missed on test"
     with style.sheet(path, (max(side + 2.4, 6.8), side + 0.4), title) as figure:
         heat, bars = figure.subplots(1, 2, width_ratios=[len(names) + 1, max(2.0, 0.17 * len(names))])
         _heat_map(heat, names, shares)
-        _miss_bars(bars, misses, scored.truths.sum(0))
+        _miss_bars(bars, misses, scores.positives.sum(0))
     return path
 
 
@@ -119,10 +94,10 @@ def _spread(figure: "Figure") -> None:
     figure.subplots_adjust(wspace=0.13, hspace=0.24)
 
 
-def _panel(axes: "Axes", scored: Scored, label: int, threshold: float) -> None:
-    cells = scored.cells[:, label]
-    truths, probabilities = scored.truths[cells, label], np.asarray(scored.probabilities)[cells, label]
-    axes.set_title(style.plain(scored.label_names[label], 15), loc="left", fontsize=8.5, fontweight="bold", pad=3)
+def _panel(axes: "Axes", scores: LabelledScores, label: int, threshold: float) -> None:
+    observed = scores.observed[:, label]
+    truths, probabilities = scores.positives[observed, label], scores.probabilities[observed, label]
+    axes.set_title(style.plain(scores.label_names[label], 15), loc="left", fontsize=8.5, fontweight="bold", pad=3)
     if not truths.any():
         axes.text(0.5, 0.5, "no positives", ha="center", va="center", color=SOFT)
         return
@@ -146,11 +121,9 @@ def _precision_recall_curve(truths: Array, probabilities: Array) -> tuple[Array,
     return hits / (last_of_ties + 1), hits / truths.sum()
 
 
-def _calibration(
-    panels: tuple["Axes", "Axes"], scored: Scored, probabilities: Array, look: tuple[str, str, str]
-) -> None:
+def _calibration(panels: tuple["Axes", "Axes"], scores: LabelledScores, look: tuple[str, str, str]) -> None:
     color, marker, label = look
-    stated, true = probabilities[scored.cells], scored.truths[scored.cells]
+    stated, true = scores.probabilities[scores.observed], scores.positives[scores.observed]
     places = np.minimum((stated * _BINS).astype(int), _BINS - 1)
     counts = np.bincount(places, minlength=_BINS)
     used = counts > 0
@@ -170,10 +143,10 @@ def _wilson(shares: Array, counts: Array, z: float = 1.96) -> tuple[Array, Array
     return centre - half, centre + half
 
 
-def _replacements(scored: Scored, thresholds: Array) -> tuple[Array, Array]:
+def _replacements(scores: LabelledScores, thresholds: Array) -> tuple[Array, Array]:
     """Misses per label (k,) and, of the missed rows, the share (k, k + 1) with each wrong label or, last, none."""
-    truths = scored.truths
-    given = (np.asarray(scored.probabilities) >= np.asarray(thresholds)) & scored.cells
+    truths = scores.positives
+    given = (scores.probabilities >= np.asarray(thresholds)) & scores.observed
     missed = (truths & ~given).astype(float)
     instead = np.hstack([given & ~truths, ~given.any(1, keepdims=True)]).astype(float)
     misses = missed.sum(0)
