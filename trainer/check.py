@@ -19,7 +19,8 @@ from trainer.core import settings
 from trainer.core.errors import EmotionsError
 from trainer.data import sources
 from trainer.evaluation import evaluation
-from trainer.model.config import LossConfig, unread
+from trainer.model.config import LossConfig
+from trainer.model.losses.table import unused_settings
 
 __all__ = ["answer", "main"]
 
@@ -52,7 +53,7 @@ def _changed(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
     except EmotionsError as error:
         return {"error": str(error)}
     of_losses = [name for name in change if name in vars(LossConfig())]
-    return {"idle": unread(config.objective.loss, of_losses)}
+    return {"idle": unused_settings(config.objective.loss, of_losses)}
 
 
 def main() -> int:

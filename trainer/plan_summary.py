@@ -10,7 +10,8 @@ from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.components import Components
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import DistributedContext
-from trainer.model.config import LossConfig, unread
+from trainer.model.config import LossConfig
+from trainer.model.losses.table import unused_settings
 
 __all__ = ["STARTER_NOTE", "data_facts", "measure", "model_facts", "training_facts", "warnings"]
 
@@ -80,4 +81,4 @@ def warnings(config: TrainConfig, components: Components) -> Iterator[str]:
 
 def _idle_settings(objective: LossConfig) -> list[str]:
     default = vars(LossConfig())
-    return unread(objective.loss, [name for name, value in vars(objective).items() if value != default[name]])
+    return unused_settings(objective.loss, [name for name, value in vars(objective).items() if value != default[name]])

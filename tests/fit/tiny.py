@@ -23,10 +23,10 @@ from trainer.fit.optimizer import build_optimizer, build_scheduler
 from trainer.fit.progress import FitResult
 from trainer.fit.step import Stepper
 from trainer.launch import launcher
-from trainer.model import losses
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig
 from trainer.model.deberta_attention import use_window_attention
+from trainer.model.losses.loss import build_loss
 from trainer.tracking.run import NullTracker
 
 VOCABULARY, LABELS = 40, 3
@@ -108,7 +108,7 @@ def build(model, splits, folder: Path, context: DistributedContext, seed: int = 
         layer_decay=config.layer_decay,
         weight_decay=config.weight_decay,
     )
-    loss = losses.build(LossConfig(loss="bce"), torch.ones(model.head.out_features).numpy())
+    loss = build_loss(LossConfig(loss="bce"), torch.ones(model.head.out_features).numpy())
     optimizer = build_optimizer(groups)
     batches = BatchSchedule(splits["train"].tokens.lengths, config, seed, stop_fraction)
     stepper = Stepper(

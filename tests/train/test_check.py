@@ -11,7 +11,8 @@ from trainer import check
 from trainer.check import answer
 from trainer.config import PRESETS, TrainConfig, parse
 from trainer.core.settings import flatten, preset_names
-from trainer.model.config import LOSSES, USED_BY, LossConfig
+from trainer.model.config import LossConfig
+from trainer.model.losses.table import LOSSES, settings_of
 
 
 def ask(*words, **question):
@@ -89,7 +90,7 @@ class TestChanges:
     @given(loss=st.sampled_from(LOSSES), names=st.sets(st.sampled_from(sorted(vars(LossConfig()).keys() - {"loss"}))))
     def test_idle_is_what_the_loss_does_not_read(self, loss, names):
         values = {name: vars(LossConfig())[name] for name in names}
-        assert changed({"loss": loss, "epochs": 2, **values}) == [{"idle": sorted(names - USED_BY[loss])}]
+        assert changed({"loss": loss, "epochs": 2, **values}) == [{"idle": sorted(names - settings_of(loss))}]
 
 
 class TestData:

@@ -14,7 +14,7 @@ from trainer import check
 from trainer.config import PRESETS, parse
 from trainer.core.errors import SettingsError
 from trainer.core.settings import flatten, preset_names
-from trainer.model.config import LOSSES
+from trainer.model.losses.table import LOSSES
 from tuning import questions
 from tuning.execution.training import as_words
 from tuning.questions import Trainable, check_space

@@ -20,12 +20,12 @@ from trainer.fit.inference import EncodedSplit
 from trainer.fit.loop import Loop
 from trainer.fit.optimizer import build_optimizer, build_scheduler
 from trainer.fit.step import Stepper
-from trainer.model import losses
 from trainer.model.class_weights import class_weights, label_frequencies
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig, ModelConfig
 from trainer.model.deberta_attention import attention_of
 from trainer.model.encoder import load_encoder, max_tokens
+from trainer.model.losses.loss import build_loss
 from trainer.model.optimizations.vocabulary import trim_vocabulary
 from trainer.tracking.run import Tracker
 
@@ -96,7 +96,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     """
     train = components.splits["train"]
     weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
-    loss = losses.build(objective, weights)
+    loss = build_loss(objective, weights)
     trim_vocabulary(components.model.encoder, components.token_ids)
     groups = parameter_groups(
         components.model,

@@ -1,49 +1,24 @@
 """Settings of the classifier and of its loss."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from typing_extensions import Doc
 
 from trainer.core.errors import SettingsError
 from trainer.core.settings import nearest, require
+from trainer.model.losses import table
 
-__all__ = [
-    "CLASS_WEIGHTS",
-    "LOSSES",
-    "STARTER",
-    "USED_BY",
-    "LossConfig",
-    "LossName",
-    "ModelConfig",
-    "Pooling",
-    "unread",
-]
+__all__ = ["CLASS_WEIGHTS", "STARTER", "LossConfig", "ModelConfig", "Pooling"]
 
 Pooling = Literal["mean", "cls"]
-LossName = Literal["bce", "weighted_bce", "focal", "asl", "combined"]
+if TYPE_CHECKING:
+    LossName = str  # a type checker reads no table
+else:
+    LossName = Literal[table.LOSSES]
 
 STARTER = "starter"
-LOSSES: tuple[str, ...] = get_args(LossName)
 CLASS_WEIGHTS = ("none", "balanced", "effective_number")
-
-USED_BY: dict[str, frozenset[str]] = {
-    "bce": frozenset({"label_smoothing"}),
-    "weighted_bce": frozenset({"label_smoothing", "class_weights", "effective_number_beta"}),
-    "focal": frozenset({"label_smoothing", "alpha", "gamma"}),
-    "asl": frozenset({"label_smoothing", "gamma_pos", "gamma_neg", "margin"}),
-    "combined": frozenset(
-        {
-            *("label_smoothing", "class_weights", "effective_number_beta"),
-            *("alpha", "gamma", "gamma_pos", "gamma_neg", "margin", "ratio"),
-        }
-    ),
-}
-"""Fields of LossConfig that each loss reads; a value given for another field changes nothing."""
-
-
-def unread(loss: str, names: Iterable[str]) -> list[str]:
-    """Those of the names, of fields of LossConfig, that this loss does not read, sorted."""
-    return sorted(set(names) - USED_BY[loss] - {"loss"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +61,8 @@ class ModelConfig:
 class LossConfig:
     """What is minimised. Every loss is a sum over labels and a mean over examples."""
 
-    loss: LossName = "combined"
-    """bce; weighted_bce; focal; asl (asymmetric loss); combined = ratio * asl + (1 - ratio) * class-weighted focal."""
+    loss: Annotated[LossName, Doc(table.help_text())] = "combined"
+    """Loss that is minimised; its help derives from the table of losses."""
 
     gamma_pos: float = 0.0
     """Focus of asl on hard positives, 0 to 5; 0 leaves positives as in bce."""
@@ -117,7 +92,7 @@ class LossConfig:
     """Pull of every label towards 1/2: y (1 - s) + s / 2; from 0 to below 0.5."""
 
     def __post_init__(self) -> None:
-        _require_choice("loss", self.loss, LOSSES)
+        _require_choice("loss", self.loss, table.LOSSES)
         for name, highest in {"gamma_pos": 5, "gamma_neg": 10, "margin": 0.5, "gamma": 10, "ratio": 1}.items():
             value = getattr(self, name)
             require(name, value, 0 <= value <= highest, f"be in [0, {highest}]")

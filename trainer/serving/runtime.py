@@ -34,6 +34,7 @@ MODULES = (
     "model.config",
     "model.deberta_attention",
     "model.encoder",
+    "model.losses.table",
     "model.optimizations.dropout",
     "model.optimizations.quantization",
     "model.saving",
