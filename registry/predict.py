@@ -3,6 +3,7 @@
 `mlflow run . -e predict -P input=FILE -P output=FILE`, or `python -m registry.predict --input FILE --output FILE`.
 """
 
+import os
 import signal
 import sys
 import time
@@ -18,105 +19,118 @@ from trainer.core import settings, signals
 from trainer.core.errors import DataError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
+from trainer.tracking.connection import connect, describe
 
 if TYPE_CHECKING:
-    from registry.scoring.chunk_store import Join, Parts
-    from registry.scoring.chunks import Chunk, Source
+    from registry.scoring.chunk_store import ChunkStore
+    from registry.scoring.readers import Chunk, Reader
     from registry.scoring.scorer import Scorer
-    from registry.scoring.writers import Form
+    from registry.scoring.writers import Writer
 
 __all__ = ["SOME_REJECTED", "main", "predict"]
 
 SOME_REJECTED = 3
-"""Exit status of a job that has written its output and could not score some rows."""
+"""Exit status when the output is written and some rows were rejected."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status of a job: 0 when every row was scored, 3 when some were not, 1 on an error that the user can mend."""
+    """Return the exit status: 0 when every row was scored, 3 when some were rejected, 1 after an error of the user."""
     with signals.handled(signals.raise_exit, signal.SIGTERM):
-        return run_cli(lambda words: predict(settings.parse(PredictConfig, words), console.make()), argv)
+        return run_cli(lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv)
 
 
-def predict(config: PredictConfig, say: console.Console) -> int:
-    """Score the input into the output; returns the exit status. What is finished stays when it is interrupted."""
+def predict(config: PredictConfig, screen: console.Console) -> int:
+    """Score the input into the output and return the exit status. An interrupted job keeps its complete chunks."""
+    run_id, began = os.environ.pop("MLFLOW_RUN_ID", None), time.monotonic()  # `mlflow run` sets the id
     job.check_files(config)
-    from registry.scoring import (  # they and the model take seconds, and `--help` must not wait for it
-        tables_in,
-        writers,
-    )
-    from registry.scoring.chunk_store import Parts
+    from registry.scoring import readers, writers  # these and the model load for seconds, `--help` does not need them
+    from registry.scoring.chunk_store import ChunkStore
     from registry.scoring.scorer import open_scorer
 
     output = Path(config.output)
-    source = tables_in.open_source(Path(config.input), config.text_column)
-    with open_scorer(config.model, config.params) as model, Parts(output) as parts:
-        writers.check_columns(source.columns, model.label_names)
-        model.check()
-        facts = job.describe(config, model)
-        _announce(parts.begin(facts), parts, model, say)
-        form = writers.form_of(output)
-        _score(source, model, parts, form, config.chunk_rows, say)
-        if job.describe(config, model) != facts:
-            raise DataError(f"input must not change while it is scored, but got input={config.input!r}. Start again.")
-        columns = (*source.columns, *writers.added_columns(model.label_names))
-        return _finish(config, parts, partial(form.join, columns=columns), say)
+    reader = readers.open_reader(Path(config.input), config.text_column)
+    with open_scorer(config.model, config.params) as scorer, ChunkStore(output) as store:
+        writers.check_columns(reader.columns, scorer.label_names)
+        fingerprint = job.fingerprint(config, scorer)
+        _show_start(store.open_job(fingerprint), store, scorer, screen)
+        writer = writers.writer_for(output)
+        _score(reader, scorer, store, writer, config.chunk_rows, screen)
+        if job.fingerprint(config, scorer) != fingerprint:
+            raise DataError(f"`input` {config.input} changed while it was scored. Run the same command again.")
+        columns = (*reader.columns, *writers.added_columns(scorer.label_names))
+        store.publish(partial(writer.join, columns=columns))
+        if run_id:
+            _log_to_run(run_id, scorer, store, time.monotonic() - began, screen)
+        return _finish(config, store, screen)
 
 
-def _announce(changed: Sequence[str], parts: "Parts", model: "Scorer", say: console.Console) -> None:
-    say.show_note(f"Model: {model.source}, {len(model.label_names)} labels")
+def _show_start(changed: Sequence[str], store: "ChunkStore", scorer: "Scorer", screen: console.Console) -> None:
+    screen.show_note(f"Model: {scorer.source}, {len(scorer.label_names)} labels")
     if changed:
-        say.show_note(f"Starting over: an unfinished job is there, but these differ now: {', '.join(changed)}.")
-    if parts.finished:
-        say.show_note(f"Going on after the {parts.rows:,} rows that an earlier command finished.")
+        screen.show_note(f"Starting over: these differ from the unfinished job: {', '.join(changed)}.")
+    if store.chunks:
+        screen.show_note(f"Continuing after the {store.rows:,} rows that an earlier command finished.")
 
 
 def _score(
-    source: "Source", model: "Scorer", parts: "Parts", form: "Form", chunk_rows: int, say: console.Console
+    reader: "Reader",
+    scorer: "Scorer",
+    store: "ChunkStore",
+    writer: "Writer",
+    chunk_rows: int,
+    screen: console.Console,
 ) -> None:
-    """Score and keep the chunks that are not finished yet."""
-    chunks = source.chunks(chunk_rows)
-    position = max((chunk.position for chunk in islice(chunks, parts.finished)), default=0)
-    with say.progress(source.total, position, source.unit) as bar:
-        pace = _Pace(bar, position)
+    """Score and store the chunks that the store does not have."""
+    chunks = reader.chunks(chunk_rows)
+    position = max((chunk.position for chunk in islice(chunks, store.chunks)), default=0)
+    with screen.progress(reader.total, position, reader.unit) as bar:
+        progress = _ChunkProgress(bar, position)
         for chunk in chunks:
-            answer = model.score(chunk.texts, partial(pace.show, chunk))
-            parts.add(partial(form.write_part, chunk=chunk, answer=answer), chunk.rejects, chunk.rows)
-            pace.end(chunk)
+            prediction = scorer.score(chunk.texts, partial(progress.show, chunk))
+            store.add(partial(writer.write_part, chunk=chunk, prediction=prediction), chunk.rejects, chunk.rows)
+            progress.end(chunk)
 
 
-class _Pace:
-    """Where the bar stands, also within a chunk, and how many texts a second are scored."""
+class _ChunkProgress:
+    """Moves the bar, also within a chunk, and shows the rows per second."""
 
     def __init__(self, bar: console.Progress, position: int) -> None:
         self._bar, self._position, self._texts, self._began = bar, position, 0, time.monotonic()
 
     def show(self, chunk: "Chunk", done: int) -> None:
-        """Say that so many texts of the chunk are done."""
-        way = (chunk.position - self._position) * done // max(len(chunk.texts), 1)
+        """Show that `done` texts of the chunk are scored."""
+        within = (chunk.position - self._position) * done // max(len(chunk.texts), 1)
         speed = (self._texts + done) / (time.monotonic() - self._began)
-        self._bar.update(self._position + way, {"rows_per_second": speed})
+        self._bar.update(self._position + within, {"rows_per_second": speed})
 
     def end(self, chunk: "Chunk") -> None:
-        """Say that the chunk is finished."""
+        """Count the chunk as complete."""
         self._texts += len(chunk.texts)
         self._position = chunk.position
 
 
-def _finish(config: PredictConfig, parts: "Parts", join: "Join", say: console.Console) -> int:
-    """Publish the output, say what came out, and return the exit status."""
-    parts.publish(join)
+def _log_to_run(run_id: str, scorer: "Scorer", store: "ChunkStore", seconds: float, screen: console.Console) -> None:
+    """Log what scored how many rows to the run of `mlflow run`; the output is complete without it."""
+    numbers = {"predict/rows": store.rows, "predict/rejected_rows": store.rejected, "predict/seconds": seconds}
+    try:
+        client = connect().client
+        client.log_param(run_id, "scored_with", scorer.source)
+        for name, value in numbers.items():
+            client.log_metric(run_id, name, value)
+    except Exception as error:
+        screen.show_warning(f"Cannot log the numbers of this job to run {run_id}: {describe(error)}")
+
+
+def _finish(config: PredictConfig, store: "ChunkStore", screen: console.Console) -> int:
     rejects = job.rejects_file(Path(config.output))
-    if not parts.rows:
-        raise DataError(f"input must have rows, but got input={config.input!r}, which has none.")
-    if parts.rejected == parts.rows:
-        raise DataError(
-            f"input must have rows that can be scored, but all {parts.rows:,} of input={config.input!r} are rejected, "
-            f"for the reasons in {rejects}."
-        )
-    say.show_note(f"Scored {parts.rows - parts.rejected:,} of {parts.rows:,} rows: {config.output}")
-    if not parts.rejected:
+    if not store.rows:
+        raise DataError(f"`input` must have rows, got {config.input} without any.")
+    if store.rejected == store.rows:
+        raise DataError(f"No row of `input` {config.input} can be scored: all {store.rows:,} are listed in {rejects}.")
+    screen.show_note(f"Scored {store.rows - store.rejected:,} of {store.rows:,} rows: {config.output}")
+    if not store.rejected:
         return 0
-    say.show_warning(f"Rejected rows: {parts.rejected:,}. Their reasons are in {rejects} (exit status 3).")
+    screen.show_warning(f"Rejected rows: {store.rejected:,}. Their reasons are in {rejects} (exit status 3).")
     return SOME_REJECTED
 
 

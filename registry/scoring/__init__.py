@@ -1,1 +1,1 @@
-"""Score files of any size with a registered model."""
+"""Batch scoring: read a file of any size, score its rows with a saved model, write the results."""

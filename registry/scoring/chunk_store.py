@@ -1,7 +1,6 @@
-"""The finished chunks of a job, in a folder beside its output, so that a killed job goes on where it stopped.
+"""Stores the scored chunks of a job in a folder beside its output, so that a killed job continues where it stopped.
 
-A chunk is finished when its counts are there: they are written last. Everything is written under another name and
-renamed, so that nothing is ever half there under its own.
+The counts of a chunk are written last and mark it as complete.
 """
 
 import fcntl
@@ -14,11 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from registry.scoring.job import rejects_file
-from registry.scoring.rows_in import Reject
+from registry.scoring.rows import Reject
 from trainer.core.errors import DataError, SettingsError
 from trainer.core.run_folder import write_json
 
-__all__ = ["Join", "Parts"]
+__all__ = ["ChunkStore", "Join", "concatenate"]
 
 Join = Callable[[Path, Sequence[Path]], None]
 
@@ -26,99 +25,97 @@ _JOB = "job.json"
 _LOCK = "lock"
 
 
-class Parts:
-    """What a job has done so far. A context: inside, no other job writes the same output."""
+class ChunkStore:
+    """The complete chunks of a job. As a context, it locks the output against other jobs."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self.folder = output.with_name(f".{output.name}.parts")
-        self.finished = self.rows = self.rejected = 0
+        self.chunks = self.rows = self.rejected = 0
 
     def __enter__(self) -> Self:
         with self._writing():
             self.folder.mkdir(exist_ok=True)
             self._lock = (self.folder / _LOCK).open("w")
         try:
-            # A record lock ends with its process, however that ends.
+            # The operating system releases this lock when the process ends in any way.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
             raise SettingsError(
-                f"output must be written by one job at a time, but got output={str(self._output)!r}, which another one "
-                "writes. Wait for it, or stop it."
+                f"Another job is writing `output` {self._output}. Wait until it ends, or stop it."
             ) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.folder.is_dir() and not (self.folder / _JOB).exists():  # stopped before it began
+        if self.folder.is_dir() and not (self.folder / _JOB).exists():  # stopped before the first chunk
             shutil.rmtree(self.folder)
         self._lock.close()
 
-    def begin(self, job: Mapping[str, Any]) -> list[str]:
-        """Go on with the chunks of the same job, or start over; returns what differs from the job before, by name.
+    def open_job(self, job: Mapping[str, Any]) -> list[str]:
+        """Keep the chunks of the same job, or start over; returns the names of what differs from the earlier job.
 
-        job: what the output depends on, as JSON has it.
+        job: what the output depends on, as JSON.
         """
         path = self.folder / _JOB
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if before == job:
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if earlier == job:
             self._count()
             return []
         with self._writing():
-            path.unlink(missing_ok=True)  # first: without it, what is left of the others counts for nothing
+            path.unlink(missing_ok=True)  # first: without it, the chunks count for nothing
             for file in self.folder.iterdir():
                 if file.name != _LOCK:
                     file.unlink()
             write_json(path, job)
-        return sorted(name for name in job if before is not None and before.get(name) != job[name])
+        return sorted(name for name in job if earlier is not None and earlier.get(name) != job[name])
 
     def add(self, write: Callable[[Path], None], rejects: Sequence[Reject], rows: int) -> None:
-        """Keep the next chunk. write: writes its scored rows to a path. rows: how many it has, rejects included."""
+        """Store the next chunk. write: writes its scored rows to a path. rows: their number, rejects included."""
+        counts = {"rows": rows, "rejected": len(rejects)}
+        part = self._file("part")
         with self._writing():
-            with _whole(self._file("part")) as path:
-                write(path)
-            with _whole(self._file("rejects")) as path:
-                lines = [json.dumps(reject.facts(), ensure_ascii=False) + "\n" for reject in rejects]
-                path.write_text("".join(lines), encoding="utf-8")
-            write_json(self._file("json"), {"rows": rows, "rejected": len(rejects)})
-        self._pass({"rows": rows, "rejected": len(rejects)})
+            write(part)
+            lines = "".join(f"{reject.to_json()}\n" for reject in rejects)
+            self._file("rejects").write_text(lines, encoding="utf-8")
+            write_json(self._file("json"), counts)
+        self._add_counts(counts)
 
     def publish(self, join: Join) -> None:
-        """Make the output and its list of rejects from all chunks, and remove the folder.
+        """Write the output and the list of rejects from all chunks, and remove the folder.
 
         join: writes one file from several. Without a scored row there is no output, without a reject no list.
         """
+        joined = self.folder / f"joined{self._output.suffix}"
         with self._writing():
-            joined = self.folder / f"joined{self._output.suffix}"
+            rejects_file(self._output).unlink(missing_ok=True)
+            if self.rejected:
+                _empty(joined)
+                concatenate(self._files("rejects"), joined)
+                joined.replace(rejects_file(self._output))
             if self.rows > self.rejected:
-                join(joined, [self._file("part", chunk) for chunk in range(self.finished)])
-            self._publish_rejects()
-            if self.rows > self.rejected:
+                _empty(joined)
+                join(joined, self._files("part"))
                 joined.replace(self._output)
             shutil.rmtree(self.folder)
 
-    def _publish_rejects(self) -> None:
-        if not self.rejected:
-            rejects_file(self._output).unlink(missing_ok=True)
-            return
-        with _whole(self.folder / "rejects") as path, path.open("wb") as file:
-            for chunk in range(self.finished):
-                file.write(self._file("rejects", chunk).read_bytes())
-        (self.folder / "rejects").replace(rejects_file(self._output))
-
     def _count(self) -> None:
         while (path := self._file("json")).is_file():
-            self._pass(json.loads(path.read_text(encoding="utf-8")))
+            self._add_counts(json.loads(path.read_text(encoding="utf-8")))
 
-    def _pass(self, counts: Mapping[str, int]) -> None:
-        self.finished += 1
+    def _add_counts(self, counts: Mapping[str, int]) -> None:
+        self.chunks += 1
         self.rows += counts["rows"]
         self.rejected += counts["rejected"]
 
-    def _file(self, suffix: str, chunk: int | None = None) -> Path:
-        return self.folder / f"{self.finished if chunk is None else chunk:06}.{suffix}"
+    def _file(self, suffix: str) -> Path:
+        """Return the file of the next chunk."""
+        return self.folder / f"{self.chunks:06}.{suffix}"
+
+    def _files(self, suffix: str) -> list[Path]:
+        return [self.folder / f"{chunk:06}.{suffix}" for chunk in range(self.chunks)]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -126,14 +123,18 @@ class Parts:
             yield
         except OSError as error:
             raise DataError(
-                f"output must be in a folder that can be written, but got output={str(self._output)!r} ({error}). "
-                "Make the folder or free some space; the same command then goes on with what is finished."
+                f"Cannot write beside `output` {self._output} ({error}). Make the folder writable or free some space, "
+                "then run the same command again; it continues after the stored chunks."
             ) from error
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when all went well."""
-    partial = path.with_name(f"{path.name}.partial")
-    yield partial
-    partial.replace(path)
+def concatenate(parts: Sequence[Path], target: Path) -> None:
+    """Append the parts to `target`."""
+    with target.open("ab") as file:
+        for part in parts:
+            with part.open("rb") as content:
+                shutil.copyfileobj(content, file)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")  # a command that was killed here has left the beginning of it

@@ -1,4 +1,4 @@
-"""Settings of batch scoring: what to read, what to write, which model, and how it decides."""
+"""Settings of batch scoring: input, output, model, and how labels are chosen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,66 +17,65 @@ class PredictConfig:
     """Score every row of a file with a registered model.
 
     The output has the columns of the input, `predicted_labels`, and `probability_<label>` for each label. A row that
-    cannot be scored goes to OUTPUT.rejects.jsonl with the reason. A killed job goes on where it stopped when the same
-    command is given again. Exit status: 0 every row was scored, 3 the output is written and some rows were rejected,
+    cannot be scored goes to OUTPUT.rejects.jsonl with its position and the reason. Run the same command again to
+    continue a killed job. Exit status: 0 every row was scored, 3 the output is written and some rows were rejected,
     1 there is no output.
     """
 
     input: str = ""
-    """File to read: .csv, .tsv, .jsonl, .ndjson, .parquet, or .txt with one text a line. Text files are UTF-8."""
+    """File to read: .csv, .tsv, .jsonl, .ndjson, .parquet, or .txt with one text per line. Text files are UTF-8."""
 
     output: str = ""
     """File to write: .parquet, .csv, .tsv, .jsonl or .ndjson."""
 
     model: str = "models:/emotions@champion"
-    """Model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/RUN_ID/model`, or a folder of a saved model."""
+    """Model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/RUN_ID/model`, or a folder of a saved model. Loading
+    a model runs its code: use models that you trust."""
 
     text_column: str = "text"
-    """Name of the column that holds the text. The lines of a .txt file become a column of this name."""
+    """Name of the column that contains the text. The lines of a .txt file become a column of this name."""
 
     policy: str = ""
-    """Threshold policy; empty is the model's own choice."""
+    """Threshold policy; empty: the default policy of the model."""
 
     threshold: float = -1.0
-    """One threshold in [0, 1] for all labels, instead of the policy's; -1 is none."""
+    """One threshold in [0, 1] for all labels, instead of the policy's; -1: none."""
 
     top_k: int = 0
-    """At most so many labels a row, the most probable ones; 0 is all that reach their threshold."""
+    """Maximum number of labels per row, the most probable ones; 0: all labels that reach their threshold."""
 
     chunk_rows: int = 10_000
-    """Rows that are scored and kept at a time. A killed job loses at most so many; large texts make chunks shorter."""
+    """Maximum number of rows that are scored and stored together, and that a killed job loses."""
 
     overwrite: bool = False
-    """Whether an output file that exists already is replaced."""
+    """Replace an output file that exists."""
 
     def __post_init__(self) -> None:
         _check_suffix("input", self.input, INPUT_SUFFIXES)
         _check_suffix("output", self.output, OUTPUT_SUFFIXES)
         for field in ("model", "text_column"):
             if not getattr(self, field).strip():
-                raise SettingsError(f"{field} must not be empty, but got {field}={getattr(self, field)!r}.")
+                raise SettingsError(f"`{field}` must not be empty.")
         if self.threshold != -1 and not 0 <= self.threshold <= 1:
-            raise SettingsError(f"threshold must be in [0, 1], or -1 for none, but got {self.threshold=}.")
+            raise SettingsError(f"`threshold` must be in [0, 1], or -1 for none, got {self.threshold}.")
         if self.top_k < 0:
-            raise SettingsError(f"top_k must be 0 (all) or more, but got {self.top_k=}.")
+            raise SettingsError(f"`top_k` must be 0 (all) or more, got {self.top_k}.")
         if self.chunk_rows < 1:
-            raise SettingsError(f"chunk_rows must be at least 1, but got {self.chunk_rows=}.")
+            raise SettingsError(f"`chunk_rows` must be at least 1, got {self.chunk_rows}.")
 
     @property
     def params(self) -> dict[str, str | float | int]:
-        """What the model is asked besides the texts; what was not given is left to the model."""
+        """Return the parameters of the model's prediction that differ from its defaults."""
         given: dict[str, tuple[str | float | int, object]] = {
             "policy": (self.policy, ""),
             "threshold": (self.threshold, -1),
             "top_k": (self.top_k, 0),
         }
-        return {name: value for name, (value, absent) in given.items() if value != absent}
+        return {name: value for name, (value, default) in given.items() if value != default}
 
 
 def _check_suffix(field: str, file: str, suffixes: tuple[str, ...]) -> None:
     suffix = Path(file).suffix.lower()
-    # Neither file has a default: `--help` shows them empty, and `registry.predict` asks for them.
+    # Neither file has a default: `--help` shows them empty, and `registry.predict` requires them.
     if file and suffix not in suffixes:
-        raise SettingsError(
-            f"{field} must be a file named {', '.join(suffixes)}, but got {field}={file!r}.{nearest(suffix, suffixes)}"
-        )
+        raise SettingsError(f"`{field}` must end in {', '.join(suffixes)}, got {file}.{nearest(suffix, suffixes)}")

@@ -1,6 +1,5 @@
-"""One batch job: the files it may use, and the facts that its output depends on."""
+"""Checks the files of a scoring job and describes what its output depends on."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,65 +9,52 @@ from trainer.core.errors import DataError, SettingsError
 if TYPE_CHECKING:
     from registry.scoring.scorer import Scorer
 
-__all__ = ["check_files", "describe", "rejects_file"]
+__all__ = ["check_files", "fingerprint", "rejects_file"]
 
-_END = 2**20
-_PARTS = 1
-"""Raise it when parts are written in another way."""
+_FORMAT = 2
+"""Increase it when parts are written in another way."""
 
 
 def rejects_file(output: Path) -> Path:
-    """Where the rows of a job that cannot be scored are listed."""
+    """Return the path of the list of rejected rows."""
     return output.with_name(f"{output.name}.rejects.jsonl")
 
 
 def check_files(config: PredictConfig) -> None:
-    """Raise SettingsError unless input and output are named, differ, and the output can be a new file."""
+    """Raise SettingsError unless input and output are given, differ, and the output can be a new file."""
     for name, value in (("input", config.input), ("output", config.output)):
         if not value:
-            raise SettingsError(f"{name} must name a file, but got {name}={value!r}. Give --{name} FILE.")
+            raise SettingsError(f"`{name}` must name a file, got an empty value. Give --{name} FILE.")
     source, output = Path(config.input), Path(config.output)
     if source.resolve() in (output.resolve(), rejects_file(output).resolve()):
-        raise SettingsError(f"output must be another file than input, but got {config.input=}, {config.output=}.")
+        raise SettingsError(f"`output` must be another file than `input`, got {output} for {source}.")
     if not output.parent.is_dir():
-        raise SettingsError(f"output must be in a folder that exists, but got {config.output=}. Make the folder first.")
+        raise SettingsError(f"`output` must be in a folder that exists, got {output}. Make the folder first.")
     if output.is_dir() or (output.exists() and not config.overwrite):
         raise SettingsError(
-            f"output must be a new file, but got {config.output=}, which exists. "
+            f"`output` must be a new file, got {output}, which exists. "
             "Give another name, or overwrite=true to replace a file."
         )
 
 
-def describe(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
-    """What the output depends on: a job goes on only where all of it is as before. DataError when the input is gone."""
+def fingerprint(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
+    """Return what the output depends on; a job continues only if all of it is unchanged.
+
+    Raises DataError when the input is gone.
+    """
+    path = Path(config.input)
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"Cannot read `input` {path} any more ({error.strerror}).") from error
     return {
-        "version of the parts": _PARTS,
-        **_describe_input(Path(config.input)),
+        "format of the parts": _FORMAT,
+        "input": ascii(str(path.resolve())),  # JSON has no form for a name that is not UTF-8
+        "size of the input": stat.st_size,
+        "time of the input": stat.st_mtime_ns,
         "model": model.source,
         "content of the model": model.digest,
         "text_column": config.text_column,
         "chunk_rows": config.chunk_rows,
         **{name: config.params.get(name) for name in ("policy", "threshold", "top_k")},
     }
-
-
-def _describe_input(path: Path) -> dict[str, Any]:
-    try:
-        facts = path.stat()
-        return {
-            "input": ascii(str(path.resolve())),  # JSON has no form for a name that is not UTF-8
-            "size of the input": facts.st_size,
-            "time of the input": facts.st_mtime_ns,
-            "content of the input": _digest_of_ends(path, facts.st_size),
-        }
-    except OSError as error:
-        raise DataError(f"input must stay where it is, but got input={str(path)!r} ({error.strerror}).") from error
-
-
-def _digest_of_ends(path: Path, size: int) -> str:
-    """sha256 of the first and the last MiB: the whole of a large file would take longer than it is worth."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(_END))
-        file.seek(max(size - _END, 0))
-        digest.update(file.read(_END))
-    return digest.hexdigest()

@@ -1,151 +1,160 @@
-"""Scored rows to CSV, JSONL or Parquet: a part per chunk, and the parts joined to one file without holding them.
+"""Writers of scored rows as CSV, JSON Lines or Parquet: one part per chunk, then all parts joined to one file.
 
-Columns of the input come first, as they are; what a format cannot hold as such is written as JSON text. In CSV the
-predicted labels are joined by `|`, or written as a JSON list where a label of the model has that letter.
+The columns of the input come first. What a format cannot hold is written as JSON text. In CSV the predicted labels are
+joined by `|`, or form a JSON list if a label of the model contains that character.
 """
 
 import base64
-import csv
 import json
 import math
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow
+import pyarrow.csv
 import pyarrow.parquet
+from pyarrow import types
 
-from registry.scoring.chunks import Chunk
-from registry.scoring.scorer import Answer
+from registry.scoring.chunk_store import concatenate
+from registry.scoring.column_types import UNTYPED, number_type, to_numbers
+from registry.scoring.readers import Chunk
+from registry.scoring.scorer import Prediction
 from trainer.core.errors import DataError
 
-__all__ = ["Form", "added_columns", "check_columns", "form_of"]
+__all__ = ["Writer", "added_columns", "check_columns", "writer_for"]
 
 _LABELS = "predicted_labels"
 _PROBABILITY = "probability_"
 _SEPARATOR = "|"
 
 
-class Form(Protocol):
-    """How a file of one kind is written."""
+class Writer(Protocol):
+    """Writes files of one format."""
 
-    def write_part(self, path: Path, chunk: Chunk, answer: Answer) -> None:
-        """Write the rows of a chunk with what the model said about them."""
+    def write_part(self, path: Path, chunk: Chunk, prediction: Prediction) -> None:
+        """Write the rows of a chunk with their prediction."""
 
     def join(self, path: Path, parts: Sequence[Path], columns: Sequence[str]) -> None:
         """Write the file that consists of these parts, at least one, with these columns."""
 
 
-def form_of(path: Path) -> Form:
-    """The form that the suffix of an output names."""
-    forms: dict[str, Form] = {".csv": _Delimited(","), ".tsv": _Delimited("\t"), ".parquet": _Parquet()}
-    return forms.get(path.suffix.lower(), _JsonLines())
+def writer_for(path: Path) -> Writer:
+    """Return the writer for the suffix of an output."""
+    writers: dict[str, Writer] = {".csv": _CsvWriter(","), ".tsv": _CsvWriter("\t"), ".parquet": _ParquetWriter()}
+    return writers.get(path.suffix.lower(), _JsonLinesWriter())
 
 
 def added_columns(label_names: Sequence[str]) -> tuple[str, ...]:
-    """Columns of the output that the input does not have."""
+    """Return the columns of the output that the input does not have."""
     return (_LABELS, *(_PROBABILITY + name for name in label_names))
 
 
 def check_columns(columns: Sequence[str], label_names: Sequence[str]) -> None:
-    """Raise DataError when the input has a column of the same name as one that is added."""
+    """Raise DataError when the input has a column with the name of an added one."""
     taken = [name for name in added_columns(label_names) if name in columns]
     if taken:
         raise DataError(
-            f"columns of the input must not be named like those that are added, but got {taken=}. "
+            f"Columns of the input must differ from those that scoring adds, got {', '.join(taken)}. "
             "Rename or remove them; they may come from an earlier job."
         )
 
 
-class _Delimited:
+class _CsvWriter:
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
 
-    def write_part(self, path: Path, chunk: Chunk, answer: Answer) -> None:
-        as_json = any(_SEPARATOR in name or not name for name in answer.label_names)
-        labels = [_dump(row) if as_json else _SEPARATOR.join(row) for row in answer.labels]
-        columns = [[_as_text(value) for value in column.to_pylist()] for column in chunk.table.columns]
-        probabilities = [column.tolist() for column in answer.probabilities.T]
-        with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter=self._delimiter).writerows(zip(*columns, labels, *probabilities, strict=True))
+    def write_part(self, path: Path, chunk: Chunk, prediction: Prediction) -> None:
+        as_json = any(_SEPARATOR in name or not name for name in prediction.label_names)
+        labels = [_dump(row) if as_json else _SEPARATOR.join(row) for row in prediction.labels]
+        names = added_columns(prediction.label_names)
+        columns = [_as_text(column) for column in chunk.table.columns]
+        table = pyarrow.table([*columns, labels, *prediction.probabilities.T], [*chunk.table.column_names, *names])
+        self._write(path, table, header=False)
 
     def join(self, path: Path, parts: Sequence[Path], columns: Sequence[str]) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter=self._delimiter).writerow(columns)
-        _append(path, parts)
+        self._write(path, pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in columns}), header=True)
+        concatenate(parts, path)
+
+    def _write(self, path: Path, table: pyarrow.Table, *, header: bool) -> None:
+        options = pyarrow.csv.WriteOptions(include_header=header, delimiter=self._delimiter)
+        pyarrow.csv.write_csv(table, path, options)
 
 
-class _JsonLines:
-    def write_part(self, path: Path, chunk: Chunk, answer: Answer) -> None:
-        names = added_columns(answer.label_names)
-        objects = chunk.objects if chunk.objects is not None else _objects(chunk.table)
+class _JsonLinesWriter:
+    def write_part(self, path: Path, chunk: Chunk, prediction: Prediction) -> None:
+        names = added_columns(prediction.label_names)
+        objects = (
+            chunk.objects if chunk.objects is not None else [_dump(_plain(row)) for row in chunk.table.to_pylist()]
+        )
+        scored = zip(objects, prediction.labels, prediction.probabilities.tolist(), strict=True)
         with path.open("w", encoding="utf-8", newline="") as file:
-            for row, labels, probabilities in zip(objects, answer.labels, answer.probabilities.tolist(), strict=True):
+            for row, labels, probabilities in scored:
                 added = _dump(dict(zip(names, [labels, *probabilities], strict=True)))
-                # The row keeps its own spelling: numbers and keys stay as they are, to the letter.
+                # Appended to the text of the row, so that its numbers keep their digits.
                 file.write(f"{row[:-1].rstrip()}, {added[1:]}\n")
 
     def join(self, path: Path, parts: Sequence[Path], columns: Sequence[str]) -> None:
-        path.touch()
-        _append(path, parts)
+        concatenate(parts, path)
 
 
-class _Parquet:
-    def write_part(self, path: Path, chunk: Chunk, answer: Answer) -> None:
-        added: list[pyarrow.Array] = [pyarrow.array(answer.labels, pyarrow.list_(pyarrow.string()))]
-        added += [pyarrow.array(column, pyarrow.float64()) for column in answer.probabilities.T]
+class _ParquetWriter:
+    """Columns that come from CSV become numbers in `join`, when all their cells can be seen."""
+
+    def write_part(self, path: Path, chunk: Chunk, prediction: Prediction) -> None:
+        added: list[pyarrow.Array] = [pyarrow.array(prediction.labels, pyarrow.list_(pyarrow.string()))]
+        added += [pyarrow.array(column, pyarrow.float64()) for column in prediction.probabilities.T]
         table = chunk.table
-        for name, array in zip(added_columns(answer.label_names), added, strict=True):
+        for name, array in zip(added_columns(prediction.label_names), added, strict=True):
             table = table.append_column(name, array)
         pyarrow.parquet.write_table(table, path)
 
     def join(self, path: Path, parts: Sequence[Path], columns: Sequence[str]) -> None:
         schema = pyarrow.parquet.read_schema(parts[0])
+        for index, field in enumerate(schema):
+            if field.metadata == UNTYPED:
+                kind = number_type(_read(part, [field.name])[field.name] for part in parts)
+                schema = schema.set(index, pyarrow.field(field.name, kind))
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:
             for part in parts:
-                with pyarrow.parquet.ParquetFile(part) as file:
-                    writer.write_table(file.read())
+                writer.write_table(_typed(_read(part), schema))
 
 
-def _append(path: Path, parts: Sequence[Path]) -> None:
-    with path.open("ab") as file:
-        for part in parts:
-            with part.open("rb") as content:
-                shutil.copyfileobj(content, file)
+def _read(part: Path, columns: list[str] | None = None) -> pyarrow.Table:
+    with pyarrow.parquet.ParquetFile(part) as file:
+        return file.read(columns)
 
 
-def _objects(table: pyarrow.Table) -> Iterator[str]:
-    for row in table.to_pylist():
-        try:
-            yield _dump(row, allow_nan=False)
-        except ValueError:
-            yield _dump(_finite(row))
+def _typed(table: pyarrow.Table, schema: pyarrow.Schema) -> pyarrow.Table:
+    columns = zip(table.columns, schema, strict=True)
+    typed = [column if column.type == field.type else to_numbers(column, field.type) for column, field in columns]
+    return pyarrow.Table.from_arrays(typed, schema=schema)
 
 
-def _as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    plain = value if isinstance(value, bool | int | float | list | tuple | dict) else _as_json(value)
-    return plain if isinstance(plain, str) else _dump(plain)
+def _as_text(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | list[str | None]:
+    """Return a column that CSV can hold: strings, numbers and booleans unchanged, other values as text."""
+    kind = column.type
+    if any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_floating, types.is_boolean)):
+        return column
+    values = [_plain(value) for value in column.to_pylist()]
+    return [value if value is None or isinstance(value, str) else _dump(value) for value in values]
 
 
-def _dump(value: Any, *, allow_nan: bool = True) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_as_json, allow_nan=allow_nan)
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _as_json(value: Any) -> str:
-    """Values of Parquet that JSON has no form for: times as ISO 8601, bytes in base64, decimals and others as text."""
+def _plain(value: Any) -> Any:
+    """Return a value of Parquet as JSON has it: times as ISO 8601, bytes in base64, no NaN, other kinds as text."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
     if isinstance(value, date | time):
         return value.isoformat()
     return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON has not."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

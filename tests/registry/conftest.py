@@ -1,7 +1,6 @@
 """What the tests of the registry share."""
 
 import pytest
-from batch_jobs import Job
 from registry_parts import FINE
 
 from registry.promotion import model_check
@@ -26,10 +25,3 @@ def tried(monkeypatch):
     stand_in = StandIn()
     monkeypatch.setattr(model_check, "probe", stand_in)
     return stand_in
-
-
-@pytest.fixture
-def job(tmp_path, monkeypatch, capsys):
-    """A folder with a fake model and the command that scores files there."""
-    monkeypatch.setenv("COLUMNS", "200")
-    return Job(tmp_path, monkeypatch, capsys)

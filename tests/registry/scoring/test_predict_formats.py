@@ -1,4 +1,4 @@
-"""Every input form to every output form: columns, values and types."""
+"""Every input format to every output format: columns, values and types."""
 
 import csv
 import datetime
@@ -33,7 +33,7 @@ def write_csv(path, rows, delimiter=","):
 
 @pytest.fixture
 def inputs(job):
-    """The same three rows in every form."""
+    """The same three rows in every format."""
     rows = [{"id": f"00{i}", "text": text} for i, text in enumerate(TEXTS)]
     write_csv(job.folder / "in.csv", [["id", "text"], *(row.values() for row in rows)])
     write_csv(job.folder / "in.tsv", [["id", "text"], *(row.values() for row in rows)], "\t")
@@ -44,7 +44,7 @@ def inputs(job):
 
 @pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("source", ["in.csv", "in.tsv", "in.jsonl", "in.parquet"])
-def test_every_form_to_every_form(job, inputs, source, target):
+def test_every_format_to_every_format(job, inputs, source, target):
     assert job.run(source, target)[0] == 0
     rows = read(job.folder / target)
     assert [list(row) for row in rows] == [["id", "text", *ADDED]] * 3
@@ -89,6 +89,30 @@ def test_json_columns_are_the_union_and_mixed_ones_are_text(job):
     assert job.run("in.jsonl", "out.csv")[0] == 3
     assert [row["mixed"] for row in read(job.folder / "out.csv")] == ["1", '"1"', ""]
     assert [row["flag"] for row in read(job.folder / "out.csv")] == ["true", "", ""]
+
+
+def test_csv_columns_of_numbers_are_numbers_in_parquet(job):
+    header = "text,likes,score,code,version,empty,big,mixed,whole\n"
+    rows = ["2016,3,0.5,007,1.10,,123456789012345678901,1,1.0\n", "1,,-2.25,8,2,,1,one,2.5\n", "3,-4,1e-7,9,3,,,,3.0\n"]
+    job.write("in.csv", header + "".join(rows))
+    assert job.run("in.csv", "out.parquet", chunk_rows=1)[0] == 0
+    table = pq.read_table(job.folder / "out.parquet")
+    kinds = {field.name: str(field.type) for field in table.schema if field.name not in ADDED}
+    assert {name for name, kind in kinds.items() if kind == "string"} == {
+        "text",
+        "code",
+        "version",
+        "empty",
+        "mixed",
+        "big",
+    }
+    assert (kinds["likes"], kinds["score"], kinds["whole"]) == ("int64", "double", "double")
+    assert table["likes"].to_pylist() == [3, None, -4]
+    assert table["score"].to_pylist() == [0.5, -2.25, 1e-7]
+    assert not any(field.metadata for field in table.schema)
+    assert job.run("in.csv", "out.csv")[0] == 0
+    found = [",".join(list(row.values())[: -len(ADDED)]) + "\n" for row in read(job.folder / "out.csv")]
+    assert found == rows
 
 
 @pytest.fixture
@@ -147,7 +171,7 @@ def test_labels_in_csv_are_json_where_the_separator_would_not_do(job, names):
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 TEXT_CELLS = CELLS.map(lambda text: f"t{text}")
-RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @RELAXED

@@ -1,9 +1,8 @@
-"""Small jobs for the tests of batch scoring: a model that counts what it is asked, files, and one command."""
+"""Small jobs for the tests of batch scoring: a model that records its calls, files, and one command."""
 
 import json
 import zlib
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,9 @@ NAMES = ("joy", "grief")
 
 
 class FakeModel:
-    """Answers by the text alone; `calls` has the texts of every call. One call too many is a Ctrl-C."""
+    """Predicts from the text alone; `calls` has the texts of every call. A call after `most_calls` is a Ctrl-C."""
 
     def __init__(self, names=NAMES, most_calls=1000):
-        outputs = SimpleNamespace(input_names=lambda: [*names, "labels"])
-        self.metadata = SimpleNamespace(signature=SimpleNamespace(outputs=outputs))
         self.names, self.most_calls, self.calls = names, most_calls, []
 
     def predict(self, texts, params=None):
@@ -33,7 +30,7 @@ class FakeModel:
         return table
 
     @property
-    def asked(self):
+    def scored(self):
         """Every text that was scored."""
         return [text for texts in self.calls for text in texts]
 
@@ -53,7 +50,7 @@ class Job:
 
     @contextmanager
     def _open(self, _address, params):
-        yield scorer.Scorer(self.model, self.source, "digest", params)
+        yield scorer.Scorer(self.model, self.model.names, params, source=self.source, digest="digest")
 
     def write(self, name, content):
         path = self.folder / name
@@ -62,8 +59,8 @@ class Job:
 
     def run(self, source, target="out.jsonl", **settings):
         """Exit status of the command, and what it printed as one line."""
-        words = [f"--{name}={value}" for name, value in settings.items()]
-        status = predict.main([f"--input={self.folder / source}", f"--output={self.folder / target}", *words])
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        status = predict.main([f"--input={self.folder / source}", f"--output={self.folder / target}", *flags])
         printed = self._capsys.readouterr()
         return status, " ".join((printed.out + printed.err).split())
 

@@ -1,17 +1,17 @@
-"""Batch scoring with a real model, from a folder and from a registry: versions, aliases and equal numbers."""
+"""Batch scoring with a real model, from a folder and from the registry: versions, aliases and equal numbers."""
 
 import os
-import subprocess
-import sys
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from registry import predict
 from registry.scoring import scorer
-from trainer.core.errors import RegistryError
+from trainer.core.errors import ModelError, RegistryError, SettingsError
 from trainer.model import saving
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
@@ -72,9 +72,9 @@ def expected(folder):
 
 def score(texts, model, **settings):
     """Probabilities and labels that the command writes."""
-    words = [f"--{name}={value}" for name, value in {"model": model, **settings}.items()]
+    flags = [f"--{name}={value}" for name, value in {"model": model, **settings}.items()]
     target = texts.with_name("out.parquet")
-    assert predict.main([f"--input={texts}", f"--output={target}", "--overwrite=true", *words]) == 0
+    assert predict.main([f"--input={texts}", f"--output={target}", "--overwrite=true", *flags]) == 0
     columns = pq.read_table(target).to_pydict()
     return np.array([columns[f"probability_{name}"] for name in NAMES]).T, columns["predicted_labels"]
 
@@ -120,13 +120,13 @@ def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
 @pytest.mark.parametrize(
     ("model", "rules"),
     [
-        ("models:/emotion@champion", ["name='emotion'. Did you mean `emotions`?", "Registered there: emotions"]),
-        ("models:/emotions@best", ["model='models:/emotions@best'", "Versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotion@champion", ["`emotion`", "Did you mean `emotions`?", "Registered: emotions"]),
+        ("models:/emotions@best", ["models:/emotions@best", "Versions: 1, 2; aliases: @champion (version 1)"]),
         ("models:/emotions/7", ["Versions: 1, 2; aliases: @champion (version 1)"]),
         ("models:/emotions/Production", ["Versions: 1, 2; aliases: @champion (version 1)"]),
-        ("models:/emotions", ["model must be one that can be downloaded", "models:/emotions"]),
-        ("runs:/0123/model", ["model must be one that can be downloaded", "runs:/0123/model"]),
-        ("nowhere", ["a folder with a saved model, but got model='nowhere'"]),
+        ("models:/emotions", ["Cannot download model models:/emotions"]),
+        ("runs:/0123/model", ["Cannot download model runs:/0123/model"]),
+        ("nowhere", ["`model` must be", "nowhere"]),
     ],
 )
 def test_a_model_that_is_not_there(registry, texts, model, rules, capsys):
@@ -141,35 +141,69 @@ def test_a_model_that_is_not_there(registry, texts, model, rules, capsys):
 def test_nothing_is_registered_yet(tracking_uri):
     import mlflow
 
-    with pytest.raises(RegistryError, match="Registered there: none"):
+    with pytest.raises(RegistryError, match="Registered: none"):
         scorer.resolve(mlflow.MlflowClient(tracking_uri), "models:/emotions@champion")
 
 
 def test_a_server_that_is_away(texts, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert predict.main([f"--input={texts}", f"--output={texts.with_name('out.csv')}"]) == 1
-    assert "tracking server must answer" in capsys.readouterr().err
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
 
 
-def test_parameters_that_the_model_refuses(folders, texts, capsys):
-    words = [f"--input={texts}", f"--output={texts.with_name('out.csv')}", f"--model={folders[0]}", "--policy=best"]
-    assert predict.main(words) == 1
-    assert "`policy` must be one of fixed, per_label" in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"policy": "per_labl"}, "`policy` must be one of fixed, per_label, got per_labl. Did you mean `per_label`?"),
+        ({"temperature": 2}, "`temperature` is no parameter of the model"),
+    ],
+)
+def test_parameters_are_checked_before_the_model_is_loaded(folders, monkeypatch, params, message):
+    monkeypatch.setattr(scorer, "_load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(SettingsError, match=re.escape(message)), scorer.open_scorer(str(folders[0]), params):
+        pass
 
 
-def test_the_command_with_a_folder_needs_no_server_and_leaves_only_its_output(folders, texts, tmp_path, root):
-    command = [
-        sys.executable,
-        "-m",
-        "registry.predict",
-        f"--input={texts}",
-        "--output=out.csv",
-        f"--model={folders[0]}",
-    ]
-    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PYTHONPATH": str(root), "MLFLOW_RUN_ID": "0123"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, **away}, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Scored 7 of 7 rows: out.csv" in done.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.csv"]
+def test_a_model_that_returns_no_labels(folders, tmp_path):
+    description = yaml.safe_load((folders[0] / "MLmodel").read_text())
+    description["signature"]["outputs"] = '[{"type": "double", "name": "joy"}]'
+    (tmp_path / "MLmodel").write_text(yaml.safe_dump(description))
+    with pytest.raises(ModelError, match=r"`labels`, got .* with joy"), scorer.open_scorer(str(tmp_path), {}):
+        pass
+
+
+def test_a_model_that_cannot_be_loaded(folders, tmp_path):
+    (tmp_path / "MLmodel").write_bytes((folders[0] / "MLmodel").read_bytes())
+    with pytest.raises(ModelError, match="Cannot load model"), scorer.open_scorer(str(tmp_path), {}):
+        pass
+    (tmp_path / "MLmodel").write_text("flavors: [")
+    with pytest.raises(ModelError, match="MLmodel"), scorer.open_scorer(str(tmp_path), {}):
+        pass
+
+
+def test_a_scorer_needs_no_files(folders):
+    with scorer.open_scorer(str(folders[0]), {"top_k": 1}) as opened:
+        prediction = opened.score(TEXTS)
+        assert opened.score([]).probabilities.shape == (0, 3)
+    table = expected(folders[0])
+    np.testing.assert_allclose(prediction.probabilities, table[list(NAMES)].to_numpy(), atol=1e-6)
+    assert prediction.labels == [labels[:1] for labels in table["labels"]]
+
+
+def test_the_run_of_the_project_gets_the_version_and_the_counts(registry, texts, monkeypatch, capsys):
+    run = registry.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    score(texts, "models:/emotions@champion")
+    data = registry.get_run(run).data
+    assert data.params["scored_with"] == "models:/emotions/1"
+    assert (data.metrics["predict/rows"], data.metrics["predict/rejected_rows"]) == (7, 0)
+    assert data.metrics["predict/seconds"] > 0
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_a_folder_needs_no_server_and_only_the_output_is_written(folders, texts, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123")
+    score(texts, folders[0])
+    assert sorted(path.name for path in texts.parent.glob("*t*")) == ["in.txt", "out.parquet"]
+    assert "Cannot log" in capsys.readouterr().err
