@@ -15,7 +15,7 @@ from dataclasses import fields
 from typing import Any
 
 from trainer.config import PRESETS, TrainConfig, parse
-from trainer.core import settings
+from trainer.core import presets, settings
 from trainer.core.errors import EmotionsError
 from trainer.data import sources
 from trainer.evaluation import evaluation
@@ -32,7 +32,7 @@ def answer(question: Mapping[str, Any]) -> dict[str, Any]:
         config = parse(question["words"])
         told["settings"] = base = settings.flatten(config)
         told["changed"] = [_changed(base, change) for change in question.get("changes", ())]
-        told["presets"] = {name: settings.load_preset(name, PRESETS) for name in settings.preset_names(PRESETS)}
+        told["presets"] = {name: presets.load_preset(name, PRESETS) for name in presets.preset_names(PRESETS)}
         if question.get("data"):
             dataset = sources.load(config.data, seed=config.run.seed)
             evaluation.check_dev(dataset.dev.observed, folds=config.evaluation.threshold_folds)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.core import settings
-from trainer.core.errors import SettingsError
+from trainer.core.settings import require
 from trainer.data.config import DataConfig
 from trainer.fit.config import FitConfig
 from trainer.model.config import LossConfig, ModelConfig
@@ -41,20 +41,13 @@ class RunConfig:
     """Run id of a killed run to continue, or `latest`; all else must be as it was."""
 
     def __post_init__(self) -> None:
-        if self.processes != "auto" and not (self.processes.isdecimal() and int(self.processes) >= 1):
-            raise SettingsError(f"processes must be `auto` or a number of at least 1, but got {self.processes=}.")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"seed must be in [0, 2^32), but got {self.seed=}.")
-        if self.register and not self.read_test:
-            raise SettingsError(
-                f"register must be false without a model, but got {self.register=}, {self.read_test=}. "
-                "Register when test has been read."
-            )
-        if self.retrain_from and not self.read_test:
-            raise SettingsError(
-                f"read_test must be true when dev is trained on, but got {self.read_test=}, {self.retrain_from=}. "
-                "There would be nothing to measure."
-            )
+        is_count = self.processes.isdecimal() and int(self.processes) >= 1
+        require("processes", self.processes, self.processes == "auto" or is_count, "be `auto` or at least 1")
+        require("seed", self.seed, 0 <= self.seed < 2**32, "be in [0, 2^32)")
+        without_model = self.register and not self.read_test
+        require("register", self.register, not without_model, "be false with read_test=false, which keeps no model")
+        without_scores = bool(self.retrain_from) and not self.read_test
+        require("read_test", self.read_test, not without_scores, "be true with retrain_from, which trains on dev")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +62,10 @@ class EvaluationConfig:
     """Resamples of the rows behind each 95 % interval."""
 
     def __post_init__(self) -> None:
-        if not 3 <= self.threshold_folds <= 20:  # nested: one fold is scored, one chosen on, the rest fitted on
-            raise SettingsError(f"threshold_folds must be in [3, 20], but got {self.threshold_folds=}.")
-        if not 100 <= self.bootstrap_resamples <= 100_000:
-            raise SettingsError(f"bootstrap_resamples must be in [100, 100000], but got {self.bootstrap_resamples=}.")
+        # Nested cross-validation needs three: one fold to score, one to choose on, the rest to fit on.
+        require("threshold_folds", self.threshold_folds, 3 <= self.threshold_folds <= 20, "be in [3, 20]")
+        resamples = self.bootstrap_resamples
+        require("bootstrap_resamples", resamples, 100 <= resamples <= 100_000, "be in [100, 100000]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.core import settings
 from trainer.core.environment import child_environment
-from trainer.core.errors import SettingsError
+from trainer.core.errors import SettingsError, nearest
 from tuning.config import TuneConfig
 from tuning.execution.training import as_words
 from tuning.space.space import Space
@@ -53,7 +53,7 @@ def ask(given: Mapping[str, str], own: Mapping[str, str]) -> Trainable:
     answer = _answer({"words": as_words({**given, **own}), "data": True})
     for name in given:
         if name not in answer["known"]:
-            hint = settings.nearest(name, sorted({*settings.flatten(TuneConfig()), *answer["known"]}))
+            hint = nearest(name, sorted({*settings.flatten(TuneConfig()), *answer["known"]}))
             raise SettingsError(f"command line must use known settings, but got {name=}.{hint}")
     if "error" in answer:
         raise SettingsError(answer["error"])

@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+from trainer.config import PRESETS, TrainConfig
 from trainer.core import settings
 from trainer.reporting.command import run_cli
 from tuning.config import TuneConfig
@@ -19,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start(words: Sequence[str]) -> None:
-    own, others = settings.split_argv(TuneConfig, words)
-    tune(settings.parse(TuneConfig, own), others)
+    config, rest = settings.parse_known(TuneConfig, words)
+    of_training = settings.flatten(settings.parse(TrainConfig, rest, PRESETS, beside=TuneConfig))
+    tune(config, {name: settings.show(of_training[name]) for name in settings.names_given(rest)})
 
 
 def tune(config: TuneConfig, of_training: Mapping[str, str]) -> None:

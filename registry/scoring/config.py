@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.core.errors import SettingsError
-from trainer.core.settings import nearest
+from trainer.core.errors import SettingsError, nearest
 
 __all__ = ["INPUT_SUFFIXES", "OUTPUT_SUFFIXES", "PredictConfig"]
 

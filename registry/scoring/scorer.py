@@ -16,8 +16,7 @@ import numpy.typing as npt
 from registry.store.aliases import aliases_of
 from registry.store.search import versions_of
 from trainer.core.environment import redact
-from trainer.core.errors import ModelError, RegistryError, SettingsError
-from trainer.core.settings import nearest
+from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest
 from trainer.tracking.backend import folder_digest
 from trainer.tracking.connection import connect
 

@@ -1,16 +1,13 @@
 """Settings: text in, typed and checked values out, the same names everywhere."""
 
-import dataclasses
 import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from trainer.core import settings
@@ -23,97 +20,134 @@ class Colour:
     """How light."""
     depth: float = 0.5
     """Between 0 and 1."""
+    note: str = ""
+    """Any text; empty = none."""
 
     def __post_init__(self):
-        if not 0 <= self.depth <= 1:
-            raise SettingsError(f"depth must be in [0, 1], but got {self.depth=}.")
+        settings.require("depth", self.depth, 0 <= self.depth <= 1, "be in [0, 1]")
+        settings.require("note", self.note, self.shade == "dark" or not self.note, "be empty for shade=light")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
     preset: str = "plain"
     """Preset."""
-    width: int = 3
+    epochs: int = 3
     """Columns."""
+    learning_rate: float = 0.1
+    """A setting that other programs call lr."""
     wrap: bool = False
     """Whether lines wrap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
+    """All of it."""
+
     colour: Colour = field(default_factory=Colour)
     size: Size = field(default_factory=Size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    """Settings of another part of the same command."""
+
+    rows: int = 1
+    """Rows."""
+
+
 @pytest.fixture
 def presets(tmp_path):
-    (tmp_path / "plain.yaml").write_text("width: 4\n")
+    (tmp_path / "plain.yaml").write_text("epochs: 4\n")
     (tmp_path / "deep.yaml").write_text("depth: 1e-4\nwrap: true\n")
+    (tmp_path / "half.yaml").write_text("note: needs dark\n")
     return tmp_path
 
 
-def parse(words, presets):
-    return settings.parse(Whole, words, presets)
+def parse(argv, presets):
+    return settings.parse(Whole, argv, presets)
 
 
 def test_a_default_gives_way_to_the_preset_and_the_preset_to_a_flag(presets):
-    assert parse([], presets).size.width == 4
-    assert parse(["--width", "5"], presets).size.width == 5
+    assert parse([], presets).size.epochs == 4
+    assert parse(["--epochs", "5"], presets).size.epochs == 5
     deep = parse(["--preset", "deep"], presets)
-    assert (deep.size.width, deep.colour.depth, deep.size.wrap) == (3, 1e-4, True)
+    assert (deep.size.epochs, deep.colour.depth, deep.size.wrap) == (3, 1e-4, True)
 
 
-@pytest.mark.parametrize("nothing", settings.NOT_GIVEN)
-def test_the_words_for_not_given_leave_the_preset_alone(presets, nothing):
-    assert parse(["--width", nothing, "--preset", nothing], presets) == parse([], presets)
+def test_a_flag_completes_what_a_preset_leaves_contradictory(presets):
+    assert parse(["--preset", "half", "--shade", "dark"], presets).colour.note == "needs dark"
+    with pytest.raises(SettingsError, match="`note`"):
+        parse(["--preset", "half"], presets)
 
 
-def test_flags_may_be_written_with_equals_and_hyphens(presets):
-    assert parse(["--wrap=true", "--shade=dark"], presets) == parse(["--wrap", "true", "--shade", "dark"], presets)
+@pytest.mark.parametrize("argv", [["--learning-rate=2", "--wrap=true"], ["--learning_rate", "2", "--wrap", "true"]])
+def test_equals_signs_and_hyphens_make_no_difference(presets, argv):
+    config = parse(argv, presets)
+    assert (config.size.learning_rate, config.size.wrap) == (2.0, True)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--widht", "3"], "name='widht'. Did you mean `width`"),
-        (["--width", "3", "--width", "4"], "given once"),
-        (["--width"], "followed by a value"),
-        (["width", "3"], "`--name value` pairs"),
-        (["--preset", "deeep"], "Did you mean `deep`"),
-        (["--preset", "none.yaml"], "preset='none.yaml'"),
-    ],
-)
-def test_a_wrong_command_line_names_the_word_and_the_remedy(presets, words, message):
-    with pytest.raises(SettingsError, match=message):
-        parse(words, presets)
+@pytest.mark.parametrize("value", ["-x", "--y", "a b", "a=b", "", "-1"])
+def test_a_value_after_an_equals_sign_may_be_any_text(presets, value):
+    assert parse(["--shade=dark", f"--note={value}"], presets).colour.note == value
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
-        (["--wrap", "yes"], "wrap must be true or false, but got value='yes'"),
-        (["--wrap", "True"], "wrap must be true or false"),
-        (["--width", "3.5"], "width must be of type int, but got value='3.5'"),
-        (["--shade", "drak"], "shade must be one of light, dark, but got value='drak' .* Did you mean `dark`"),
-        (["--depth", "deep"], "depth must be of type float"),
-        (["--depth", "2"], r"depth must be in \[0, 1\]"),
+        (["--epohcs", "3"], r"`epohcs`.*`epochs`"),
+        (["--epoch", "3"], r"`epoch` .*`epochs`"),  # no abbreviations
+        (["--lr", "3"], r"`lr`.*`learning_rate`"),
+        (["--num_train_epochs=3"], r"`num_train_epochs`.*`epochs`"),
+        (["--hlep"], r"`hlep`.*`help`"),
+        (["--epochs", "3", "--epochs", "4"], r"`epochs` must be given once"),
+        (["--learning-rate=3", "--learning_rate=4"], r"`learning_rate` must be given once"),
+        (["--epochs"], r"`epochs` needs a value"),
+        (["--wrap"], r"`wrap` needs a value"),
+        (["--wrap", "--epochs", "3"], r"`wrap` needs a value"),
+        (["epochs", "3"], r"got epochs\."),
+        (["--epochs", "3", "4"], r"got 4\."),
+        (["--preset", "deeep"], r"`preset`.*deeep.*`deep`"),
+        (["--preset"], r"`preset` needs a value"),
     ],
 )
-def test_a_wrong_value_names_the_field_and_the_rule(presets, words, message):
+def test_a_wrong_command_line_names_the_argument_and_the_remedy(presets, argv, message):
     with pytest.raises(SettingsError, match=message):
-        parse(words, presets)
+        parse(argv, presets)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--wrap", "yes"], r"`wrap` must be true or false, got yes\."),
+        (["--wrap", "True"], r"`wrap` .* True\."),
+        (["--epochs", "3.5"], r"`epochs` must be a whole number, got 3\.5\."),
+        (["--shade", "drak"], r"`shade` must be one of light, dark, got drak\. .*`dark`"),
+        (["--shade", "DARK"], r"`shade` .*`dark`"),
+        (["--depth", "deep"], r"`depth` must be a number, got deep\."),
+        (["--depth", "2"], r"`depth` must be in \[0, 1\], got 2\."),
+        (["--depth=-0.5"], r"`depth` must be in \[0, 1\], got -0\.5\."),
+        (["--depth", "nan"], r"`depth` .*nan\."),
+        (["--epochs="], r"`epochs` must not be empty"),
+        (["--learning_rate", ""], r"`learning_rate` must not be empty"),
+        (["--shade="], r"`shade` must not be empty"),
+        (["--preset="], r"`preset` "),
+    ],
+)
+def test_a_wrong_value_names_the_setting_the_rule_and_the_value_as_typed(presets, argv, message):
+    with pytest.raises(SettingsError, match=message):
+        parse(argv, presets)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("widht: 3", "Did you mean `width`"),
-        ("width: three", "width must be of type int"),
-        ("wrap: 1", "wrap must be true or false"),
-        ("shade: grey", "shade must be one of light, dark"),
-        ("depth: true", "depth must be of type float"),
-        ("[1]", "must hold `name: value` lines"),
-        ("a: [", "readable"),
+        ("epohcs: 3", "`epohcs`.*`epochs`"),
+        ("epochs: three", "`epochs` must be a whole number, got three in preset broken"),
+        ("epochs: true", "`epochs` .*true"),
+        ("wrap: 1", "`wrap` must be true or false, got 1"),
+        ("shade: grey", "`shade` must be one of light, dark, got grey"),
+        ("depth: true", "`depth` must be a number, got true"),
     ],
 )
 def test_a_wrong_preset_names_itself_and_the_rule(presets, text, message):
@@ -122,109 +156,54 @@ def test_a_wrong_preset_names_itself_and_the_rule(presets, text, message):
         parse(["--preset", "broken"], presets)
 
 
-class TestSplitWords:
-    def test_parts_what_is_known_from_all_others(self):
-        words = ["--width=5", "--rows", "3", "--max-depth", "--9", "--wrap", "true"]
-        own, others = settings.split_argv(Whole, words)
-        assert own == ["--width", "5", "--wrap", "true"]
-        assert others == {"rows": "3", "max_depth": "--9"}
-        assert settings.parse(Whole, own).size.width == 5
+class TestParseKnown:
+    def test_returns_the_arguments_of_other_settings_in_their_order(self):
+        argv = ["--epochs=5", "--rows", "3", "--max-cells", "-9", "--wrap", "true", "--lid=x"]
+        config, rest = settings.parse_known(Whole, argv)
+        assert (config.size.epochs, config.size.wrap) == (5, True)
+        assert rest == ["--rows", "3", "--max-cells", "-9", "--lid=x"]
+        assert settings.names_given(rest) == ["rows", "max_cells", "lid"]
 
-    @pytest.mark.parametrize("nothing", settings.NOT_GIVEN)
-    def test_leaves_out_what_is_not_given(self, nothing):
-        assert settings.split_argv(Whole, ["--width", nothing, "--rows", nothing]) == ([], {})
+    def test_an_unknown_name_is_looked_up_in_both_configurations(self):
+        _, rest = settings.parse_known(Whole, ["--row", "3"])
+        with pytest.raises(SettingsError, match=r"`row` .*`rows`"):
+            settings.parse(Other, rest, beside=Whole)
+        _, rest = settings.parse_known(Whole, ["--epohcs", "3"])
+        with pytest.raises(SettingsError, match=r"`epohcs` .*`epochs`"):
+            settings.parse(Other, rest, beside=Whole)
 
-    @pytest.mark.parametrize("word", ["-h", "--help"])
-    def test_leaves_help_to_the_known_ones(self, word):
-        assert settings.split_argv(Whole, ["--rows", "3", word]) == ([word], {"rows": "3"})
-
-    @pytest.mark.parametrize(
-        ("words", "message"),
-        [
-            (["rows", "3"], "`--name value` pairs, but got word='rows'"),
-            (["--rows"], "followed by a value, but got nothing after name='rows'"),
-            (["--rows", "3", "--rows=4"], "given once, but got name='rows' twice"),
-            (["--max-rows", "3", "--max_rows", "4"], "given once, but got name='max_rows' twice"),
-        ],
-    )
-    def test_a_wrong_command_line_names_the_word(self, words, message):
-        with pytest.raises(SettingsError, match=message):
-            settings.split_argv(Whole, words)
-
-    @examples(max_examples=30)
-    @given(
-        own=st.dictionaries(st.sampled_from(["shade", "depth", "width", "wrap"]), st.text(min_size=1)),
-        others=st.dictionaries(st.sampled_from(["rows", "cells", "lid"]), st.text(min_size=1)),
-        order=st.randoms(use_true_random=False),
-    )
-    def test_no_word_is_lost_whatever_the_order(self, own, others, order):
-        pairs = [(name, text) for name, text in (own | others).items() if text not in settings.NOT_GIVEN]
-        order.shuffle(pairs)
-        words, rest = settings.split_argv(Whole, [word for name, text in pairs for word in (f"--{name}={text}",)])
-        assert dict(zip((name[2:] for name in words[::2]), words[1::2], strict=True)) | rest == dict(pairs)
-        assert rest.keys() <= others.keys()
-
-
-class TestLoadYaml:
-    def test_reads_a_shipped_name_or_a_file(self, presets):
-        assert settings.load_yaml("space", "deep", presets) == {"depth": "1e-4", "wrap": True}
-        (presets / "a.json").write_text('{"low": {"high": [1, null]}}')
-        assert settings.load_yaml("space", str(presets / "a.json"), presets) == {"low": {"high": [1, None]}}
-        assert settings.load_yaml("space", str(presets / "plain.yaml"), presets / "nowhere") == {"width": 4}
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("[1]", "space must hold `name: value` lines, but got space='.*a.yaml' with list"),
-            ("", "space must hold `name: value` lines, but got space='.*' with NoneType"),
-            ("a: [", "space must be a readable file of settings, but got space="),
-            ("a: \x00", "space must be a readable file of settings"),
-        ],
-    )
-    def test_an_error_says_what_kind_of_file_it_is(self, presets, text, message):
-        (presets / "a.yaml").write_text(text)
-        with pytest.raises(SettingsError, match=message):
-            settings.load_yaml("space", str(presets / "a.yaml"), presets)
-
-    def test_a_file_in_another_encoding_is_an_error(self, presets):
-        (presets / "a.yaml").write_bytes(b"a: \xff\xfe")
-        with pytest.raises(SettingsError, match="space must be a readable file"):
-            settings.load_yaml("space", str(presets / "a.yaml"), presets)
-
-    @pytest.mark.parametrize("name", ["pain", "nothing.yaml", "nothing.json", ""])
-    def test_one_that_is_not_there_names_those_that_are(self, presets, name, monkeypatch):
-        monkeypatch.chdir(presets)
-        with pytest.raises(SettingsError, match=r"space must be a shipped name .* Shipped: deep, plain") as caught:
-            settings.load_yaml("space", name, presets)
-        assert ("Did you mean `plain`" in str(caught.value)) == (name == "pain")
+    def test_a_name_given_twice_is_refused_whoever_knows_it(self):
+        with pytest.raises(SettingsError, match="`max_rows` must be given once"):
+            settings.parse_known(Whole, ["--max-rows", "3", "--max_rows", "4"])
 
 
 @given(
     st.builds(
         Whole,
-        colour=st.builds(Colour, shade=st.sampled_from(["light", "dark"]), depth=st.floats(0, 1)),
-        size=st.builds(Size, width=st.integers(), wrap=st.booleans(), preset=st.text()),
+        colour=st.builds(Colour, shade=st.just("dark"), depth=st.floats(0, 1), note=st.text()),
+        size=st.builds(Size, epochs=st.integers(), wrap=st.booleans(), preset=st.text(min_size=1)),
     )
 )
-def test_flat_settings_survive_json(config):
-    flat = json.loads(json.dumps(settings.flatten(config)))
-    assert settings.from_flat(Whole, flat, origin="test") == config
+def test_settings_survive_json_and_the_command_line(config):
+    flat = settings.flatten(config)
+    assert settings.from_flat(Whole, json.loads(json.dumps(flat))) == config
+    assert settings.parse(Whole, settings.as_argv(flat)) == config
 
 
-def test_train_settings_have_unique_names_and_every_field_is_documented():
+def test_help_documents_every_setting_and_shows_the_values_of_the_preset(presets, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(["--help", "--preset", "deep"], presets)
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "default: 0.0001" in shown
+    assert "default: deep" in shown
+    for name in settings.flatten(Whole()):
+        assert f"--{name} " in shown
+
+
+def test_train_settings_have_unique_names_and_their_help_loads_nothing_slow():
     from trainer.config import TrainConfig
 
-    text = subprocess.run(
-        [sys.executable, "-m", "trainer.train", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    flat = settings.flatten(TrainConfig())
-    components = [getattr(TrainConfig(), part.name) for part in dataclasses.fields(TrainConfig)]
-    assert len(flat) == sum(len(dataclasses.fields(part)) for part in components) > 40
-    for name in flat:
-        assert f"--{name} " in text
-
-
-def test_help_loads_none_of_the_slow_libraries():
     program = (
         "import sys\nfrom trainer.train import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
@@ -233,41 +212,8 @@ def test_help_loads_none_of_the_slow_libraries():
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "LOADED []"
-
-
-def test_every_shipped_preset_is_a_valid_configuration():
-    from trainer.config import PRESETS, parse
-
-    names = settings.preset_names(PRESETS)
-    assert {"starter", "goemotions-minilm", "goemotions-xsmall", "goemotions-base", "goemotions-large"} <= set(names)
+    components = vars(TrainConfig()).values()
+    names = settings.flatten(TrainConfig())
+    assert len(names) == sum(len(vars(part)) for part in components) > 40
     for name in names:
-        assert parse(["--preset", name]).run.preset == name
-        assert Path(PRESETS / f"{name}.yaml").read_text().startswith("#")
-
-
-class TestNamesGivenTwice:
-    @pytest.mark.parametrize(
-        ("name", "text"),
-        [
-            ("a.yaml", "epochs: 1\nepochs: 2\n"),
-            ("a.yaml", "when: {epochs: 1, epochs: 2}\n"),
-            ("a.json", '{"epochs": 1, "epochs": 2}'),
-            ("a.json", '{"when": {"epochs": 1, "epochs": 2}}'),
-        ],
-    )
-    def test_are_refused(self, name, text, tmp_path):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(SettingsError, match=r"readable file of settings.*'epochs' is there twice"):
-            settings.load_yaml("preset", str(tmp_path / name), tmp_path)
-
-    @pytest.mark.parametrize(
-        ("name", "text", "values"),
-        [
-            ("a.yaml", "a: &one {x: 1}\nb: &two {y: 2}\nc: {<<: *one, <<: *two}\n", {"c": {"x": 1, "y": 2}}),
-            ("a.yaml", "a: {x: 1}\nb: {x: 1}\n", {"b": {"x": 1}}),
-            ("a.json", '{\n\t"a":\t{"x": 1}\n}', {"a": {"x": 1}}),
-        ],
-    )
-    def test_are_others_than_names_in_several_places(self, name, text, values, tmp_path):
-        (tmp_path / name).write_text(text)
-        assert settings.load_yaml("preset", str(tmp_path / name), tmp_path).items() >= values.items()
+        assert f"--{name} " in out

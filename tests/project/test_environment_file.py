@@ -1,4 +1,4 @@
-"""conda.yaml is the one list of versions, and MLproject hands settings to the command line as they are."""
+"""conda.yaml is the one list of versions."""
 
 import ast
 import re
@@ -9,9 +9,6 @@ from importlib import metadata
 
 import pytest
 import yaml
-from entry_points import SETTINGS_OF
-
-from trainer.core import settings
 
 _OURS = ("trainer", "registry", "tuning", "tests")
 # Pinned although no module of ours imports it.
@@ -24,7 +21,6 @@ _NOT_IMPORTED = {
     "ruff": "a command of `make check`",
     "mypy": "a command of `make check`",
 }
-_PACKAGE_OF = {"train": "trainer", "tune": "tuning"}  # the others stand in registry
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +32,6 @@ def conda(root):
 def pins(conda):
     (listed,) = [entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict)]
     return {_canonical(name.partition("[")[0]): version for name, version in (pin.split("==") for pin in listed)}
-
-
-@pytest.fixture(scope="module")
-def entry_points(root):
-    return yaml.safe_load((root / "MLproject").read_text())["entry_points"]
 
 
 @pytest.fixture(scope="module")
@@ -110,42 +101,6 @@ def test_there_is_no_second_environment_file(root):
     names = ("python_env.yaml", "requirements.txt", "environment.yml", "setup.py", "setup.cfg", "uv.lock")
 
     assert [name for name in names if (root / name).exists()] == []
-
-
-def test_mlproject_uses_the_environment_file(root):
-    project = yaml.safe_load((root / "MLproject").read_text())
-
-    assert project["conda_env"] == "conda.yaml"
-    assert not {"python_env", "docker_env"} & set(project)
-
-
-def test_entry_points_are_known(entry_points):
-    assert set(entry_points) == set(SETTINGS_OF)
-
-
-@pytest.mark.parametrize("name", SETTINGS_OF)
-def test_parameters_are_settings_of_the_command_line(entry_points, name):
-    parameters = dict(entry_points[name]["parameters"])
-
-    assert set(parameters) <= set(settings.flatten(SETTINGS_OF[name]()))
-    assert {parameter["type"] for parameter in parameters.values()} == {"string"}  # MLflow checks no other type
-    assert parameters.pop("preset", {"default": "starter"})["default"] == "starter"
-    assert {parameter["default"] for parameter in parameters.values()} == {"preset"}
-
-
-def test_train_offers_the_settings_that_others_build_on(entry_points):
-    assert list(entry_points["train"]["parameters"]) == [
-        *("preset", "dataset", "model", "loss", "epochs", "batch_size", "learning_rate", "max_length", "seed"),
-        *("processes", "precision", "register", "resume"),
-    ]
-
-
-@pytest.mark.parametrize("name", SETTINGS_OF)
-def test_commands_are_one_line_of_unquoted_placeholders(entry_points, name):
-    module, *flags = entry_points[name]["command"].removeprefix("python -m ").split(" --")
-
-    assert module == f"{_PACKAGE_OF.get(name, 'registry')}.{name}"
-    assert flags == [f"{parameter} {{{parameter}}}" for parameter in entry_points[name]["parameters"]]
 
 
 def _canonical(name):

@@ -13,7 +13,7 @@ import yaml
 from entry_points import SETTINGS_OF
 
 from trainer.config import PRESETS
-from trainer.core import settings
+from trainer.core import presets, settings
 from tuning.study.storage import JOURNAL
 
 _SHELL = ("bash", "sh")
@@ -52,7 +52,7 @@ def check_setting(entry_point, name, value):
     configurations = [SETTINGS_OF[entry_point], *([SETTINGS_OF["train"]] if entry_point == "tune" else [])]
     assert name in {known for one in configurations for known in settings.flatten(one())}
     if name == "preset":
-        assert value in settings.preset_names(PRESETS) or value.endswith("/winner.yaml")
+        assert value in presets.preset_names(PRESETS) or value.endswith("/winner.yaml")
 
 
 def check_module(words, root):

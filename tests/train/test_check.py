@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from trainer import check
 from trainer.check import answer
 from trainer.config import PRESETS, TrainConfig, parse
-from trainer.core.settings import flatten, preset_names
+from trainer.core.presets import preset_names
+from trainer.core.settings import flatten
 from trainer.model.config import LossConfig
 from trainer.model.losses.table import LOSSES, settings_of
 

@@ -74,16 +74,16 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"learning_rat": 1}, "Did you mean `learning_rate`?"),
-            ({"learning_rate": -1}, "learning_rate must be above 0 and at most 1, but got learning_rate=-1.0"),
-            ({"epochs": 0}, "epochs must be at least 1, but got epochs=0"),
-            ({"epochs": "many"}, "epochs must be of type int, but got value='many'"),
-            ({"register": "yes"}, "register must be true or false, but got value='yes'"),
-            ({"loss": "focl"}, "Did you mean `focal`?"),
-            ({"preset": "startr"}, "Did you mean `starter`?"),
-            ({"threshold_folds": 2}, "threshold_folds must be in [3, 20], but got"),
+            ({"learning_rat": 1}, "`learning_rate`"),
+            ({"learning_rate": -1}, "`learning_rate` must be above 0 and at most 1, got -1."),
+            ({"epochs": 0}, "`epochs` must be at least 1, got 0."),
+            ({"epochs": "many"}, "`epochs` must be a whole number, got many."),
+            ({"register": "yes"}, "`register` must be true or false, got yes."),
+            ({"loss": "focl"}, "`focal`"),
+            ({"preset": "startr"}, "`starter`"),
+            ({"threshold_folds": 2}, "`threshold_folds` must be in [3, 20], got 2."),
             ({"threshold_policy": "best"}, "threshold_policy"),
-            ({"processes": "two"}, "processes must be `auto` or a number of at least 1"),
+            ({"processes": "two"}, "`processes` must be `auto` or at least 1, got two."),
         ],
     )
     def test_is_refused(self, refused, settings, message):
@@ -93,11 +93,11 @@ class TestSettings:
 
     def test_a_word_without_a_name_is_refused(self, capsys):
         assert main(["epochs=1"]) == 1
-        assert "`--name value` pairs, but got word='epochs=1'" in " ".join(capsys.readouterr().err.split())
+        assert "got epochs=1" in " ".join(capsys.readouterr().err.split())
 
     def test_a_name_given_twice_is_refused(self, capsys):
         assert main(words_of({"epochs": 1}) * 2) == 1
-        assert "must be given once, but got name='epochs'" in " ".join(capsys.readouterr().err.split())
+        assert "`epochs` must be given once" in " ".join(capsys.readouterr().err.split())
 
 
 def assert_failed(error, run, message):

@@ -51,45 +51,45 @@ def test_only_seed_and_output_are_settings_of_training_too():
 
 
 def test_a_command_line_is_parted_between_the_search_and_training():
-    words = ["--trials=5", "--epochs", "2", "--top-k", "0", "--max-length", "64", "--study", "", "--seed", "3", "-h"]
-    own, others = settings.split_argv(TuneConfig, words)
-    assert own == ["--trials", "5", "--top_k", "0", "--seed", "3", "-h"]
-    assert others == {"epochs": "2", "max_length": "64"}
+    argv = ["--trials=5", "--epochs", "2", "--top-k", "0", "--max-length", "64", "--study", "", "--seed", "3"]
+    config, rest = settings.parse_known(TuneConfig, argv)
+    assert (config.search.trials, config.finals.top_k, config.study.seed) == (5, 0, 3)
+    assert rest == ["--epochs", "2", "--max-length", "64"]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"study": " s"}, "study must not begin or end with a space, but got study=' s'"),
-        ({"study": "s "}, "study must not begin or end with a space"),
-        ({"seed": -1}, r"seed must be in \[0, 2\^31\)"),
-        ({"seed": 2**31}, r"seed must be in \[0, 2\^31\)"),
-        ({"trials": 0}, "trials must be at least 1, but got trials=0"),
-        ({"repeats": 0}, "repeats must be at least 1"),
-        ({"max_failures": 0}, "max_failures must be at least 1"),
-        ({"reports": 1}, "reports must be at least 2"),
-        ({"grid_points": 1}, "grid_points must be at least 2"),
-        ({"workers": 0}, "workers must be `auto` or a number of at least 1, but got workers='0'"),
-        ({"workers": "many"}, "workers must be `auto` or a number"),
-        ({"workers": "-2"}, "workers must be `auto` or a number"),
-        ({"workers": "1.5"}, "workers must be `auto` or a number"),
-        ({"trial_minutes": -1}, "trial_minutes must be at least 0"),
-        ({"trial_minutes": "nan"}, "trial_minutes must be at least 0"),
-        ({"trial_minutes": "inf"}, "trial_minutes must be at least 0"),
-        ({"pruner": "wilcoxon"}, "repeats must be at least 4 for pruner=wilcoxon, but got repeats=1"),
-        ({"pruner": "wilcoxon", "repeats": 3}, "repeats must be at least 4 for pruner=wilcoxon"),
-        ({"pruner": "hyperband", "repeats": 2}, "pruner must be auto, wilcoxon or none with repeats above 1"),
-        ({"pruner": "median", "repeats": 5}, "pruner must be auto, wilcoxon or none with repeats above 1"),
-        ({"pruner": "median", "against": "latency"}, "pruner must be auto or none with two goals"),
-        ({"pruner": "wilcoxon", "repeats": 4, "against": "size"}, "pruner must be auto or none with two goals"),
-        ({"sampler": "bayes"}, "sampler must be one of tpe, gp, cmaes, random, grid"),
+        ({"study": " s"}, "`study` must"),
+        ({"study": "s "}, "`study` must"),
+        ({"seed": -1}, r"`seed` must"),
+        ({"seed": 2**31}, r"`seed` must"),
+        ({"trials": 0}, "`trials` .*0"),
+        ({"repeats": 0}, "`repeats` must"),
+        ({"max_failures": 0}, "`max_failures` must"),
+        ({"reports": 1}, "`reports` must"),
+        ({"grid_points": 1}, "`grid_points` must"),
+        ({"workers": 0}, "`workers` .*0"),
+        ({"workers": "many"}, "`workers` must"),
+        ({"workers": "-2"}, "`workers` must"),
+        ({"workers": "1.5"}, "`workers` must"),
+        ({"trial_minutes": -1}, "`trial_minutes` must"),
+        ({"trial_minutes": "nan"}, "`trial_minutes` must"),
+        ({"trial_minutes": "inf"}, "`trial_minutes` must"),
+        ({"pruner": "wilcoxon"}, "`repeats` .*1"),
+        ({"pruner": "wilcoxon", "repeats": 3}, "`repeats` must"),
+        ({"pruner": "hyperband", "repeats": 2}, "`pruner` must"),
+        ({"pruner": "median", "repeats": 5}, "`pruner` must"),
+        ({"pruner": "median", "against": "latency"}, "`pruner` must"),
+        ({"pruner": "wilcoxon", "repeats": 4, "against": "size"}, "`pruner` must"),
+        ({"sampler": "bayes"}, "`sampler` must"),
         ({"pruner": "hyper"}, "Did you mean `hyperband`"),
-        ({"objective": "loss"}, "objective must be one of macro_f1, macro_ap, micro_f1"),
-        ({"against": "cost"}, "against must be one of none, latency, size"),
-        ({"top_k": -1}, "top_k must be at least 0"),
-        ({"seeds": 0}, "seeds must be at least 1"),
-        ({"top_k": 0, "promote": "true"}, "promote must be false with top_k=0"),
-        ({"top_k": 0, "retrain_on_dev": "true"}, "retrain_on_dev must be false with top_k=0"),
+        ({"objective": "loss"}, "`objective` must"),
+        ({"against": "cost"}, "`against` must"),
+        ({"top_k": -1}, "`top_k` must"),
+        ({"seeds": 0}, "`seeds` must"),
+        ({"top_k": 0, "promote": "true"}, "`promote` must"),
+        ({"top_k": 0, "retrain_on_dev": "true"}, "`retrain_on_dev` must"),
     ],
 )
 def test_a_rule_that_is_broken_is_named(values, message):
@@ -292,7 +292,7 @@ def test_a_single_loss_reaches_training_as_the_loss_of_all_trials(losses):
 @pytest.mark.parametrize(
     ("losses", "given", "message"),
     [
-        ("bce,bce", {}, "losses must be different ones"),
+        ("bce,bce", {}, "losses.* must"),
         ("bce,asl", {"loss": "bce"}, "losses and loss must not both be given"),
         ("asl", {"loss": "asl"}, "losses and loss must not both be given"),
     ],

@@ -1,25 +1,41 @@
-"""The errors a user can cause or mend. Everything else is a defect and keeps its own class.
+"""The errors that a user can cause or mend. Every other exception is a defect and keeps its own class.
 
     EmotionsError
     ├── SettingsError   a parameter, preset or combination of them
-    ├── DataError       a data set, split, row or label
+    ├── DataError       a data set, split, example or label
     ├── ModelError      an encoder folder, hub id, checkpoint or saved model
     ├── TrackingError   the tracking server or a run on it
     ├── RegistryError   a registered model, version or alias, or what promoting one needs
     └── TuningError     a study, its storage, or trials that all fail
 
-Wording: "<thing> must <rule>, but got {name=}. <what to do>".
+Wording of a wrong value: "`epochs` must be at least 1, got 0.", with the value as a user types it.
+Wording of an event: what failed, why, what to do.
 """
 
-__all__ = ["DataError", "EmotionsError", "ModelError", "RegistryError", "SettingsError", "TrackingError", "TuningError"]
+import difflib
+from collections.abc import Collection
+
+__all__ = [
+    "DataError",
+    "EmotionsError",
+    "ModelError",
+    "RegistryError",
+    "SettingsError",
+    "TrackingError",
+    "TuningError",
+    "nearest",
+]
 
 
 class EmotionsError(Exception):
     """Base of every error whose text alone tells the user what to do."""
 
 
-class SettingsError(EmotionsError, ValueError):
-    """A setting is unknown, out of range, or contradicts another."""
+class SettingsError(EmotionsError):
+    """A setting is unknown, out of range, or contradicts another.
+
+    Not a ValueError: tyro replaces the text of one that a configuration raises.
+    """
 
 
 class DataError(EmotionsError):
@@ -40,3 +56,9 @@ class RegistryError(EmotionsError):
 
 class TuningError(EmotionsError):
     """A study cannot be opened or continued, or its trials fail."""
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """Return a sentence, after a space, that offers the most similar name; empty when none is similar."""
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""

@@ -1,275 +1,260 @@
-"""Settings: dataclasses in, command line and JSON out, one list of flat names for both.
+"""Settings: dataclasses to and from a command line and JSON, by one list of flat names.
 
-A configuration is a frozen dataclass whose fields are component dataclasses; the fields of the components have
-names that are unique over all of them, so `mlflow run -P name=value` reaches every one.
-Order: field default < preset < flag. The values "" and "preset" mean "not given", because MLproject cannot leave
-a declared parameter out.
+A configuration is a frozen dataclass whose fields are component dataclasses. The fields of all components have unique
+names, so `mlflow run -P name=value` reaches every one. Order: field default < preset < flag.
 """
 
-import difflib
-import json
+import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
+from trainer.core.errors import SettingsError, nearest
+from trainer.core.presets import load_preset
 
-from trainer.core.errors import SettingsError
-
-__all__ = [
-    "NOT_GIVEN",
-    "flatten",
-    "from_flat",
-    "load_preset",
-    "load_yaml",
-    "nearest",
-    "parse",
-    "preset_names",
-    "require",
-    "split_argv",
-]
+__all__ = ["Scalar", "as_argv", "flatten", "from_flat", "names_given", "parse", "parse_known", "require", "show"]
 
 Config = TypeVar("Config")
 Scalar = bool | int | float | str
-NOT_GIVEN = ("", "preset")
 _BOOLEANS = {"true": True, "false": False}
-_MERGE = "tag:yaml.org,2002:merge"
-"""Of `<<`, which PyYAML takes as often as it stands there."""
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+_OTHER_NAMES = {
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "data": "dataset",
+    "data_dir": "dataset",
+    "dataset_name": "dataset",
+    "early_stopping_patience": "patience",
+    "fp16": "precision",
+    "bf16": "precision",
+    "lr": "learning_rate",
+    "lr_scheduler_type": "schedule",
+    "max_len": "max_length",
+    "max_seq_length": "max_length",
+    "metric_for_best_model": "best_metric",
+    "model_name_or_path": "model",
+    "n_trials": "trials",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "output_dir": "output",
+    "per_device_train_batch_size": "micro_batch_size",
+    "resume_from_checkpoint": "resume",
+    "study_name": "study",
+}
+"""Names of Hugging Face, Optuna and other programs, and ours, which an error offers."""
 
 
-def parse(config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None) -> Config:
-    """Configuration of a command line of `--name value` pairs.
+def parse(
+    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None, *, beside: Any = None
+) -> Config:
+    """Return the configuration of a command line of `--name value` or `--name=value` arguments.
 
-    preset_folder: where the presets are, for a configuration that has the setting `preset`.
-    Raises SettingsError for an unknown name (with the nearest one), a name given twice, a missing value, a value of
-    the wrong type or out of range, or a preset that cannot be read; exits with status 0 after `--help`.
+    preset_folder: the folder of the presets, for a configuration that has the setting `preset`.
+    beside: another configuration of the same command, whose names an error may offer too.
+    Raises SettingsError for an unknown name, a name given twice, a missing value, a value of the wrong type or out of
+    range, and a preset that cannot be read. Exits with status 0 after `--help`, which shows the preset's defaults.
     """
-    hints = {field.name: hint for hint, field in _leaves(config_class)}
-    wants_help = any(word in ("-h", "--help") for word in argv)
-    pairs = _read_pairs([word for word in argv if word not in ("-h", "--help")], set(hints))
-    values, origin = {}, "the defaults"
+    config, rest = parse_known(config_class, argv, preset_folder)
+    if rest:
+        raise SettingsError(_unknown(rest[0], [*_hints(config_class), *(_hints(beside) if beside else ())]))
+    return config
+
+
+def parse_known(
+    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None
+) -> tuple[Config, list[str]]:
+    """Return the configuration of a command line, and the arguments that it does not know."""
+    repeated = [name for name, count in Counter(names_given(argv)).items() if count > 1]
+    if repeated:
+        raise SettingsError(f"`{repeated[0]}` must be given once, got it twice.")
+    default = config_class()
     if preset_folder is not None:
-        preset = pairs.get("preset", _default_of(config_class, "preset"))
-        values, origin = load_preset(preset, preset_folder) | {"preset": preset}, f"preset {preset}"
-    if wants_help:
-        _show_help(config_class, from_flat(config_class, values, origin=origin))
-    given = {name: _from_text(hints[name], value) for name, value in pairs.items()}
-    return from_flat(config_class, values | given, origin="the command line" if given else origin)
+        chosen, _ = _run_tyro(_PresetOnly, argv, _PresetOnly(preset=flatten(default)["preset"]), add_help=False)
+        values = {**load_preset(chosen.preset, preset_folder), "preset": chosen.preset}
+        # Without the checks: a flag may complete what the preset leaves contradictory.
+        default = _build(config_class, _typed(config_class, values, f"preset {chosen.preset}"), _new_unchecked)
+    config, rest = _run_tyro(config_class, argv, default)
+    return from_flat(config_class, flatten(config)), rest
 
 
-def flatten(config: Any) -> dict[str, Scalar]:
-    """Every setting of a configuration by its flat name, in declaration order."""
-    flat: dict[str, Scalar] = {}
+def names_given(argv: Sequence[str]) -> list[str]:
+    """Return the names of the settings in a command line, in its order."""
+    return [word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
+
+
+def as_argv(values: Mapping[str, Scalar]) -> list[str]:
+    """Return the command line that gives settings these values."""
+    return [f"--{name}={show(value)}" for name, value in values.items()]
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """Return every setting of a configuration by its flat name, in declaration order."""
+    flat: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
         flat |= flatten(value) if is_dataclass(value) else {field.name: value}
     return flat
 
 
-def from_flat(config_class: type[Config], values: Mapping[str, Any], *, origin: str) -> Config:
-    """Inverse of `flatten`; settings that are absent keep their defaults.
+def from_flat(config_class: type[Config], values: Mapping[str, Any], *, origin: str = "") -> Config:
+    """Return the configuration with these settings, the inverse of `flatten`; absent settings keep their defaults.
 
-    `origin` names the source of the values in errors. Raises SettingsError for unknown names and wrong types.
+    `origin` names the source of the values in errors. Raises SettingsError for unknown names and wrong values.
     """
-    known = {field.name for _, field in _leaves(config_class)}
-    for name in values:
-        if name not in known:
-            raise SettingsError(_unknown(name, known, origin))
-    config: Config = _build(config_class, values, origin)
+    config: Config = _build(config_class, _typed(config_class, values, origin))
     return config
 
 
-def preset_names(folder: Path) -> list[str]:
-    """Names of the presets shipped in a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def load_preset(preset: str, folder: Path) -> dict[str, Any]:
-    """Settings of a preset: a name in `folder`, or the path of a YAML or JSON file of flat names."""
-    values = load_yaml("preset", preset, folder)
-    return {name: value for name, value in values.items() if name not in ("preset", "resume")}
-
-
-def load_yaml(kind: str, name: str, folder: Path) -> dict[str, Any]:
-    """What a file of `name: value` lines holds: one shipped in `folder`, or the path of a YAML or JSON file.
-
-    kind: what such a file is, for errors. Raises SettingsError when there is none or it cannot be read.
-    """
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else folder / f"{name}.yaml"
-    got = f"{kind}={name!r}"
-    if not path.is_file():
-        names = preset_names(folder)
-        raise SettingsError(
-            f"{kind} must be a shipped name or a YAML file, but got {got}.{nearest(name, names)} "
-            f"Shipped: {', '.join(names)}."
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            values = json.loads(text, object_pairs_hook=_as_mapping)
-        else:
-            _check_names(yaml.compose(text, yaml.SafeLoader))
-            values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise SettingsError(f"{kind} must be a readable file of settings, but got {got}: {error}") from error
-    if not isinstance(values, dict):
-        raise SettingsError(f"{kind} must hold `name: value` lines, but got {got} with {type(values).__name__}.")
-    return values
-
-
-def _check_names(root: yaml.Node | None) -> None:
-    """Raise ValueError when a mapping has a name twice, of which PyYAML takes the last value."""
-    nodes, seen = [root], set()
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, yaml.MappingNode) and id(node) not in seen:
-            seen.add(id(node))  # it may hold itself, by an anchor
-            _once([name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode) and name.tag != _MERGE])
-            nodes += [value for _, value in node.value]
-
-
-def _as_mapping(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    _once([name for name, _ in pairs])
-    return dict(pairs)
-
-
-def _once(names: Sequence[str]) -> None:
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is there twice")
-
-
-def split_argv(config_class: type[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """A command line, parted: the words of this configuration's settings (and of help), and all others by name."""
-    known = {field.name for _, field in _leaves(config_class)}
-    helps = [word for word in argv if word in ("-h", "--help")]
-    pairs = _read_pairs([word for word in argv if word not in helps], None)
-    own = [word for name, value in pairs.items() if name in known for word in (f"--{name}", value)]
-    return [*own, *helps], {name: value for name, value in pairs.items() if name not in known}
-
-
 def require(name: str, value: object, holds: bool, rule: str) -> None:
-    """Raise SettingsError, naming the setting, its rule and its value, unless the rule holds."""
+    """Raise SettingsError with the setting, its rule and its value unless the rule holds."""
     if not holds:
-        raise SettingsError(f"{name} must {rule}, but got {name}={value!r}.")
+        raise SettingsError(f"`{name}` must {rule}, got {shlex.quote(show(value))}.")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A sentence that offers the most similar known name, or nothing when none is similar."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean `{close[0]}`?" if close else ""
+def show(value: object) -> str:
+    """Return a value as a user types it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def _leaves(config_class: Any) -> Iterator[tuple[Any, Field[Any]]]:
-    hints = get_type_hints(config_class)
-    for field in fields(config_class):
-        if is_dataclass(hints[field.name]):
-            yield from _leaves(hints[field.name])
-        else:
-            yield hints[field.name], field
+def _hints(config_class: Any) -> dict[str, Any]:
+    """Return the declared type of each setting by its flat name."""
+    hints: dict[str, Any] = {}
+    for name, hint in get_type_hints(config_class).items():
+        hints |= _hints(hint) if is_dataclass(hint) else {name: hint}
+    return hints
 
 
-def _default_of(config_class: Any, name: str) -> str:
-    return str(next(field.default for _, field in _leaves(config_class) if field.name == name))
-
-
-def _unknown(name: str, known: set[str], origin: str) -> str:
-    hint = nearest(name, sorted(known)) or " `--help` lists all settings."
-    return f"{origin} must use known settings, but got {name=}.{hint}"
-
-
-def _read_pairs(argv: Sequence[str], known: set[str] | None) -> dict[str, str]:
-    """Name and value of each pair that is given. known: the names there are; None = any."""
-    pairs: dict[str, str] = {}
-    words = iter(argv)
-    for word in words:
-        if not word.startswith("--"):
-            raise SettingsError(f"command line must consist of `--name value` pairs, but got {word=}.")
-        name, has_value, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if known is not None and name not in known:
-            raise SettingsError(_unknown(name, known, "command line"))
-        if not has_value:
-            following = next(words, None)
-            if following is None:
-                raise SettingsError(f"setting must be followed by a value, but got nothing after {name=}.")
-            value = following
-        if name in pairs:
-            raise SettingsError(f"setting must be given once, but got {name=} twice.")
-        if value not in NOT_GIVEN:
-            pairs[name] = value
-    return pairs
-
-
-def _build(config_class: Any, values: Mapping[str, Any], origin: str) -> Any:
-    hints = get_type_hints(config_class)
+def _build(config_class: Any, values: Mapping[str, Any], new: Callable[..., Any] | None = None) -> Any:
     arguments: dict[str, Any] = {}
-    for field in fields(config_class):
-        if is_dataclass(hints[field.name]):
-            arguments[field.name] = _build(hints[field.name], values, origin)
-        elif field.name in values:
-            arguments[field.name] = _checked(field.name, hints[field.name], values[field.name], origin)
-    return config_class(**arguments)
+    for name, hint in get_type_hints(config_class).items():
+        if is_dataclass(hint):
+            arguments[name] = _build(hint, values, new)
+        elif name in values:
+            arguments[name] = values[name]
+    return new(config_class, arguments) if new else config_class(**arguments)
 
 
-def _checked(name: str, hint: Any, value: Any, origin: str) -> Scalar:
-    """The value as its declared type. YAML reads `1e-4` as text, so text that spells a float is accepted as one."""
+def _new_unchecked(config_class: Any, arguments: Mapping[str, Any]) -> Any:
+    config = object.__new__(config_class)
+    vars(config).update(vars(config_class()) | arguments)
+    return config
+
+
+def _typed(config_class: Any, values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    hints, defaults = _hints(config_class), flatten(config_class())
+    typed = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise SettingsError(_unknown(name, hints, origin))
+        if value == "" != defaults[name]:
+            raise SettingsError(_wrong_value(name, hints[name], "", origin))
+        typed[name] = _check_type(name, hints[name], value, origin)
+    return typed
+
+
+def _check_type(name: str, hint: Any, value: Any, origin: str) -> Any:
+    """Return the value in its declared type. YAML reads `1e-4` as text, so text that spells a float is taken as one."""
     if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        if value in choices:
-            return value  # type: ignore[no-any-return]  # one of the choices, which are text
-        hint_at = nearest(str(value), choices)
-        raise SettingsError(f"{name} must be one of {', '.join(choices)}, but got {value=} in {origin}.{hint_at}")
-    if hint is float and not isinstance(value, bool):
+        if value in get_args(hint):
+            return value
+    elif hint is float and not isinstance(value, bool):
         try:
             return float(value)
         except (TypeError, ValueError):
             pass
     elif type(value) is hint:
-        return value  # type: ignore[no-any-return]  # its type was just compared
-    kind = "true or false" if hint is bool else f"of type {hint.__name__}"
-    raise SettingsError(f"{name} must be {kind}, but got {value=} in {origin}.")
+        return value
+    raise SettingsError(_wrong_value(name, hint, show(value), origin))
 
 
-def _from_text(hint: Any, text: str) -> Scalar:
-    """The value that a text spells in the declared type, or the text when it spells none: `_checked` then names it."""
-    if hint is bool:
-        return _BOOLEANS.get(text, text)
-    if hint is int:
-        try:
-            return int(text)
-        except ValueError:
-            return text
-    return text
+def _wrong_value(name: str, hint: Any, text: str, origin: str = "") -> str:
+    where = f" in {origin}" if origin else ""
+    if not text:
+        return f"`{name}` must not be empty{where}. Leave it out for the default."
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return f"`{name}` must be one of {', '.join(choices)}, got {shlex.quote(text)}{where}.{nearest(text, choices)}"
+    return f"`{name}` must be {_KINDS[hint]}, got {shlex.quote(text)}{where}."
 
 
-def _show_help(config_class: type[Config], shown: Config) -> NoReturn:
-    """Print every setting with its documentation and its value in `shown`, and exit."""
-    import tyro  # only help needs it
+def _unknown(word: str, names: Iterable[str], origin: str = "") -> str:
+    """Return the error about an argument, or a name in a file, that is no setting."""
+    if not origin and not word.startswith("--"):
+        return f"Arguments must have the form `--name value`, got {word}."
+    where = f" in {origin}" if origin else ""
+    name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    offered = [*names, "help"]
+    other = _OTHER_NAMES.get(name)
+    hint = f" Did you mean `{other}`?" if other in offered else nearest(name, offered)
+    return f"`{name}` is not a setting{where}.{hint or ' `--help` lists the settings.'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PresetOnly:
+    preset: str
+
+
+def _run_tyro(
+    config_class: type[Config], argv: Sequence[str], default: Config, *, add_help: bool = True
+) -> tuple[Config, list[str]]:
+    """Return the configuration of a command line over `default`, and the arguments that are not its settings."""
+    import tyro
+
+    # Private in tyro, whose version conda.yaml pins: there is no public way to the argument behind an error.
+    from tyro._errors import BadValue, InstantiationFailure, InvalidChoice, ParseErrorEvent, on_parse_error
+
+    def raise_ours(event: ParseErrorEvent) -> None:
+        if isinstance(event, InvalidChoice | InstantiationFailure | BadValue) and event.argument is not None:
+            name, hint = event.argument.field.intern_name, event.argument.field.type_stripped
+            if isinstance(event, BadValue):
+                raise SettingsError(f"`{name}` needs a value. One that begins with `-` is written --{name}=VALUE.")
+            text = event.value if isinstance(event, InvalidChoice) else event.message
+            raise SettingsError(_wrong_value(name, hint, text))
+
+    with on_parse_error(raise_ours):
+        return tyro.cli(
+            config_class,
+            default=default,
+            args=argv,
+            prog=Path(sys.argv[0]).name,
+            add_help=add_help,
+            return_unknown_args=True,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+            use_underscores=True,
+            registry=_readers(),
+        )
+
+
+def _readers() -> Any:
+    """Return the tyro rules by which text becomes a value; a ValueError carries the text itself."""
+    import tyro
 
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
-    def lower_case_booleans(info: Any) -> Any:
-        if info.type is not bool:
+    def read(info: tyro.constructors.PrimitiveTypeInfo) -> "tyro.constructors.PrimitiveConstructorSpec[Any] | None":
+        if info.type not in _KINDS:
             return None
+        metavar = "{true,false}" if info.type is bool else info.type.__name__.upper()
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
-            metavar="{true,false}",
-            instance_from_str=lambda words: _BOOLEANS[words[0]],
-            is_instance=lambda value: isinstance(value, bool),
-            str_from_instance=lambda value: [str(value).lower()],
+            metavar=metavar,
+            instance_from_str=lambda words: _read(info.type, words[0]),
+            is_instance=lambda value: isinstance(value, info.type),
+            str_from_instance=lambda value: [show(value)],
         )
 
-    with registry:
-        tyro.cli(
-            config_class,
-            default=shown,
-            args=["--help"],
-            prog=Path(sys.argv[0]).name,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-            use_underscores=True,
-        )
-    raise AssertionError("tyro exits after printing help")
+    return registry
+
+
+def _read(kind: type, text: str) -> Any:
+    try:
+        return _BOOLEANS[text] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(text) from None

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.core.errors import DataError, SettingsError
-from trainer.core.settings import nearest
+from trainer.core.errors import DataError, SettingsError, nearest
 from trainer.model.config import LossConfig
 
 __all__ = ["class_weights", "label_frequencies"]

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from typing_extensions import Doc
 
-from trainer.core.errors import SettingsError
-from trainer.core.settings import nearest, require
+from trainer.core.errors import SettingsError, nearest
+from trainer.core.settings import require
 from trainer.model.losses import table
 
 __all__ = ["CLASS_WEIGHTS", "STARTER", "LossConfig", "ModelConfig", "Pooling"]
@@ -107,4 +107,4 @@ class LossConfig:
 def _require_choice(name: str, value: str, choices: tuple[str, ...], besides: str = "") -> None:
     if value not in choices:
         listed = ", ".join(choices) + besides
-        raise SettingsError(f"{name} must be one of {listed}, but got {name}={value!r}.{nearest(value, choices)}")
+        raise SettingsError(f"`{name}` must be one of {listed}, got {value}.{nearest(value, choices)}")

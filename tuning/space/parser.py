@@ -12,8 +12,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from trainer.core import settings
-from trainer.core.errors import SettingsError
+from trainer.core import presets
+from trainer.core.errors import SettingsError, nearest
 from tuning.space.space import Dimension, Space, Value
 
 __all__ = ["SPACES", "read_space"]
@@ -36,7 +36,7 @@ def read_space(
     given, which are not varied. Raises SettingsError for a setting that does not exist or is not for a search, and for
     ranges that are none.
     """
-    lines = settings.load_yaml("space", name, SPACES)
+    lines = presets.load_yaml("space", name, SPACES)
     if "loss" in lines:
         raise SettingsError(f"space must leave out `loss`, but got space={name!r} with it. Use losses=bce,asl.")
     searchable = sorted(
@@ -74,7 +74,7 @@ def _check_name(name: str, line: str, known: Mapping[str, str], searchable: Sequ
         if line in known
         else "does not exist"
     )
-    hint = settings.nearest(line, searchable)
+    hint = nearest(line, searchable)
     raise SettingsError(
         f"space must vary settings of training, but got {line!r} in space={name!r}, which {reason}.{hint}"
     )
@@ -102,7 +102,7 @@ def _check_condition(line: str, when: Any, base: Mapping[str, Any], lines: Mappi
         raise SettingsError(f"when of {line} must list values of settings, such as {{loss: [asl]}}, but got {when=}.")
     unknown = set(when) - set(base)
     if unknown:
-        hint = settings.nearest(min(unknown), sorted(base))
+        hint = nearest(min(unknown), sorted(base))
         raise SettingsError(f"when of {line} must name settings of training, but got {sorted(unknown)}.{hint}")
     order = list(lines)
     later = [other for other in when if other in lines and order.index(other) > order.index(line)]
