@@ -25,6 +25,7 @@ __all__ = [
 
 MODULES = (
     "core.errors",
+    "core.presets",
     "core.settings",
     "data.batching",
     "data.tokenization",
