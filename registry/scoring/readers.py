@@ -14,8 +14,7 @@ import pyarrow.parquet
 from registry.scoring import rows
 from registry.scoring.column_types import UNTYPED, json_schema, to_array
 from registry.scoring.rows import Parsed, Reject, Row
-from trainer.core.errors import DataError
-from trainer.core.settings import nearest
+from trainer.core.errors import DataError, nearest
 
 __all__ = ["Chunk", "Reader", "open_reader"]
 
