@@ -40,12 +40,12 @@ def _by_length(repetitions):
     with materials.deberta("xsmall", num_hidden_layers=6) as path:
         if path is None:
             return Table(title="growth with pieces", note=materials.MISSING)
-        encoders = {kind: _encoder(path, kind) for kind in ("window", "stock")}
+        encoders = {kind: _encoder(path, kind) for kind in ("compact", "stock")}
     rows = []
     for length in _LENGTHS:
         contenders = {kind: partial(_milliseconds, encoder, length) for kind, encoder in encoders.items()}
         found = alternate(contenders, repetitions)
-        measured = {"ours": found["window"], "reference": found["stock"]}
+        measured = {"ours": found["compact"], "reference": found["stock"]}
         rows.append(Row(measure=f"milliseconds, {_PIECES // length} texts of {length} pieces", **measured))
     note = (
         f"forward and backward over {_PIECES:,} pieces, DeBERTa 6 x 384, attention alone differs; a column of equal "

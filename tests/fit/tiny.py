@@ -25,7 +25,7 @@ from trainer.fit.step import Stepper
 from trainer.launch import launcher
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import LossConfig
-from trainer.model.deberta_attention import use_window_attention
+from trainer.model.deberta_attention import use_compact_attention
 from trainer.model.losses.loss import build_loss
 from trainer.tracking.run import NullTracker
 
@@ -69,7 +69,7 @@ def make_model(dropout: float = 0.1, seed: int = 0, architecture: str = "bert") 
     )
     encoder = AutoModel.from_config(config)
     encoder.pooler = None
-    use_window_attention(encoder)
+    use_compact_attention(encoder)
     return EmotionClassifier(encoder, LABELS, pooling="mean", dropout=dropout)
 
 

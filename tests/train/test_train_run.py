@@ -246,9 +246,9 @@ class TestAttention:
 
         return save
 
-    def test_window_is_a_tag(self, observe, deberta):
+    def test_compact_attention_is_a_tag(self, observe, deberta):
         seen = observe(model=deberta(relative_attention=True))
-        assert seen.tracker.tags["attention"] == "window"
+        assert seen.tracker.tags["attention"] == "compact"
         assert "attention" not in seen.error
 
     def test_stock_in_its_place_is_a_tag_and_one_warning(self, observe, deberta):

@@ -83,7 +83,7 @@ CHANGES = {
     "model_revision": Change(value="v1", seen=error),
     "pooling": Change(value="cls", seen=weights),
     "dropout": Change(value=0.4, seen=weights),
-    "attention": Change(value="window", seen=error),
+    "attention": Change(value="compact", seen=error),
     "gradient_checkpointing": Change(value="true", seen=lambda seen: seen.layer_calls),
     # loss
     "loss": Change(value="bce", seen=weights),

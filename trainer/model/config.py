@@ -11,6 +11,7 @@ from trainer.model.losses import table
 
 __all__ = ["CLASS_WEIGHTS", "STARTER", "LossConfig", "ModelConfig", "Pooling"]
 
+Attention = Literal["auto", "compact", "stock"]
 Pooling = Literal["mean", "cls"]
 if TYPE_CHECKING:
     LossName = str  # a type checker reads no table
@@ -37,9 +38,9 @@ class ModelConfig:
     dropout: float = 0.1
     """Probability of every dropout in encoder and head, in place of the encoder's own; from 0 to below 1."""
 
-    attention: Literal["auto", "window", "stock"] = "auto"
-    """Attention of a DeBERTa. window: over the distances a batch can reach, with the results of stock, that of
-    transformers, in less time. auto: window where it applies."""
+    attention: Attention = "auto"
+    """Attention of a DeBERTa. compact: scores only the relative positions that a batch can have, with the results of
+    stock in less time. stock: the code of transformers. auto: compact where it applies."""
 
     gradient_checkpointing: bool = False
     """Compute each layer twice and keep less: about a third slower, a fraction of the memory."""
@@ -53,7 +54,7 @@ class ModelConfig:
                 "Only hub models have revisions."
             )
         _require_choice("pooling", self.pooling, get_args(Pooling))
-        _require_choice("attention", self.attention, ("auto", "window", "stock"))
+        _require_choice("attention", self.attention, get_args(Attention))
         require("dropout", self.dropout, 0 <= self.dropout < 1, "be at least 0 and below 1")
 
 

@@ -1,10 +1,10 @@
-"""DeBERTa's disentangled attention over the positions that a batch can reach; exact, trainable, no copy of weights.
+"""DeBERTa's disentangled attention over the relative positions that a batch can have: exact, and on the stock weights.
 
-He et al. 2021 (arXiv:2006.03654), as transformers 5.23 computes it for DeBERTa v1, v2 and v3. Stock code scores each
-piece against far more relative positions than there are in a text, and gathers the few it needs. A batch of t pieces
-needs 2t - 1 of them, and a score depends on the distance alone, so gathering is a shift of rows, a mere view.
+He et al. 2021 (arXiv:2006.03654), as transformers 5.23 computes it for DeBERTa v1, v2 and v3. The stock code scores
+each token against all relative positions of the table and gathers the few that it needs. A batch of t tokens needs
+2t - 1 of them. A score depends on the distance alone, so gathering is a shift of rows, which is a view.
 
-b texts, t pieces, h heads of dimension d, w distances.
+b texts, t tokens, h heads of dimension d, w distances.
 """
 
 from typing import Any
@@ -12,14 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.models.deberta.modeling_deberta import DisentangledSelfAttention as FirstAttention
-from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention as SecondAttention
+from transformers.models.deberta.modeling_deberta import DisentangledSelfAttention as DebertaAttention
+from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention as DebertaV2Attention
 
-__all__ = ["FirstWindowAttention", "SecondWindowAttention", "WindowAttention", "attention_of", "use_window_attention"]
+__all__ = [
+    "CompactDebertaAttention",
+    "CompactDebertaV2Attention",
+    "CompactRelativeAttention",
+    "attention_of",
+    "use_compact_attention",
+]
 
 
-class WindowAttention(nn.Module):
-    """What both generations share. Mixed into a stock module, whose parameters it uses under their own names."""
+class CompactRelativeAttention(nn.Module):
+    """The part that both generations share. Mixed into a stock module; uses its parameters under their names."""
 
     def forward(
         self,
@@ -30,10 +36,10 @@ class WindowAttention(nn.Module):
         relative_pos: Tensor | None = None,
         rel_embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the context (b, t, h * d), and the probabilities (b, h, t, t) when asked.
+        """Return the context (b, t, h * d), and the probabilities (b, h, t, t) with output_attentions.
 
-        hidden_states: (b, t, hidden). attention_mask: (b, 1, t, t), true where a piece may look. relative_pos:
-        (1, t, t) buckets of distances. rel_embeddings: (slots, hidden). Queries of their own take the stock way.
+        hidden_states: (b, t, hidden). attention_mask: (b, 1, t, t), true where a token attends. relative_pos:
+        (1, t, t) buckets of distances. rel_embeddings: (slots, hidden). Calls with query_states run the stock code.
         """
         if query_states is not None or relative_pos is None or rel_embeddings is None:
             stock: Any = super()
@@ -50,49 +56,53 @@ class WindowAttention(nn.Module):
         scores = torch.matmul(query, key.transpose(-1, -2))
         for bias in self._biases(query, key * scale, relative_pos, rel_embeddings):
             scores = scores + bias
-        hidden_pieces = ~attention_mask.bool().transpose(0, 1)
-        scores = scores.masked_fill(hidden_pieces, torch.finfo(scores.dtype).min)
-        probabilities = layer.dropout(torch.softmax(scores, dim=-1))
+        hidden_tokens = ~attention_mask.bool().transpose(0, 1)
+        scores = scores.masked_fill(hidden_tokens, torch.finfo(scores.dtype).min)
+        probabilities, attentions = layer.dropout(torch.softmax(scores, dim=-1)), None
+        if output_attentions:
+            # The context is computed from what is returned, so that gradients reach it; both are views.
+            attentions = probabilities.transpose(0, 1)
+            probabilities = attentions.transpose(0, 1)
         context = torch.matmul(probabilities, value).permute(1, 2, 0, 3).reshape(b, t, -1)
-        return context, probabilities.transpose(0, 1) if output_attentions else None
+        return context, attentions
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, each (h, b, t, d) and contiguous: all texts meet the positions of a head at once."""
+        """Return query, key and value, each (h, b, t, d) and contiguous: one product serves all texts of a head."""
         raise NotImplementedError
 
     def _num_parts(self) -> int:
-        """Scores that are added up, the content's own among them."""
+        """Return the number of scores that are summed, that of content to content included."""
         raise NotImplementedError
 
     def _position_keys(self, table: Tensor) -> Tensor:
-        """Keys (w, h * d) of positions (w, hidden)."""
+        """Return the keys (w, h * d) of positions (w, hidden)."""
         raise NotImplementedError
 
     def _position_queries(self, table: Tensor) -> Tensor:
-        """Queries (w, h * d) of positions (w, hidden)."""
+        """Return the queries (w, h * d) of positions (w, hidden)."""
         raise NotImplementedError
 
     def _span(self) -> tuple[int, int]:
-        """Slots on either side of distance 0, and up to which distance each has a slot of its own."""
+        """Return the slots on either side of distance 0, and the largest distance up to which no two share a slot."""
         raise NotImplementedError
 
     def _biases(self, query: Tensor, key: Tensor, relative_pos: Tensor, rel_embeddings: Tensor) -> list[Tensor]:
-        """Scores (h, b, t, t) of content to position and of position to content, those of the two that there are."""
+        """Return the scores (h, b, t, t) of content to position and position to content, where the model has them."""
         layer: Any = self
         slots = self._slots(query.shape[2], relative_pos)
-        if isinstance(slots, slice):  # the reachable rows stand side by side: drop and project these alone
+        if isinstance(slots, slice):  # the rows are adjacent: dropout and projection of these alone
             rel_embeddings, slots = rel_embeddings[slots], slice(None)
         table = layer.pos_dropout(rel_embeddings)
         biases = []
         if "c2p" in layer.pos_att_type:
-            # At row i the column of piece j is that of distance i - j, which falls as j grows.
-            biases.append(_shift_rows(_meet(query, self._position_keys(table)[slots].flip(0))))
+            # In row i the column of token j is that of distance i - j, which falls as j grows.
+            biases.append(_shift_rows(_score_positions(query, self._position_keys(table)[slots].flip(0))))
         if "p2c" in layer.pos_att_type:
-            biases.append(_shift_rows(_meet(key, self._position_queries(table)[slots])).transpose(-1, -2))
+            biases.append(_shift_rows(_score_positions(key, self._position_queries(table)[slots])).transpose(-1, -2))
         return biases
 
     def _slots(self, t: int, relative_pos: Tensor) -> Tensor | slice:
-        """Rows of the position table for the distances 1 - t to t - 1."""
+        """Return the rows of the position table for the distances 1 - t to t - 1."""
         span, own = self._span()
         if t - 1 <= own:
             return slice(span - t + 1, span + t)
@@ -100,7 +110,7 @@ class WindowAttention(nn.Module):
         return (buckets + span).clamp(0, 2 * span - 1)
 
 
-class FirstWindowAttention(WindowAttention, FirstAttention):
+class CompactDebertaAttention(CompactRelativeAttention, DebertaAttention):
     """The attention of a DeBERTa v1 layer."""
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +135,7 @@ class FirstWindowAttention(WindowAttention, FirstAttention):
         return self.max_relative_positions, self.max_relative_positions - 1
 
 
-class SecondWindowAttention(WindowAttention, SecondAttention):
+class CompactDebertaV2Attention(CompactRelativeAttention, DebertaV2Attention):
     """The attention of a DeBERTa v2 or v3 layer."""
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,46 +159,46 @@ class SecondWindowAttention(WindowAttention, SecondAttention):
 
     def _span(self) -> tuple[int, int]:
         span = self.pos_ebd_size
-        # Up to half of the buckets every distance has a slot of its own; beyond, several share one.
+        # Up to half of the buckets no two distances share a slot.
         return span, self.position_buckets // 2 if self.position_buckets > 0 else span - 1
 
 
-def use_window_attention(encoder: nn.Module) -> int:
-    """Give every stock relative attention of a DeBERTa in `encoder` the class that does the same in less time.
+def use_compact_attention(encoder: nn.Module) -> int:
+    """Replace the stock relative attention of every DeBERTa layer and return how many layers have the compact one.
 
-    Parameters and their names stay. Returns how many layers have it. The talking heads of v1 keep stock attention.
+    Parameters and their names stay. Layers of v1 with talking heads keep the stock attention.
     """
     count = 0
     for module in encoder.modules():
         layer: Any = module
-        if type(layer) is FirstAttention and layer.relative_attention and not layer.talking_head:
-            layer.__class__ = FirstWindowAttention
-        elif type(layer) is SecondAttention and layer.relative_attention:
-            layer.__class__ = SecondWindowAttention
-        count += isinstance(layer, WindowAttention)
+        if type(layer) is DebertaAttention and layer.relative_attention and not layer.talking_head:
+            layer.__class__ = CompactDebertaAttention
+        elif type(layer) is DebertaV2Attention and layer.relative_attention:
+            layer.__class__ = CompactDebertaV2Attention
+        count += isinstance(layer, CompactRelativeAttention)
     return count
 
 
 def attention_of(encoder: Any) -> str:
-    """`window`, or `stock` for a DeBERTa without it, or the kind that transformers chose for another model."""
-    layers = [module for module in encoder.modules() if isinstance(module, FirstAttention | SecondAttention)]
+    """Return `compact`, or `stock` for a DeBERTa without it, or the kind that transformers chose for another model."""
+    layers = [module for module in encoder.modules() if isinstance(module, DebertaAttention | DebertaV2Attention)]
     if not layers:
         return str(encoder.config._attn_implementation)
-    return "window" if all(isinstance(layer, WindowAttention) for layer in layers) else "stock"
+    return "compact" if all(isinstance(layer, CompactRelativeAttention) for layer in layers) else "stock"
 
 
-def _meet(content: Tensor, positions: Tensor) -> Tensor:
-    """Scores (h, b, t, w) of content (h, b, t, d) with positions (w, h * d)."""
+def _score_positions(content: Tensor, positions: Tensor) -> Tensor:
+    """Return the scores (h, b, t, w) of content (h, b, t, d) with positions (w, h * d)."""
     h, b, t, d = content.shape
     by_head = positions.view(-1, h, d).permute(1, 2, 0)
     return torch.bmm(content.view(h, b * t, d), by_head).view(h, b, t, -1)
 
 
 def _shift_rows(scores: Tensor) -> Tensor:
-    """Return (h, b, t, t) whose row i is that of `scores` (h, b, t, 2t - 1) from column t - 1 - i on; a view.
+    """Return a view (h, b, t, t) whose row i is row i of `scores` (h, b, t, 2t - 1) from column t - 1 - i on.
 
-    Each row starts one cell earlier than the one above, so in memory rows are 2t - 2 cells apart. `scores` must be
-    fresh from `_meet`, alone in its memory.
+    Each row starts one cell earlier than the row above, so in memory rows are 2t - 2 cells apart. `scores` must be the
+    tensor that `_score_positions` returned, contiguous and with no other view on it.
     """
     h, b, t, w = scores.shape
     return scores.as_strided((h, b, t, t), (b * t * w, t * w, w - 1, 1), t - 1)

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.core.errors import ModelError, SettingsError
 from trainer.model.config import STARTER, ModelConfig
-from trainer.model.deberta_attention import use_window_attention
+from trainer.model.deberta_attention import use_compact_attention
 from trainer.model.optimizations.dropout import use_fast_dropout
 from trainer.model.tokenizer import load_tokenizer
 
@@ -212,10 +212,10 @@ def _check_complete(report: dict[str, Any], source: _Source) -> None:
 def _choose_attention(encoder: Any, attention: str, source: _Source) -> None:
     if attention == "stock":
         return
-    if use_window_attention(encoder) == 0 and attention == "window":
+    if use_compact_attention(encoder) == 0 and attention == "compact":
         raise ModelError(
-            "attention=window must have a DeBERTa v1, v2 or v3 with relative attention and without talking heads, "
-            f"but got model={source.name!r} of type {encoder.config.model_type!r}. Use attention=auto."
+            "`attention=compact` needs a DeBERTa v1, v2 or v3 with relative attention and without talking heads; "
+            f"{source.name} is of type {encoder.config.model_type}. Use `attention=auto`."
         )
 
 
