@@ -48,9 +48,6 @@ class CheckConfig:
     """Texts that are scored alone, to measure the latency."""
 
     def __post_init__(self) -> None:
-        for name in ("model", "texts", "output"):
-            if not getattr(self, name):
-                raise SettingsError(f"`{name}` must not be empty.")
         if self.single_texts < 1:
             raise SettingsError(f"`single_texts` must be at least 1, got {self.single_texts}.")
 
@@ -59,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 after the check, 1 when the model cannot be loaded or scored; the reason goes to standard error."""
     try:
         config = settings.parse(CheckConfig, sys.argv[1:] if argv is None else argv)
+        if missing := [name for name in ("model", "texts", "output") if not getattr(config, name)]:
+            raise SettingsError(f"`{missing[0]}` must not be empty.")
         texts = json.loads(Path(config.texts).read_text(encoding="utf-8"))
         check_model(Path(config.model), texts, Path(config.output), single_texts=config.single_texts)
     except (EmotionsError, OSError, ValueError) as error:
