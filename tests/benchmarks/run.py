@@ -14,6 +14,7 @@ import torch
 
 from tests.benchmarks import (
     growth,
+    intervals,
     predicting,
     scoring,
     searching,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "serving": serving.measure,
     "tracking": tracking.measure,
     "thresholds": thresholds.measure,
+    "intervals": intervals.measure,
     "starter": starter.measure,
     "searching": searching.measure,
 }

@@ -1,8 +1,10 @@
-"""Bootstrap over rows: how far F1 could move on another test set of this size, and whether two models differ.
+"""95 % intervals of F1 for the population that the test examples are a sample of, and paired comparison of two models.
 
-Rows are drawn with replacement, whole, so labels that go together stay together. Intervals are percentile intervals
-(Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13). F1 of 0/0 in a resample is 0, as everywhere, which
-keeps intervals of very rare labels honestly wide downward.
+Intervals of one model are posterior intervals. F1 = 2 J / (1 + J) with J = tp / (tp + fp + fn); the true positives
+among these cells are binomial, so J has a Beta posterior under Jeffreys' prior Beta(1/2, 1/2). Averages use the
+Bayesian bootstrap (Rubin 1981, https://doi.org/10.1214/aos/1176345338): exponential weights of whole examples, so that
+labels which occur in the same examples vary together, plus the prior of each label. The F1 of a label without a
+positive counts as 0 in the score, but is uncertain in the interval. `tests/benchmarks/intervals.py` simulates coverage.
 """
 
 from __future__ import annotations
@@ -17,22 +19,30 @@ from trainer.core.errors import SettingsError
 from trainer.evaluation.arrays import BoolArray, FloatArray, LabelledScores
 from trainer.evaluation.metrics import MIN_SUPPORT, check_predictions, ratio
 
-__all__ = ["F1Intervals", "Interval", "PairedDifference", "Resampling", "bootstrap_intervals", "paired_bootstrap"]
+__all__ = [
+    "F1Intervals",
+    "Interval",
+    "PairedDifference",
+    "Resampling",
+    "bootstrap_intervals",
+    "label_intervals",
+    "paired_bootstrap",
+]
 
 Interval: TypeAlias = tuple[float, float]
 _CHUNK_CELLS = 2_000_000
+_JEFFREYS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """How to draw resamples and how wide to make intervals."""
+    """Number and seed of the resamples, and level of the intervals."""
 
     num_resamples: int = 1000
-    """Resamples to draw."""
     seed: int = 0
-    """Seed of the draws; the same seed and row count draw the same rows."""
+    """The same seed and number of examples give the same draws."""
     level: float = 0.95
-    """Share of resamples inside an interval, between 0 and 1."""
+    """Probability of an interval, between 0 and 1."""
 
     def __post_init__(self) -> None:
         if self.num_resamples < 1:
@@ -43,26 +53,26 @@ class Resampling:
 
 @dataclass(frozen=True)
 class F1Intervals:
-    """Percentile intervals of F1 scores, each (low, high)."""
+    """Posterior intervals of F1 scores, each (low, high) within [0, 1] and around the score itself."""
 
     headline: dict[str, Interval]
     """macro_f1, micro_f1, and macro_f1_supported if any label has MIN_SUPPORT positives."""
     per_label: tuple[Interval | None, ...]
-    """F1 of each label in order; None for a label without an observed cell."""
+    """F1 of each label in order; None for a label without a positive and without a prediction, where F1 is 0/0."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Macro-F1 of a minus macro-F1 of b on the same rows."""
+    """Macro-F1 of a minus macro-F1 of b on the same examples."""
 
     difference: float
-    """On the rows as they are."""
+    """On the examples as they are."""
     low: float
     """Lower end of the percentile interval."""
     high: float
     """Upper end of the percentile interval."""
     p_value: float
-    """Two-sided: twice the share of resamples on the rarer side of zero, never exactly 0."""
+    """Two-sided: twice the fraction of resamples on the rarer side of zero, never exactly 0."""
     per_label: tuple[tuple[float, float, float] | None, ...]
     """Difference in F1 of each label in order, low and high; None for a label without an observed cell."""
 
@@ -70,28 +80,37 @@ class PairedDifference:
 def bootstrap_intervals(
     scores: LabelledScores, predictions: BoolArray, resampling: Resampling | None = None
 ) -> F1Intervals:
-    """Return percentile intervals of F1 over resampled examples; predictions: (n, k).
+    """Return intervals of F1 in the population; predictions: (n, k). Memory stays bounded whatever n is.
 
-    The labels of macro_f1_supported are fixed by the examples as they are. Memory stays bounded whatever n is.
-    Source: Efron & Tibshirani 1993, ch. 13.
+    The score counts F1 0 for labels that are not on test, the population's need not: where such labels leave the score
+    outside the posterior interval, the interval is extended to it.
     """
     resampling = resampling or Resampling()
     hits = _Hits.of(scores, predictions)
-    supported, scored = scores.support >= MIN_SUPPORT, scores.scored
-    by_label, micro = [], []
-    for counts in _resamples(scores.num_examples, resampling):
-        tp, sizes = hits.weighted(counts)
-        by_label.append(ratio(2 * tp, sizes))
-        micro.append(ratio(2 * tp.sum(axis=1), sizes.sum(axis=1)))
-    f1 = np.concatenate(by_label)
-    headline = {
-        "macro_f1": _interval(f1[:, scored].mean(axis=1), resampling.level),
-        "micro_f1": _interval(np.concatenate(micro), resampling.level),
-    }
-    if supported.any():
-        headline["macro_f1_supported"] = _interval(f1[:, supported].mean(axis=1), resampling.level)
-    per_label = tuple(_interval(f1[:, j], resampling.level) if scored[j] else None for j in range(f1.shape[1]))
-    return F1Intervals(headline, per_label)
+    micro, by_label = _posterior_draws(hits, resampling)
+    tp, sizes = (sums[0] for sums in hits.weighted(np.ones((1, scores.num_examples))))
+    f1 = ratio(2 * tp, sizes)
+    headline = {"micro_f1": _around(_interval(micro, resampling.level), float(ratio(2 * tp.sum(), sizes.sum())))}
+    for name, labels in (("macro_f1", scores.scored), ("macro_f1_supported", scores.support >= MIN_SUPPORT)):
+        if labels.any():
+            interval = _interval(by_label[:, labels].mean(axis=1), resampling.level)
+            headline[name] = _around(interval, float(f1[labels].mean()))
+    return F1Intervals(headline, label_intervals(tp, sizes - 2 * tp, resampling.level))
+
+
+def label_intervals(tp: FloatArray, errors: FloatArray, level: float = 0.95) -> tuple[Interval | None, ...]:
+    """Return the interval of F1 of each label from its true positives and errors (fp + fn), both (k,).
+
+    Quantiles of the Beta posterior of J; the lower end is 0 without a true positive, the upper end 1 without an error.
+    None for a label without either. Source: Brown, Cai & DasGupta 2001, https://doi.org/10.1214/ss/1009213286.
+    """
+    from scipy.stats import beta  # slow to import
+
+    tail = (1.0 - level) / 2.0
+    low = np.where(tp > 0, beta.ppf(tail, tp + _JEFFREYS, errors + _JEFFREYS), 0.0)
+    high = np.where(errors > 0, beta.ppf(1.0 - tail, tp + _JEFFREYS, errors + _JEFFREYS), 1.0)
+    ends = zip(tp + errors, 2 * low / (1 + low), 2 * high / (1 + high), strict=True)
+    return tuple((float(lower), float(upper)) if cells else None for cells, lower, upper in ends)
 
 
 def paired_bootstrap(
@@ -151,17 +170,47 @@ class _Hits:
         return ratio(2 * true_positives, sizes)
 
 
-def _resamples(num_rows: int, resampling: Resampling) -> Iterator[FloatArray]:
-    """Yield how often each row is drawn, (chunk, n) until num_resamples are done; chunks do not change the draws."""
+def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, FloatArray]:
+    """Draws of micro-F1, (resamples,), and of F1 by label under its prior, (resamples, k)."""
+    priors = np.random.default_rng([resampling.seed, 1])
+    micro, by_label = [], []
+    for weights in _example_weights(hits, resampling):
+        tp, sizes = hits.weighted(weights)
+        micro.append(ratio(2 * tp.sum(axis=1), sizes.sum(axis=1)))
+        prior = priors.standard_gamma(_JEFFREYS, (len(tp), 2, tp.shape[1]))
+        tp, sizes = tp + prior[:, 0], sizes + 2 * prior[:, 0] + prior[:, 1]
+        by_label.append(2 * tp / sizes)
+    return np.concatenate(micro), np.concatenate(by_label)
+
+
+def _resamples(num_examples: int, resampling: Resampling) -> Iterator[FloatArray]:
+    """Yield how often each example is drawn, (chunk, n); the size of chunks does not change the draws."""
     generator = np.random.default_rng(resampling.seed)
-    chunk = max(1, _CHUNK_CELLS // num_rows)
+    for size in _chunks((num_examples, 1), resampling):
+        drawn = generator.integers(num_examples, size=(size, num_examples)) + num_examples * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * num_examples)
+        yield counts.reshape(size, num_examples).astype(np.float64)
+
+
+def _example_weights(hits: _Hits, resampling: Resampling) -> Iterator[FloatArray]:
+    """Yield exponential weights of the examples, (chunk, n) until num_resamples are done."""
+    generator = np.random.default_rng([resampling.seed, 0])
+    for size in _chunks(hits.sizes.shape, resampling):
+        yield generator.standard_exponential((size, len(hits.sizes)))
+
+
+def _chunks(shape: tuple[int, ...], resampling: Resampling) -> Iterator[int]:
+    """Numbers of resamples of arrays of this shape (n, k) that fit the memory together."""
+    chunk = max(1, _CHUNK_CELLS // max(shape))
     for start in range(0, resampling.num_resamples, chunk):
-        size = min(chunk, resampling.num_resamples - start)
-        drawn = generator.integers(num_rows, size=(size, num_rows)) + num_rows * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * num_rows).reshape(size, num_rows).astype(np.float64)
+        yield min(chunk, resampling.num_resamples - start)
 
 
 def _interval(values: FloatArray, level: float) -> Interval:
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(values, (tail, 1.0 - tail))
     return float(low), float(high)
+
+
+def _around(interval: Interval, value: float) -> Interval:
+    return min(interval[0], value), max(interval[1], value)
