@@ -1,11 +1,11 @@
 """The settings of a training run, put together from those of its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from trainer.core import settings
+from trainer.core import presets, run_folder, settings
 from trainer.core.settings import require
 from trainer.data.config import DataConfig
 from trainer.fit.config import FitConfig
@@ -14,6 +14,8 @@ from trainer.model.config import LossConfig, ModelConfig
 __all__ = ["PRESETS", "EvaluationConfig", "RunConfig", "TrainConfig", "parse"]
 
 PRESETS = Path(__file__).parent / "presets"
+_OF_THIS_COMMAND = ("output", "read_test")
+"""Settings that a resumed run does not take from its earlier process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,5 +83,22 @@ class TrainConfig:
 
 
 def parse(argv: Sequence[str]) -> TrainConfig:
-    """Training settings of a command line; see `trainer.core.settings.parse` for errors."""
-    return settings.parse(TrainConfig, argv, PRESETS)
+    """Return the training settings of a command line; with `resume`, those of the run to resume.
+
+    Raises SettingsError as `trainer.core.settings.parse` does, and when a flag, or a preset that is not the default,
+    contradicts the settings of the run to resume.
+    """
+    config = settings.parse(TrainConfig, argv, PRESETS)
+    return _resumed(config, settings.names_given(argv)) if config.run.resume else config
+
+
+def _resumed(config: TrainConfig, names: Collection[str]) -> TrainConfig:
+    flat, defaults = settings.flatten(config), settings.flatten(TrainConfig())
+    # `mlflow run` gives the default preset as if the user had.
+    preset = {} if config.run.preset == defaults["preset"] else presets.load_preset(config.run.preset, PRESETS)
+    given = {name: flat[name] for name in (*names, *preset, *_OF_THIS_COMMAND)}
+    folder = run_folder.find_resumable(Path(config.run.output), config.run.resume, given, defaults)
+    kept = {name: value for name, value in run_folder.read_config(folder).items() if name in defaults}
+    if config.run.preset == defaults["preset"]:
+        given.pop("preset", None)
+    return settings.from_flat(TrainConfig, {**kept, **given, "resume": folder.name}, origin=f"run {folder.name}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer import plan_summary
 from trainer.config import TrainConfig
-from trainer.core import artifacts, environment, run_folder
+from trainer.core import artifacts, environment, run_folder, text_files
 from trainer.core.settings import flatten
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
@@ -64,7 +64,7 @@ class Training:
             if self.context.is_main:
                 run_folder.check_data(self.folder, dataset.digests)
                 (self.folder / artifacts.OUTCOME).unlink(missing_ok=True)  # of dev alone: the run is unfinished again
-                run_folder.write_json(self.folder / artifacts.DATASET, dataset.facts())
+                text_files.write_json(self.folder / artifacts.DATASET, dataset.facts())
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
@@ -176,7 +176,7 @@ class Training:
         self.tracker.set_tags(table_tags(path.name for path in results.logged_tables(self.folder)))
         if self.config.run.read_test:
             self._keep_model(components, fitted, conclusion)
-        run_folder.write_json(self.folder / artifacts.OUTCOME, metrics)
+        text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
         if self.config.run.read_test:
             CheckpointStore(self.folder).clear()
         else:
@@ -254,10 +254,10 @@ class _ScreenCallback:
 def open_training(config: TrainConfig) -> Iterator[Training]:
     """The run of these settings, open on the tracking server; its status there is that of the block."""
     output = Path(config.run.output)
-    settings = flatten(config)
-    resumed = run_folder.find_resumable(output, config.run.resume, settings).name if config.run.resume else None
-    wanted = config.run.retrain_from
-    earlier = load_source_run(output, wanted, settings) if wanted else None
+    settings, defaults = flatten(config), flatten(TrainConfig())
+    resume, source = config.run.resume, config.run.retrain_from
+    resumed = run_folder.find_resumable(output, resume, settings, defaults).name if resume else None
+    earlier = load_source_run(output, source, settings, defaults) if source else None
     context = open_context(config.fit.precision, config.run.seed)
     tags = {artifacts.TAG_PRESET: config.run.preset}
     run = open_run(output, resume=resumed, parameters=settings, tags=tags) if context.is_main else nullcontext()
@@ -265,8 +265,8 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
         screen = console.make(quiet=not context.is_main)
         if tracker:
-            run_folder.write_json(Path(folder) / artifacts.CONFIG, settings)
+            text_files.write_json(Path(folder) / artifacts.CONFIG, settings)
             if not resumed:  # the tags, too, say where the run began
-                run_folder.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
+                text_files.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
         told = tracker or NullTracker(run_id, Path(folder))
         yield Training(config, context, told, Path(folder), screen, earlier)

@@ -6,7 +6,7 @@ from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
-from trainer.core.run_folder import MAY_DIFFER_WITH_ROWS
+from trainer.core.run_folder import RUNTIME_AND_DATASET
 from trainer.tracking.backend import Store
 from tuning.config import TuneConfig
 from tuning.execution.process import Share
@@ -62,7 +62,7 @@ class Task:
             "losses": list(self.losses),
             "space": self.space.describe(),
             "settings": {
-                name: value for name, value in self.trainable.settings.items() if name not in MAY_DIFFER_WITH_ROWS
+                name: value for name, value in self.trainable.settings.items() if name not in RUNTIME_AND_DATASET
             },
             "data": dict(self.trainable.data["digests"]),
             "label_names": self.trainable.data["label_names"],

@@ -12,7 +12,7 @@ from registry.promotion.candidates import Candidate
 from registry.promotion.gate import Rule
 from registry.store.decision_log import Kind, State
 from trainer.core import artifacts
-from trainer.core.run_folder import write_json
+from trainer.core.text_files import write_json
 from trainer.evaluation.bootstrap import PairedDifference, bootstrap_intervals
 from trainer.reporting import figures
 

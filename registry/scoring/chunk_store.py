@@ -15,7 +15,7 @@ from typing import Any, Self
 from registry.scoring.job import rejects_file
 from registry.scoring.rows import Reject
 from trainer.core.errors import DataError, SettingsError
-from trainer.core.run_folder import write_json
+from trainer.core.text_files import write_json
 
 __all__ = ["ChunkStore", "Join", "concatenate"]
 

@@ -76,3 +76,8 @@ def test_every_shipped_preset_is_a_valid_configuration():
     for name in names:
         assert parse(["--preset", name]).run.preset == name
         assert Path(PRESETS / f"{name}.yaml").read_text().startswith("#")
+
+
+def test_values_of_an_earlier_version_have_their_names_of_now(shipped):
+    (shipped / "old.yaml").write_text("attention: window\nloss: bce\n")
+    assert presets.load_preset("old.yaml", shipped) == {"attention": "compact", "loss": "bce"}

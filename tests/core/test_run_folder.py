@@ -1,78 +1,112 @@
-"""Run folders: which one a resume finds, and files that are whole or not there."""
+"""Run folders: which run a resume finds, and which settings and data count as changed."""
 
-import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
+from trainer.config import TrainConfig, parse
 from trainer.core import artifacts, run_folder
 from trainer.core.errors import SettingsError
+from trainer.core.settings import flatten
+from trainer.core.text_files import write_json
 
 SETTINGS = {"learning_rate": 0.1, "dataset": "good", "resume": ""}
+DEFAULTS = SETTINGS | {"margin": 0.5}
+KEPT = Path(__file__).parents[1] / "kept" / "run-0.1"
+"""Files of a run of version 0.1."""
 
 
 def make_run(output, name, settings=SETTINGS, *, age=0, finished=False):
     folder = output / name
     folder.mkdir(parents=True)
-    config = run_folder.write_json(folder / artifacts.CONFIG, settings)
+    config = write_json(folder / artifacts.CONFIG, settings)
     os.utime(config, (1_000_000 - age, 1_000_000 - age))
     if finished:
-        run_folder.write_json(folder / artifacts.OUTCOME, {"test/macro_f1": 0.5})
+        write_json(folder / artifacts.OUTCOME, {"test/macro_f1": 0.5})
     return folder
 
 
-def test_latest_is_the_newest_unfinished_run_of_these_settings(tmp_path):
-    wanted = make_run(tmp_path, "killed", age=30)
-    make_run(tmp_path, "older", age=40)
-    make_run(tmp_path, "failed-on-a-typo", SETTINGS | {"dataset": "goood"}, age=20)
-    make_run(tmp_path, "finished", age=10, finished=True)
-    assert run_folder.find_resumable(tmp_path, "latest", SETTINGS | {"resume": "latest"}) == wanted
+def find(output, resume="latest", **changes):
+    return run_folder.find_resumable(output, resume, DEFAULTS | changes, DEFAULTS)
 
 
-def test_latest_without_a_fitting_run_says_what_is_different(tmp_path):
-    make_run(tmp_path, "killed")
-    with pytest.raises(SettingsError, match=r"learning_rate: 0.1 then, 0.2 now"):
-        run_folder.find_resumable(tmp_path, "latest", SETTINGS | {"learning_rate": 0.2})
+class TestFindResumable:
+    def test_latest_is_the_newest_unfinished_run_of_these_settings(self, tmp_path):
+        wanted = make_run(tmp_path, "killed", age=30)
+        make_run(tmp_path, "older", age=40)
+        make_run(tmp_path, "failed-on-a-typo", SETTINGS | {"dataset": "goood"}, age=20)
+        make_run(tmp_path, "finished", age=10, finished=True)
+        assert find(tmp_path) == wanted
+
+    def test_latest_without_a_fitting_run_names_the_differences(self, tmp_path):
+        make_run(tmp_path, "killed")
+        with pytest.raises(SettingsError, match=r"killed.*learning_rate: 0\.1 then, 0\.2 now"):
+            find(tmp_path, learning_rate=0.2)
+
+    def test_an_id_finds_its_run_unless_it_has_its_results(self, tmp_path):
+        folder = make_run(tmp_path, "a")
+        assert find(tmp_path, "a", processes="2") == folder
+        make_run(tmp_path, "b", finished=True)
+        with pytest.raises(SettingsError, match=r"`resume`.* b, .*sync"):
+            find(tmp_path, "b")
+        with pytest.raises(SettingsError, match=r"`resume`.* c\..*: a, b"):
+            find(tmp_path, "c")
+
+    def test_a_run_with_scores_on_dev_alone_is_unfinished_when_test_is_to_be_read(self, tmp_path):
+        folder = make_run(tmp_path, "trial", finished=True)
+        write_json(folder / artifacts.OUTCOME, {"dev/macro_f1": 0.5})
+        assert find(tmp_path, "trial", read_test=True) == folder
+        with pytest.raises(SettingsError, match="`resume`"):
+            find(tmp_path, "trial", read_test=False)
+        with pytest.raises(SettingsError, match="resume=latest"):
+            find(tmp_path, read_test=True)
+        write_json(folder / artifacts.OUTCOME, {"dev/macro_f1": 0.5, "test/macro_f1": 0.4})
+        with pytest.raises(SettingsError, match="`resume`"):
+            find(tmp_path, "trial", read_test=True)
+
+    def test_latest_in_an_empty_folder_is_refused(self, tmp_path):
+        with pytest.raises(SettingsError, match="resume=latest"):
+            find(tmp_path)
+
+    def test_a_setting_that_an_earlier_version_lacked_has_its_default(self, tmp_path):
+        folder = make_run(tmp_path, "killed")
+        assert find(tmp_path) == folder
+        with pytest.raises(SettingsError, match=r"margin: 0\.5 then, 0\.7 now"):
+            find(tmp_path, margin=0.7)
 
 
-def test_a_run_is_found_by_its_id_unless_it_has_its_results(tmp_path):
-    folder = make_run(tmp_path, "a")
-    assert run_folder.find_resumable(tmp_path, "a", SETTINGS | {"processes": "2"}) == folder
-    make_run(tmp_path, "b", finished=True)
-    with pytest.raises(SettingsError, match=r"has its results.*sync"):
-        run_folder.find_resumable(tmp_path, "b", SETTINGS)
-    with pytest.raises(SettingsError, match=r"resume='c'.*Folders there: a, b"):
-        run_folder.find_resumable(tmp_path, "c", SETTINGS)
+class TestAnEarlierVersion:
+    def test_its_settings_differ_only_where_they_were_given_otherwise(self):
+        kept, defaults = run_folder.read_config(KEPT), flatten(TrainConfig())
+        wanted = defaults | kept
+        assert run_folder.diff_settings(kept, wanted, defaults) == {}
+        assert run_folder.diff_settings(kept, wanted | {"epochs": 9}, defaults).keys() == {"epochs"}
 
+    def test_its_run_is_resumed_by_the_same_flags_and_by_none(self, tmp_path):
+        shutil.copytree(KEPT, tmp_path / "old")
+        kept = run_folder.read_config(KEPT)
+        given = [f"--output={tmp_path}", "--resume=old"]
+        config = flatten(parse(given))
+        assert config | {"output": "", "resume": ""} == flatten(TrainConfig()) | kept | {"output": "", "resume": ""} | {
+            "read_test": True
+        }
+        assert flatten(parse([*given, f"--epochs={kept['epochs']}", f"--loss={kept['loss']}"])) == config
 
-def test_a_run_that_has_scored_dev_alone_is_unfinished_for_who_asks_for_test(tmp_path):
-    folder = make_run(tmp_path, "trial", finished=True)
-    run_folder.write_json(folder / artifacts.OUTCOME, {"dev/macro_f1": 0.5})
-    assert run_folder.find_resumable(tmp_path, "trial", SETTINGS | {"read_test": True}) == folder
-    with pytest.raises(SettingsError, match="has its results"):
-        run_folder.find_resumable(tmp_path, "trial", SETTINGS | {"read_test": False})
-    with pytest.raises(SettingsError, match="resume=latest must find an unfinished run"):
-        run_folder.find_resumable(tmp_path, "latest", SETTINGS | {"read_test": True})
-    run_folder.write_json(folder / artifacts.OUTCOME, {"dev/macro_f1": 0.5, "test/macro_f1": 0.4})
-    with pytest.raises(SettingsError, match="has its results"):
-        run_folder.find_resumable(tmp_path, "trial", SETTINGS | {"read_test": True})
-
-
-def test_latest_in_an_empty_folder_says_so(tmp_path):
-    with pytest.raises(SettingsError, match="resume=latest must find an unfinished run"):
-        run_folder.find_resumable(tmp_path, "latest", SETTINGS)
-
-
-def test_json_is_replaced_whole_and_holds_no_missing_numbers(tmp_path):
-    path = run_folder.write_json(tmp_path / "deep" / "x.json", {"a": 1})
-    with pytest.raises(ValueError, match="Out of range float"):
-        run_folder.write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1}
+    def test_its_run_is_not_resumed_by_a_flag_or_preset_that_contradicts(self, tmp_path):
+        shutil.copytree(KEPT, tmp_path / "old")
+        given = [f"--output={tmp_path}", "--resume=latest"]
+        with pytest.raises(SettingsError, match=r"old.*epochs: \d+ then, 77 now"):
+            parse([*given, "--epochs=77"])
+        with pytest.raises(SettingsError, match=r"old.*dataset: starter then"):
+            parse([*given, "--preset=goemotions-minilm"])
+        assert parse([*given, "--preset=starter"]).run.resume == "old"  # as `mlflow run` gives it
 
 
 def test_data_that_changed_since_the_run_began_are_named(tmp_path):
     run_folder.check_data(tmp_path, {"train": "a", "dev": "b"})
     run_folder.check_data(tmp_path, {"train": "a", "dev": "b"})
-    with pytest.raises(SettingsError, match=r"other rows in changed=\['dev', 'test'\]"):
+    with pytest.raises(SettingsError, match="dev, test"):
         run_folder.check_data(tmp_path, {"train": "a", "dev": "c", "test": "d"})
     run_folder.check_data(tmp_path, {"train": "a", "dev": "b"})

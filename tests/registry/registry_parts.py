@@ -12,7 +12,7 @@ from registry.promotion.gate import Scored
 from registry.promotion.model_check import Probed
 from registry.store.decision_log import Ledger
 from trainer.core import artifacts
-from trainer.core.run_folder import write_json
+from trainer.core.text_files import write_json
 from trainer.evaluation import calibration
 from trainer.evaluation.arrays import LabelledScores
 from trainer.runs import results

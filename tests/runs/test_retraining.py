@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from trainer.core import artifacts, run_folder
+from trainer.core import artifacts, text_files
 from trainer.core.errors import SettingsError
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.evaluation import evaluate_dev
@@ -45,12 +45,12 @@ def folder(tmp_path, conclusion):
         (artifacts.DATA, DIGESTS),
         (artifacts.OUTCOME, SCORES),
     ):
-        run_folder.write_json(folder / name, content)
+        text_files.write_json(folder / name, content)
     return folder
 
 
 def find(folder, **changes):
-    return load_source_run(folder.parent, "first", SETTINGS | {"retrain_from": "first"} | changes)
+    return load_source_run(folder.parent, "first", SETTINGS | {"retrain_from": "first"} | changes, {})
 
 
 def test_what_it_chose_is_taken_over(folder, conclusion):
@@ -77,7 +77,7 @@ def test_files_written_again_name_where_they_are_from(folder, tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("model", "other"), ("loss", "bce"), ("threshold_policy", "fixed")])
 def test_other_settings_are_refused(folder, name, value):
-    with pytest.raises(SettingsError, match=f"retrain_from='first' with other ones: {name}: .* then, '{value}' now"):
+    with pytest.raises(SettingsError, match=f"run first .*{name}: .* then, {value} now"):
         find(folder, **{name: value})
 
 
@@ -92,7 +92,7 @@ def test_other_data_are_refused(folder):
 
 def test_a_run_that_is_not_there_or_not_finished_is_refused(folder):
     with pytest.raises(SettingsError, match=r"must name a finished run .* retrain_from='second'"):
-        load_source_run(folder.parent, "second", SETTINGS)
+        load_source_run(folder.parent, "second", SETTINGS, {})
     (folder / artifacts.OUTCOME).unlink()
     with pytest.raises(SettingsError, match="Finish it with resume"):
         find(folder)
@@ -113,6 +113,6 @@ def test_a_run_without_its_results_is_refused(folder, name, content, reason):
     if content is None:
         (folder / name).unlink()
     else:
-        run_folder.write_json(folder / name, content)
+        text_files.write_json(folder / name, content)
     with pytest.raises(SettingsError, match=f"must name a run that held dev out .*{reason}"):
         find(folder)

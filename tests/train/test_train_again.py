@@ -7,7 +7,7 @@ from small_runs import LABELS, ROWS, as_scores, client, predictions, read_json, 
 
 from registry.promotion.candidates import read_candidate
 from trainer.config import EvaluationConfig
-from trainer.core import artifacts, run_folder
+from trainer.core import artifacts, text_files
 from trainer.evaluation import calibration, metrics, thresholds
 from trainer.evaluation.arrays import LabelledScores
 from trainer.fit.step import Stepper
@@ -26,7 +26,7 @@ def first(finished, in_tmp):
     scores = read_json(folder / artifacts.OUTCOME)
     assert scores[artifacts.SCHEDULE_STEPS] == 15
     assert scores[artifacts.BEST_STEP] == finished.run.data.metrics["dev/best_step"]
-    run_folder.write_json(folder / artifacts.OUTCOME, scores | {artifacts.BEST_STEP: 10})
+    text_files.write_json(folder / artifacts.OUTCOME, scores | {artifacts.BEST_STEP: 10})
     return folder.name
 
 
@@ -114,8 +114,8 @@ def test_it_continues_after_a_stop(train, first, only_run_of, monkeypatch):
     [
         ({"retrain_from": "nothing"}, "retrain_from must name a finished run"),
         ({"learning_rate": 2e-3}, "learning_rate: 0.001 then, 0.002 now"),
-        ({"overlap": "keep"}, "overlap: 'drop' then, 'keep' now"),
-        ({"read_test": "false"}, "read_test must be true when dev is trained on"),
+        ({"overlap": "keep"}, "overlap: drop then, keep now"),
+        ({"read_test": "false"}, "`read_test` must be true"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_run_begins(train, first, tracking_uri, changes, message, capsys):
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_refused_before_a_run_begins(train, first, tracking
 
 def test_data_that_changed_are_refused(train, first, in_tmp, capsys):
     path = in_tmp / "runs" / first / artifacts.DATA
-    run_folder.write_json(path, read_json(path) | {"dev": "0"})
+    text_files.write_json(path, read_json(path) | {"dev": "0"})
     assert train(retrain_from=first) == 1
     assert "with other rows in changed=['dev']" in " ".join(capsys.readouterr().err.split())
 

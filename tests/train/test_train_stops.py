@@ -11,7 +11,7 @@ import pytest
 from small_runs import client, only_run, predictions, runs_of, words_of
 
 from tests import forked
-from trainer.core import artifacts, run_folder
+from trainer.core import artifacts, text_files
 from trainer.fit.step import Stepper
 from trainer.train import main
 
@@ -30,14 +30,14 @@ def killed_in_step(words):
 
 
 def killed_at_the_end(words):
-    real = run_folder.write_json
+    real = text_files.write_json
 
     def write_json(path, content):
         if path.name == artifacts.OUTCOME:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(path, content)
 
-    run_folder.write_json = write_json
+    text_files.write_json = write_json
     return main(words)
 
 

@@ -1,7 +1,7 @@
 """Files of settings: shipped presets, and YAML or JSON files of the user."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,16 @@ import yaml
 
 from trainer.core.errors import SettingsError, nearest
 
-__all__ = ["load_preset", "load_yaml", "preset_names"]
+__all__ = ["load_preset", "load_yaml", "preset_names", "upgrade"]
 
 _MERGE = "tag:yaml.org,2002:merge"
 """Tag of the key `<<`, which YAML allows several times in one mapping."""
 _OF_ONE_RUN = ("preset", "resume")
 """Settings that every config.json has and that mean nothing for another run."""
+_RENAMED_SETTINGS: dict[str, str] = {}
+"""Name in an earlier version → name now."""
+_RENAMED_VALUES = {("attention", "window"): "compact"}
+"""Setting and its value in an earlier version → value now."""
 
 
 def preset_names(folder: Path) -> list[str]:
@@ -27,8 +31,17 @@ def load_preset(preset: str, folder: Path) -> dict[str, Any]:
 
     The config.json of a run is such a file.
     """
-    values = load_yaml("preset", preset, folder)
+    values = upgrade(load_yaml("preset", preset, folder))
     return {name: value for name, value in values.items() if name not in _OF_ONE_RUN}
+
+
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that an earlier version wrote, by the names and values of this version."""
+    renamed = {_RENAMED_SETTINGS.get(name, name): value for name, value in values.items()}
+    return {
+        name: _RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value
+        for name, value in renamed.items()
+    }
 
 
 def load_yaml(setting: str, name: str, folder: Path) -> dict[str, Any]:

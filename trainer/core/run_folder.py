@@ -1,58 +1,88 @@
-"""Run folders on local disk: what a run keeps beside the tracking server, and how a killed run is found again."""
+"""Run folders on local disk: what a run keeps beside the tracking server, and how a stopped run is found again."""
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
+from trainer.core.presets import upgrade
+from trainer.core.settings import show
+from trainer.core.text_files import write_json
 
 __all__ = [
-    "MAY_DIFFER",
-    "MAY_DIFFER_WITH_ROWS",
-    "changed_roles",
+    "RUNTIME_AND_DATASET",
+    "RUNTIME_SETTINGS",
+    "changed_splits",
     "check_data",
     "check_disk",
-    "differences",
-    "differing",
+    "diff_settings",
     "find_resumable",
+    "format_diff",
     "has_results",
-    "write_json",
+    "read_config",
 ]
 
-MAY_DIFFER = (
+RUNTIME_SETTINGS = (
     *("preset", "resume", "output", "processes", "micro_batch_size", "eval_batch_tokens"),
     *("register", "log_steps", "read_test"),
 )
-"""Settings that do not change what is trained, so a resumed run may have others."""
-MAY_DIFFER_WITH_ROWS = (*MAY_DIFFER, "dataset")
-"""The same where the rows themselves are compared: the data may lie elsewhere by now."""
+"""Settings that do not change what is trained: a resumed run may have other values."""
+RUNTIME_AND_DATASET = (*RUNTIME_SETTINGS, "dataset")
+"""The same where digests compare the examples themselves: the path of the data may have changed."""
 
 
-def find_resumable(output: Path, resume: str, settings: Mapping[str, Any]) -> Path:
-    """Folder of the run that `resume` names: a run id, or `latest` for the newest unfinished one of these settings.
+def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:
+    """Return the folder of the run to resume: a run id, or `latest` for the newest unfinished run that fits `wanted`.
 
-    A run that has scored dev alone is unfinished for settings that read test, when its id is given.
-    Raises SettingsError when there is no such run, when it has its results, or when `settings` differ from its own.
+    wanted: all settings of the resumed run, or some of them. defaults: of every setting, for runs of earlier versions.
+    A run that has scores on dev alone is unfinished when test is to be read and its id is given.
+    Raises SettingsError when there is no such run, when it has its results, or when its settings differ.
     """
-    folder = _newest_unfinished(output, settings) if resume == "latest" else output / resume
+    folder = _newest_unfinished(output, wanted, defaults) if resume == "latest" else output / resume
     if not (folder / artifacts.CONFIG).is_file():
         raise SettingsError(
-            f"resume must name a run with a folder in output, but got {resume=}, output={str(output)!r}. "
+            f"`resume` must be the id of a run with a folder in {output}, got {resume}. "
             f"Folders there: {', '.join(sorted(path.name for path in output.glob('*/'))) or 'none'}."
         )
-    if has_results(folder, with_test=bool(settings.get("read_test", True))):
+    if has_results(folder, with_test=bool(wanted.get("read_test", True))):
         raise SettingsError(
-            f"resume must name an unfinished run, but got {resume=}, which has its results. Should the tracking server "
-            f"lack some of them: python -m trainer.tracking.run sync {folder}"
+            f"`resume` must be the id of an unfinished run, got {resume}, which has its results. If the server lacks "
+            f"some of them: mlflow run . -e sync -P output={folder}"
         )
-    if different := differences(folder, settings):
+    if differences := diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS):
         raise SettingsError(
-            f"a resumed run must keep its settings, but got {resume=} with other ones: {'; '.join(different)}."
+            f"Cannot resume run {folder.name} with other settings: {format_diff(differences)}. "
+            "Leave these settings out: a resumed run keeps its own."
         )
     return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the settings of the run in `folder`, by the names and values of this version."""
+    return upgrade(json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8")))
+
+
+def diff_settings(
+    kept: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any], *, ignore: Collection[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+    """Return name → (kept value, wanted value) for each wanted setting, but the ignored ones, whose values differ.
+
+    A setting that `kept` lacks, because an earlier version wrote it, has its default.
+    """
+    kept, wanted = {**defaults, **upgrade(kept)}, upgrade(wanted)
+    return {
+        name: (kept.get(name), value)
+        for name, value in wanted.items()
+        if name not in ignore and kept.get(name) != value
+    }
+
+
+def format_diff(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return a phrase such as `epochs: 4 then, 8 now; loss: bce then, asl now`."""
+    return "; ".join(f"{name}: {show(kept)} then, {show(now)} now" for name, (kept, now) in differences.items())
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -60,63 +90,46 @@ def check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SettingsError(
-            f"disk of output must have {needed / 2**20:,.0f} MiB free for checkpoints, but got {free / 2**20:,.0f} MiB "
-            f"at {str(folder)!r}. Free some, or set output to a folder on another disk."
+            f"Checkpoints need {needed / 2**20:,.0f} MiB, but the disk of {folder} has {free / 2**20:,.0f} MiB free. "
+            "Free some space, or set `output` to a folder on another disk."
         )
 
 
 def check_data(folder: Path, digests: Mapping[str, str]) -> None:
-    """Keep the digests of the splits in the folder of a run; raise SettingsError when it has been begun with others."""
+    """Write the digests of the splits into the folder of a run; raise SettingsError when the run began with others."""
     path = folder / artifacts.DATA
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else dict(digests)
-    if changed := changed_roles(kept, digests):
+    if changed := changed_splits(kept, digests):
         raise SettingsError(
-            f"a resumed run must have the data it began with, but got other rows in {changed=}. "
-            "Bring them back, or start a new run."
+            f"Cannot resume: the examples of {', '.join(changed)} have changed since the run began. "
+            "Restore the data, or start a new run."
         )
     write_json(path, kept)
 
 
-def changed_roles(kept: Mapping[str, str], digests: Mapping[str, str]) -> list[str]:
-    """Roles of the splits with another digest than the one kept."""
+def changed_splits(kept: Mapping[str, str], digests: Mapping[str, str]) -> list[str]:
+    """Return the roles of the splits whose digest is not the one kept."""
     return sorted(role for role in kept.keys() | digests.keys() if kept.get(role) != digests.get(role))
 
 
-def differences(folder: Path, settings: Mapping[str, Any], may_differ: Sequence[str] = MAY_DIFFER) -> list[str]:
-    """In words, where `settings` are not those of the run in `folder`, but for those that may differ."""
-    others = {name: value for name, value in settings.items() if name not in may_differ}
-    return [f"{name}: {kept!r} then, {value!r} now" for name, (kept, value) in differing(folder, others).items()]
-
-
-def differing(folder: Path, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Name to the value in the run of `folder` and the one given, where the two are not the same."""
-    kept = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))
-    return {name: (kept.get(name), value) for name, value in settings.items() if kept.get(name) != value}
-
-
 def has_results(folder: Path, *, with_test: bool) -> bool:
-    """Whether the run in `folder` has ended with its scores; with_test: those on test among them."""
+    """Return whether the run in `folder` has ended with its scores. with_test: with scores on test among them."""
     path = folder / artifacts.OUTCOME
     if not (path.is_file() and with_test):
         return path.is_file()
     return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
 
 
-def write_json(path: Path, content: Any) -> Path:
-    """Write JSON under another name and rename it into place; missing numbers are refused, not written as NaN."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
-
-
-def _newest_unfinished(output: Path, settings: Mapping[str, Any]) -> Path:
+def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:
     candidates = [
         path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not has_results(path.parent, with_test=False)
     ]
     if not candidates:
-        raise SettingsError(f"resume=latest must find an unfinished run, but got none in output={str(output)!r}.")
-    fitting = [folder for folder in candidates if not differences(folder, settings)]
-    # When none fits, the error about the newest says what is different.
+        raise SettingsError(f"resume=latest needs an unfinished run, but there is none in {output}.")
+    fitting = [
+        folder
+        for folder in candidates
+        if not diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS)
+    ]
+    # When none fits, the error names the differences from the newest.
     return max(fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)

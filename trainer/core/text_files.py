@@ -1,15 +1,29 @@
-"""Files of lines that are only ever appended to."""
+"""Text files that are whole after a crash: JSON written at once, files of lines repaired at their end."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ["drop_torn_line"]
+__all__ = ["truncate_partial_line", "write_json"]
 
 _READ_BYTES = 1 << 20
 
 
-def drop_torn_line(path: Path) -> None:
-    """Cut off a last line without its newline: whoever wrote it died in the write, or the disk was full."""
+def write_json(path: Path, content: Any) -> Path:
+    """Write JSON to a second file and rename it to `path`, which is returned.
+
+    Raises ValueError for NaN and infinity, which JSON lacks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def truncate_partial_line(path: Path) -> None:
+    """Remove a last line without a newline: its writer was killed, or the disk was full."""
     with path.open("rb+") as file:
         end = size = file.seek(0, os.SEEK_END)
         while end > 0:

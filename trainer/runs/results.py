@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
-from trainer.core.run_folder import write_json
+from trainer.core.text_files import write_json
 from trainer.evaluation import calibration, thresholds
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.cross_validation import PolicyChoice

@@ -13,7 +13,13 @@ from trainer.runs import results
 
 __all__ = ["SourceRun", "load_source_run"]
 
-_MAY_DIFFER = (*run_folder.MAY_DIFFER_WITH_ROWS, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps")
+_MAY_DIFFER = (
+    *run_folder.RUNTIME_AND_DATASET,
+    "retrain_from",
+    "seed",
+    "bootstrap_resamples",
+    "checkpoint_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class SourceRun:
 
     def check_data(self, label_names: Sequence[str], digests: Mapping[str, str]) -> None:
         """Raise SettingsError when a data set of these labels and digests is not the one that it was trained on."""
-        changed = run_folder.changed_roles(self.digests, digests)
+        changed = run_folder.changed_splits(self.digests, digests)
         if changed or tuple(label_names) != self.choices.label_names:
             raise SettingsError(
                 f"retrain_from must name a run of the same data, but got retrain_from={self.run_id!r} with "
@@ -38,8 +44,8 @@ class SourceRun:
             )
 
 
-def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any]) -> SourceRun:
-    """The run in the folder `output`/`run_id`. settings: those of the training that goes by it.
+def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> SourceRun:
+    """The run in the folder `output`/`run_id`. settings: those of the training that goes by it; defaults: of all.
 
     Raises SettingsError when there is none, when it has not ended well, when it had other settings than these, but
     for the seed and what does not change the model, or when it lacks a result.
@@ -51,7 +57,8 @@ def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any]) -> S
             f"output={str(output)!r}. Finish it with resume, or name another."
         )
     try:
-        differences = run_folder.differences(folder, settings, _MAY_DIFFER)
+        kept = run_folder.read_config(folder)
+        differences = run_folder.diff_settings(kept, settings, defaults, ignore=_MAY_DIFFER)
         found = _read(folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(
@@ -60,8 +67,8 @@ def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any]) -> S
         ) from error
     if differences:
         raise SettingsError(
-            f"settings must be those of the run to train again, but for the seed, but got retrain_from={run_id!r} with "
-            f"other ones: {'; '.join(differences)}."
+            f"Cannot retrain run {run_id} with other settings: {run_folder.format_diff(differences)}. Only `seed` and "
+            "settings that do not change the model may differ."
         )
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from trainer.core.errors import TrackingError
-from trainer.core.text_files import drop_torn_line
+from trainer.core.text_files import truncate_partial_line
 
 __all__ = ["Entry", "EventLog", "find_spools", "has_spool", "is_owned", "read_metrics"]
 
@@ -53,7 +53,7 @@ class EventLog:
             self._offset_file = os.open(folder / _OFFSET, os.O_RDWR | os.O_CREAT, 0o644)
             self._own()
             self._log = os.open(folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            drop_torn_line(folder / _LOG)
+            truncate_partial_line(folder / _LOG)
             self._delivered = self._read_offset()
         except OSError as error:
             raise self._unwritable(error) from error

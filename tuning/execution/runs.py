@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.core import artifacts
 from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
-from trainer.core.run_folder import MAY_DIFFER, has_results
+from trainer.core.run_folder import RUNTIME_SETTINGS, has_results
 from trainer.tracking.backend import Store
 from trainer.tracking.connection import readable_errors
 from trainer.tracking.event_log import has_spool
@@ -152,4 +152,4 @@ def _settings(run: "Run") -> dict[str, str]:
     """But for the seed and what else belongs to the run alone: the best may be one setting with several seeds."""
     prefix = artifacts.PARAMETER_PREFIX
     named = {name.removeprefix(prefix): text for name, text in run.data.params.items() if name.startswith(prefix)}
-    return {name: text for name, text in named.items() if name not in ("seed", *MAY_DIFFER)}
+    return {name: text for name, text in named.items() if name not in ("seed", *RUNTIME_SETTINGS)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
-from trainer.core.run_folder import differing
+from trainer.core.run_folder import diff_settings, read_config
 from trainer.tracking.event_log import is_owned, read_metrics
 from tuning.execution import process
 from tuning.execution.process import Share
@@ -39,7 +39,7 @@ class Order:
 
     def misuse(self) -> str:
         """Where the training that has ended here used other settings than it was given, in words; else empty."""
-        found = differing(self.folder, self.changes)
+        found = diff_settings(read_config(self.folder), self.changes, {})
         return "; ".join(f"{name}: {given!r} given, {used!r} used" for name, (used, given) in found.items())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from trainer.core.run_folder import write_json
+from trainer.core.text_files import write_json
 from trainer.tracking.tables import as_table
 from tuning.study import trials
 

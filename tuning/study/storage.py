@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from trainer.core.errors import TuningError
-from trainer.core.text_files import drop_torn_line
+from trainer.core.text_files import truncate_partial_line
 from tuning.config import SearchConfig
 
 __all__ = [
@@ -108,7 +108,7 @@ class _JournalLock(JournalFileOpenLock):
         self._drop_dangling_link()
         super().acquire()
         try:
-            drop_torn_line(self._path)
+            truncate_partial_line(self._path)
         except BaseException:
             self.release()
             raise
