@@ -1,4 +1,4 @@
-"""Settings of the registry's commands."""
+"""Settings of promote, rollback and history."""
 
 import re
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.errors import SettingsError
 from trainer.core.settings import require
 
-__all__ = ["LEDGER_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
+__all__ = ["LOG_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
 
-LEDGER_SUFFIX = "-ledger"
+LOG_SUFFIX = "-ledger"  # the name that older versions gave to the decision log
 _LONGEST_REASON = 500
 _NAME = re.compile(r"[\w. -]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """Which registered model, and where its runs are."""
+    """The registered model, and the folder of this command's run."""
 
     registered_model: str = REGISTERED_MODEL
-    """Registered model whose champion is meant."""
+    """Registered model whose champion is decided about."""
     output: str = "runs"
     """Folder for the folder of this command's own run, relative to the current folder."""
 
@@ -29,29 +29,34 @@ class ServerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceConfig:
-    """Which run is the candidate."""
+    """Choice of the candidate, and what follows from the decision."""
 
     run_id: str = ""
-    """Run to promote; not given: the finished run of `experiment` with the highest dev/macro_f1, on the champion's test
-    rows where there is a champion."""
+    """Run to promote; empty: the finished run of `experiment` with the highest score on dev, among the runs with the
+    champion's dev and test examples where there is a champion."""
     experiment: str = ""
-    """Name of the experiment to choose from; not given: the one that this command's own run is in."""
+    """Experiment to choose from; empty: the experiment of this command's own run."""
     dry_run: bool = False
-    """Judge and report, and change nothing in the registry."""
+    """Judge and report without changing the registry."""
+    exit_code: bool = False
+    """Exit with status 2 when the candidate is refused; otherwise every decision exits with 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """What a model must be able to do before it is compared."""
+class CheckConfig:
+    """Check of the saved model in a process without secrets, and its limits."""
 
-    check_rows: int = 0
-    """Rows of test, evenly spaced, that the saved model scores again; 0 = all."""
+    check_rows: int = 256
+    """Examples of test, evenly spaced, that the saved model scores again; 0 = all."""
     max_score_difference: float = 1e-4
-    """Largest difference from the probabilities that the run has saved."""
+    """Largest difference from the probabilities that the run saved."""
     max_latency_ms: float = 500.0
-    """Milliseconds in which the model answers 19 of 20 single texts, on this machine."""
+    """Milliseconds in which the model answers 95 % of single texts, on this machine."""
     max_size_mb: float = 2000.0
     """Size of the model's files, in 10^6 bytes."""
+    allow_foreign_code: bool = False
+    """Run and accept code in a model that this version of the project did not write. It runs without the secrets of the
+    environment, but with your files and network."""
 
     def __post_init__(self) -> None:
         require("check_rows", self.check_rows, self.check_rows >= 0, "be 0 (all) or more")
@@ -63,21 +68,22 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
-    """What a candidate must show on the test rows of the champion."""
+    """Limits on the scores of a candidate, on the test examples of the champion."""
 
     min_gain: float = 0.0
     """The lower end of the 95 % interval of the gain in macro-F1 must be above this."""
     max_label_drop: float = 0.1
-    """Most that F1 may fall for a label with at least 40 positives on test."""
+    """Largest drop in F1 of a label with at least 40 test positives: a label fails when the whole 95 % interval of its
+    difference lies below minus this."""
     max_ece_increase: float = 0.01
-    """Most that the calibration error (ECE) may rise."""
+    """Largest increase of the calibration error (ECE)."""
     floor_macro_f1: float = 0.3
-    """First champion: the lower end of the 95 % interval of macro-F1 must be above this, and above that of a model
-    that gives every label to every text."""
+    """First champion: the lower end of the 95 % interval of macro-F1 must be above this, and above the macro-F1 of a
+    model that predicts every label for every text."""
     ceiling_ece: float = 0.05
     """First champion: highest calibration error (ECE)."""
     bootstrap_resamples: int = 2000
-    """Resamples of the test rows behind each interval."""
+    """Resamples of the test examples behind each interval."""
 
     def __post_init__(self) -> None:
         require("min_gain", self.min_gain, -1 <= self.min_gain < 1, "be in [-1, 1)")
@@ -94,25 +100,23 @@ class PromoteConfig:
 
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     gate: GateConfig = field(default_factory=GateConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
-    """Where a rollback goes."""
+    """Target of a rollback."""
 
     version: int = 0
     """Version that becomes champion; 0 = the champion before the present one."""
     reason: str = ""
-    """Why, in your own words, for the ledger; at most 500 characters."""
+    """Reason for the decision log; at most 500 characters."""
 
     def __post_init__(self) -> None:
-        require("version", self.version, self.version >= 0, "be a version, or 0 for the champion before")
+        require("version", self.version, self.version >= 0, "be 0 (the champion before) or more")
         if len(self.reason) > _LONGEST_REASON:
-            raise SettingsError(
-                f"reason must have at most {_LONGEST_REASON} characters, but got {len(self.reason)=}. Shorten it."
-            )
+            raise SettingsError(f"`reason` must have at most {_LONGEST_REASON} characters, got {len(self.reason)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +124,7 @@ class RollbackConfig:
     """Every setting of `rollback`."""
 
     target: TargetConfig = field(default_factory=TargetConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
 
 
@@ -136,8 +140,8 @@ class HistoryConfig:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.endswith(LEDGER_SUFFIX):
+    if not _NAME.fullmatch(name) or name.endswith(LOG_SUFFIX):
         raise SettingsError(
-            f"registered_model must be letters, digits, '_', '-', '.' and spaces, and not the name of a ledger "
-            f"(...{LEDGER_SUFFIX}), but got registered_model={name!r}."
+            "`registered_model` must be letters, digits, '_', '-', '.' and spaces, and not the name of a decision log "
+            f"(...{LOG_SUFFIX}), got {name}."
         )

@@ -1,69 +1,73 @@
-"""History: who was champion when and why, read from the tracking server alone.
+"""Print all decisions about the champion, read from the tracking server. Changes nothing.
 
 `mlflow run . -e history`, or `python -m registry.history`.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from registry.config import HistoryConfig
 from trainer.core import settings
 from trainer.core.errors import RegistryError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
-from trainer.tracking.connection import connect, describe, readable_errors
+from trainer.tracking.connection import connect, readable_errors
+
+if TYPE_CHECKING:
+    from registry.store.aliases import Snapshot
+    from registry.store.decision_log import Decision
 
 __all__ = ["history", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 when the ledger was read, 1 on an error that the user can mend."""
-    return run_cli(lambda words: history(settings.parse(HistoryConfig, words)), argv)
+    """Return 0 when the decision log was read, 1 when there is none or it is damaged."""
+    return run_cli(lambda arguments: history(settings.parse(HistoryConfig, arguments)), argv)
 
 
 def history(config: HistoryConfig) -> None:
-    """Print the ledger, after mending what aliases and tags say otherwise."""
-    from registry.store import (  # MLflow loads with the connection, and `--help` must not wait for it
-        aliases,
-        decision_log,
-    )
+    """Print the decision log, and the aliases that differ from it."""
+    from registry.store import aliases, decision_log  # MLflow loads with the connection, `--help` does not need it
 
     os.environ.pop("MLFLOW_RUN_ID", None)
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
-        book = decision_log.Ledger(store.client, model)
-        entries, state = book.read()
-        if not entries:
+        snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))
+        if not snapshot.decisions:
             names = sorted(found.name for found in store.client.search_registered_models())
             raise RegistryError(
-                f"registered model must have a ledger, but got registered_model={model!r} without one. "
-                f"Registered there: {', '.join(names) or 'none'}. The first `mlflow run . -e promote` begins it."
+                f"`registered_model` must have a decision log, got {model}. Registered models: "
+                f"{', '.join(names) or 'none'}. The first `mlflow run . -e promote` begins the log."
             )
-    for entry in entries:
-        at = datetime.fromtimestamp(entry.at / 1000).astimezone()
-        instead = f", in place of version {entry.replaced}" if entry.replaced and entry.kind != "refused" else ""
-        screen.show_note(
-            f"{entry.number:>3}  {at:%Y-%m-%d %H:%M}  version {entry.version} {entry.kind}{instead} by {entry.by}: "
-            f"{entry.why} (run {entry.run_id})"
-        )
+    for decision in snapshot.decisions:
+        screen.show_note(_line(decision))
+    state = snapshot.state
     before = f", before it version {state.previous}" if state.previous else ""
     screen.show_note(f"champion: version {state.champion or '-'}{before}; challenger: {state.challenger or '-'}")
-    _mend(lambda: aliases.settle(store.client, model, book), screen)
+    _show_moves(snapshot, screen)
 
 
-def _mend(settle: Callable[[], list[str]], screen: console.Console) -> None:
-    """Mend aliases and tags; who may read but not write is told no more than that."""
-    from mlflow.exceptions import MlflowException
+def _line(decision: "Decision") -> str:
+    at = datetime.fromtimestamp(decision.at / 1000).astimezone()
+    replaces = decision.replaced and decision.kind in ("promoted", "restored")
+    instead = f", in place of version {decision.replaced}" if replaces else ""
+    return (
+        f"{decision.number:>3}  {at:%Y-%m-%d %H:%M}  version {decision.version} {decision.kind}{instead} by "
+        f"{decision.by}: {decision.why} (run {decision.run_id})"
+    )
 
-    try:
-        for change in settle():
-            screen.show_warning(f"{change}: mended, as the ledger has it.")
-    except MlflowException as error:
-        screen.show_warning(
-            f"aliases or tags are not as the ledger has them, and could not be mended: {describe(error)}"
-        )
+
+def _show_moves(snapshot: "Snapshot", screen: console.Console) -> None:
+    next_step = (
+        "a command was interrupted; the next promote or rollback completes it"
+        if snapshot.is_interrupted
+        else "changed without promote or rollback; the next promote or rollback records it"
+    )
+    for move in snapshot.moves:
+        screen.show_warning(f"{move}: {next_step}.")
 
 
 if __name__ == "__main__":

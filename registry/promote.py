@@ -1,4 +1,4 @@
-"""Promote: make the best run champion, if it is better beyond doubt and nothing speaks against it.
+"""Promote the best run to champion if it passes the gate.
 
 `mlflow run . -e promote`, or `python -m registry.promote --run_id RUN_ID --dry_run true`.
 """
@@ -12,32 +12,35 @@ from trainer.reporting.command import run_cli
 
 __all__ = ["main", "promote"]
 
+_REFUSED = 2
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 when a decision was taken, yes or no; 1 when none could be, and nothing was changed."""
-    return run_cli(lambda words: promote(settings.parse(PromoteConfig, words)), argv)
+    """Return 0 after a decision, 1 when none was possible; with `exit_code` 2 when the candidate was refused."""
+    return run_cli(lambda arguments: promote(settings.parse(PromoteConfig, arguments)), argv)
 
 
-def promote(config: PromoteConfig) -> None:
-    """Choose, try, compare and decide; again from the comparison on, when another promoter decided meanwhile."""
-    from registry.promotion import pipeline  # loads MLflow and pandas, and `--help` must not wait for them
+def promote(config: PromoteConfig) -> int:
+    """Choose, check, compare and decide; compare again when another command decided meanwhile. Returns the status."""
+    from registry.promotion import session  # loads MLflow and pandas, which `--help` does not need
 
     choice = config.choice
-    with pipeline.open_desk(config, choice.experiment, dry_run=choice.dry_run) as desk:
-        candidate = desk.choose(choice.run_id, choice.experiment)
-        tried = None
+    with session.open_session(config, choice.experiment, dry_run=choice.dry_run) as opened:
+        candidate = opened.choose(choice.run_id, choice.experiment)
+        checked = None
         while True:
-            if desk.is_champion(candidate):
-                desk.show_unchanged(candidate)
-                return
-            tried = tried or desk.try_model(candidate, config.probe)
-            decision = desk.compare(candidate, tried, config.gate)
-            desk.record(decision)
-            entry = None if choice.dry_run else desk.enter(decision)
-            if entry or choice.dry_run:
+            if opened.is_champion(candidate):
+                opened.show_unchanged(candidate)
+                return 0
+            checked = checked or opened.check_model(candidate, config.check)
+            proposal = opened.compare(candidate, checked, config.gate)
+            opened.log_decision(proposal)
+            decision = None if choice.dry_run else opened.commit(proposal)
+            if decision or choice.dry_run:
                 break
-            desk.screen.show_note("another decision came first: comparing with the champion of now")
-        desk.show(decision, entry)
+            opened.screen.show_note("another decision came first: comparing with the present champion")
+        opened.show(proposal, decision)
+    return _REFUSED if choice.exit_code and proposal.kind == "refused" else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Roll back: make the champion before the present one champion again, or the version that is named.
+"""Make the champion before the present one champion again, or the version with a given number.
 
 `mlflow run . -e rollback`, or `python -m registry.rollback --version 3 --reason "sad texts came out as joy"`.
 """
@@ -15,24 +15,24 @@ __all__ = ["main", "rollback"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 when the version is champion again; 1 when it cannot be, and nothing was changed."""
-    return run_cli(lambda words: rollback(settings.parse(RollbackConfig, words)), argv)
+    """Return 0 when the version is champion; 1 when it cannot be, and nothing was changed."""
+    return run_cli(lambda arguments: rollback(settings.parse(RollbackConfig, arguments)), argv)
 
 
 def rollback(config: RollbackConfig) -> None:
-    """Try the version, and put it on the throne when it loads and scores as its run did."""
-    from registry.promotion import pipeline  # loads MLflow and pandas, and `--help` must not wait for them
+    """Check the version and set it as champion."""
+    from registry.promotion import session  # loads MLflow and pandas, which `--help` does not need
 
-    with pipeline.open_desk(config) as desk:
-        decision = desk.restore(config.target.version, config.target.reason, config.probe)
-        desk.record(decision)
-        entry = desk.enter(decision)
-        if entry is None:
+    with session.open_session(config) as opened:
+        proposal = opened.rollback_to(config.target.version, config.target.reason, config.check)
+        opened.log_decision(proposal)
+        decision = opened.commit(proposal)
+        if decision is None:
             raise RegistryError(
-                "rollback must start from the champion of now, but got a decision of somebody else meanwhile. "
-                "Look at `mlflow run . -e history`, and run this again if it is still right."
+                "Not rolled back: the champion was changed meanwhile. Look at `mlflow run . -e history`, and run this "
+                "again if it is still right."
             )
-        desk.show(decision, entry)
+        opened.show(proposal, decision)
 
 
 if __name__ == "__main__":

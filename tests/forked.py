@@ -12,7 +12,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")  # which has no threads and
 _CONTEXT.set_forkserver_preload(
     [
         *(
-            "registry.promotion.pipeline",
+            "registry.promotion.session",
             "trainer.pipeline",
             "transformers.models.bert.modeling_bert",
             "scipy.optimize",

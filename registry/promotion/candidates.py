@@ -1,7 +1,7 @@
-"""The runs that may become champion, and what each of them left on the tracking server."""
+"""Runs that may become champion, and their artifacts on the tracking server."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry.promotion.gate import Scored
+from registry.promotion.gate import ModelScores
+from registry.promotion.model_check import Judged
 from trainer.core import artifacts
 from trainer.core.environment import redact
 from trainer.core.errors import RegistryError
@@ -32,26 +33,32 @@ _READ = (
 _NEEDED = (*(artifacts.CONFIG, artifacts.LABELS, artifacts.PER_LABEL, artifacts.REPORT), *_READ)
 _NEEDED_OF_DEV = artifacts.predictions_file("dev")
 _PAGE = 1000
+_OTHER = {role: f"whose {role} examples differ from the champion's" for role in ("dev", "test")}
+_NO_DEV_DIGEST = f"without the tag {artifacts.TAG_DATA_DIGEST}.dev, which older versions did not write"
+_ROLLED_BACK = "whose model was rolled back"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished run with its model and what the gate needs of its artifacts."""
+    """A finished run with its model and the artifacts that the gate reads."""
 
     run_id: str
     run_name: str
     dev_score: float | None
     """None of a run that was trained on dev as well."""
+    dev_digest: str
+    """Digest of the dev examples; empty where the run has no such tag."""
     model_uri: str
     temperature: float
     policy: str
-    thresholds: tuple[float, ...]
+    policies: Mapping[str, tuple[float, ...]]
+    """Thresholds by threshold policy."""
     dataset: Mapping[str, Any]
     """dataset.json."""
     predictions: Predictions
     """Of test."""
     folder: Path
-    """Where the run's small artifacts lie."""
+    """Folder of the run's small artifacts."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -60,117 +67,147 @@ class Candidate:
 
     @property
     def test_digest(self) -> str:
-        """Digest of the test rows."""
+        """Digest of the test examples."""
         return str(self.dataset["digests"]["test"])
 
     @cached_property
-    def scored(self) -> Scored:
-        """Its test rows as the gate sees them."""
-        return Scored(
-            scores=calibration.calibrate(self.predictions, self.temperature), thresholds=np.asarray(self.thresholds)
+    def scored(self) -> ModelScores:
+        """Its test examples as the gate reads them."""
+        return ModelScores(
+            scores=calibration.calibrate(self.predictions, self.temperature),
+            thresholds=np.asarray(self.policies[self.policy]),
+        )
+
+    @property
+    def judged(self) -> Judged:
+        """Its test examples as the saved model must score them."""
+        return Judged(
+            label_names=self.label_names,
+            texts=self.predictions.texts,
+            probabilities=self.scored.scores.probabilities,
+            temperature=self.temperature,
+            policy=self.policy,
+            policies=self.policies,
         )
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The choice among the runs of an experiment."""
+    """The best run of an experiment."""
 
     run_id: str
     remarks: tuple[str, ...]
-    """What was left out and why, in sentences."""
+    """Runs left out and why, in sentences."""
 
 
 def best_candidate(
-    client: "MlflowClient", experiment_id: str, *, test_digest: str | None, withdrawn: Iterable[str]
+    client: "MlflowClient", experiment_id: str, *, champion: Candidate | None, rolled_back: Iterable[str]
 ) -> Ranked:
-    """The finished run with a model and the highest dev/macro_f1, among those with these test rows.
+    """Return the finished run with a model and the highest score on dev, on the champion's dev and test examples.
 
-    A run that was trained on dev as well has no such score: it must be named.
-    test_digest: that of the champion; None = any, as long as all runs have the same. withdrawn: runs whose model a
-    rollback took back. Raises RegistryError when there is no such run.
+    A run that was trained on dev as well has no such score: it must be named. Without a champion all runs must have
+    the same dev and test examples. rolled_back: runs whose model a rollback took back. Raises RegistryError when there
+    is no such run, or when their scores cannot be compared.
     """
     runs = [run for run in _finished(client, experiment_id) if RANKING in run.data.metrics and _has_model(run)]
     experiment = client.get_experiment(experiment_id).name
     if not runs:
         raise RegistryError(
-            f"experiment must have a finished run with a model and {RANKING}, but got {experiment=} without one. "
-            "Train one there, or name another experiment or a run_id."
+            f"Experiment {experiment} has no finished run with a model and {RANKING}. Train one there, or name another "
+            "experiment or a run_id."
         )
-    remarks = []
-    digests = {_digest(run) for run in runs}
-    if test_digest is None and len(digests) > 1:
-        best = {digest: max((run for run in runs if _digest(run) == digest), key=_score) for digest in digests}
-        listed = "; ".join(f"{run.info.run_id} ({_score(run):.4f})" for run in best.values())
+    remarks: list[str] = []
+    test_digest, dev_digest = (champion.test_digest, champion.dev_digest) if champion else ("", "")
+    runs = _keep(runs, lambda run: not test_digest or _digest(run, "test") == test_digest, _OTHER["test"], remarks)
+    if any(_digest(run, "dev") for run in runs):
+        runs = _keep(runs, lambda run: _digest(run, "dev") != "", _NO_DEV_DIGEST, remarks)
+    runs = _keep(
+        runs, lambda run: _digest(run, "dev") in ("", dev_digest or _digest(run, "dev")), _OTHER["dev"], remarks
+    )
+    taken_back = set(rolled_back)
+    runs = _keep(runs, lambda run: run.info.run_id not in taken_back, _ROLLED_BACK, remarks)
+    if not runs:
         raise RegistryError(
-            f"candidates for a first champion must have one test set, but got {len(digests)} of them in {experiment=}, "
-            f"and their scores cannot be compared. Name one: run_id= of the best of each: {listed}."
+            f"Experiment {experiment} has no candidate left: {'; '.join(remarks)}. Name a run with run_id."
         )
-    fitting = [run for run in runs if test_digest in (None, _digest(run))]
-    if len(fitting) < len(runs):
-        remarks.append(f"{len(runs) - len(fitting)} runs with other test rows than the champion's are left out")
-    taken_back = set(withdrawn)
-    free = [run for run in fitting if run.info.run_id not in taken_back]
-    if len(free) < len(fitting):
-        remarks.append(
-            f"{len(fitting) - len(free)} runs whose model was rolled back are left out; name one with run_id"
-        )
-    if not free:
-        raise RegistryError(
-            f"experiment must have a candidate, but got {experiment=} where none is left: {'; '.join(remarks)}."
-        )
-    best_run = max(free, key=lambda run: (_score(run), -run.info.start_time))
-    remarks.insert(0, f"the best of {len(free)} runs by {RANKING}, {_score(best_run):.4f}")
-    return Ranked(best_run.info.run_id, tuple(remarks))
+    for role in ("test", "dev"):
+        _check_one_digest(runs, role, experiment)
+    if not _digest(runs[0], "dev"):
+        remarks.append(f"not checked: equal dev examples, because no run has the tag {artifacts.TAG_DATA_DIGEST}.dev")
+    best = max(runs, key=lambda run: (_score(run), -run.info.start_time))
+    return Ranked(best.info.run_id, (f"best of {len(runs)} runs by {RANKING}: {_score(best):.4f}", *remarks))
+
+
+def _keep(runs: "list[Run]", fits: "Callable[[Run], bool]", reason: str, remarks: list[str]) -> "list[Run]":
+    """Return the runs that fit; add a remark on the others."""
+    kept = [run for run in runs if fits(run)]
+    if len(kept) < len(runs):
+        remarks.append(f"left out: {len(runs) - len(kept)} runs {reason}")
+    return kept
+
+
+def _check_one_digest(runs: "list[Run]", role: str, experiment: str) -> None:
+    digests = sorted({_digest(run, role) for run in runs})
+    if len(digests) == 1:
+        return
+    best = [max((run for run in runs if _digest(run, role) == digest), key=_score) for digest in digests]
+    listed = "; ".join(f"{run.info.run_id} ({_score(run):.4f})" for run in best)
+    raise RegistryError(
+        f"The candidates in {experiment} have {len(digests)} different sets of {role} examples, so their scores cannot "
+        f"be compared. Name a run with run_id; the best of each set: {listed}."
+    )
 
 
 def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candidate:
-    """Fetch what the gate needs of a run into `folder`.
+    """Download the artifacts that the gate reads into `folder`.
 
-    Raises RegistryError when the run does not exist, has not finished well, or lacks its model or an artifact.
+    Raises RegistryError when the run does not exist, has not finished, or lacks its model or an artifact.
     """
     run = _finished_run(client, run_id)
     models = run.outputs.model_outputs if run.outputs else []
     if not models:
-        raise RegistryError(
-            f"candidate must have a model, but got {run_id=} without one. Was it synced to this server?"
-        )
+        raise RegistryError(f"Run {run_id} has no model. Was it uploaded to this server? `sync` uploads it.")
     held_out = not _trained_on_dev(run)
     if held_out and RANKING not in run.data.metrics:
-        raise RegistryError(f"candidate must have {RANKING}, but got {run_id=} without it. Choose a training run.")
+        raise RegistryError(f"Run {run_id} has no metric {RANKING}. Choose a training run.")
     needed = (*_NEEDED, _NEEDED_OF_DEV) if held_out else _NEEDED
     present = _artifacts(client, run_id)
     missing = [name for name in needed if name not in present]
     if missing:
         raise RegistryError(
-            f"candidate must have all artifacts of a training run, but got {run_id=} without {', '.join(missing)}. "
-            "Deliver them (`python -m trainer.tracking.run sync`), or train again with this version."
+            f"Run {run_id} has no {', '.join(missing)}, which every training run leaves. Upload them "
+            "(`python -m trainer.tracking.run sync`), or train again with this version."
         )
     try:
         return _read_artifacts(client, run, models[-1].model_id, folder)
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryError(
-            f"artifacts must be as a training run leaves them, but got {run_id=} with a damaged one "
-            f"({type(error).__name__}: {error}). Upload it again from the run's folder, or choose another run."
+            f"An artifact of run {run_id} is damaged ({type(error).__name__}: {error}). Upload it again from the run's "
+            "folder, or choose another run."
         ) from error
 
 
 def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: Path) -> Candidate:
     run_id = run.info.run_id
     for name in _READ:
-        target = (folder / name).parent  # MLflow puts a file right below the folder that it is given
+        target = (folder / name).parent  # MLflow puts a file directly into the folder that it is given
         target.mkdir(parents=True, exist_ok=True)
         client.download_artifacts(run_id, name, str(target))
-    thresholds, stages = _read(folder, artifacts.THRESHOLDS), _read(folder, artifacts.CALIBRATION)
+    thresholds = _read(folder, artifacts.THRESHOLDS)
     predictions = read_predictions(folder / artifacts.predictions_file("test"))
-    cuts = thresholds["policies"][thresholds["default_policy"]]
+    policies = {
+        policy: tuple(values[name] for name in predictions.label_names)
+        for policy, values in thresholds["policies"].items()
+    }
     return Candidate(
         run_id=run_id,
         run_name=run.info.run_name,
         dev_score=run.data.metrics.get(RANKING),
+        dev_digest=_digest(run, "dev"),
         model_uri=f"models:/{model_id}",
-        temperature=stages["temperature"],
+        temperature=_read(folder, artifacts.CALIBRATION)["temperature"],
         policy=thresholds["default_policy"],
-        thresholds=tuple(cuts[name] for name in predictions.label_names),
+        policies=policies,
         dataset=_read(folder, artifacts.DATASET),
         predictions=predictions,
         folder=folder,
@@ -178,20 +215,20 @@ def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: P
 
 
 def check_same_test(candidate: Candidate, champion: Candidate) -> None:
-    """Raise RegistryError unless both have scored the same test rows for the same labels."""
+    """Raise RegistryError unless both have scored the same test examples for the same labels."""
     if candidate.label_names != champion.label_names:
         other = sorted(set(candidate.label_names) ^ set(champion.label_names))
         raise RegistryError(
-            f"candidate must have the labels of the champion, in their order, but got run_id={candidate.run_id!r} with "
-            f"{len(candidate.label_names)} labels against {len(champion.label_names)}; not in both: {other[:5]}. "
-            "Register it under another name: registered_model=."
+            f"Run {candidate.run_id} has other labels than the champion, or another order of them "
+            f"({len(candidate.label_names)} against {len(champion.label_names)}; not in both: "
+            f"{', '.join(other[:5]) or 'none'}). Register it under another name: registered_model=."
         )
     same = candidate.test_digest == champion.test_digest
     if not same or candidate.predictions.row_ids != champion.predictions.row_ids:
         raise RegistryError(
-            f"candidate must have the test rows of the champion, but got run_id={candidate.run_id!r} with digest "
-            f"{candidate.test_digest[:12]} against {champion.test_digest[:12]}. Train it on the champion's data, or "
-            "register it under another name: registered_model=."
+            f"Run {candidate.run_id} has other test examples than the champion (digest {candidate.test_digest[:12]} "
+            f"against {champion.test_digest[:12]}). Train it on the champion's data, or register it under another "
+            "name: registered_model=."
         )
 
 
@@ -204,15 +241,15 @@ def _finished_run(client: "MlflowClient", run_id: str) -> "Run":
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise RegistryError(
-            f"run must exist on the tracking server, but got {run_id=} ({redact(str(error))}). "
-            "Look the id up in `mlflow ui`."
+            f"`run_id` must be a run on the tracking server, got {run_id} ({redact(str(error))}). Look the id up in "
+            "`mlflow ui`."
         ) from error
     if run.info.lifecycle_stage != "active":
-        raise RegistryError(f"run must not be deleted, but got {run_id=}. `mlflow runs restore` brings it back.")
+        raise RegistryError(f"Run {run_id} is deleted. `mlflow runs restore` brings it back.")
     if run.info.status != "FINISHED":
         raise RegistryError(
-            f"candidate must be a run that has FINISHED, but got {run_id=} with status {run.info.status}. "
-            "Resume it, or choose another."
+            f"A candidate must have status FINISHED, got {run.info.status} for run {run_id}. Resume it, or choose "
+            "another."
         )
     return run
 
@@ -242,14 +279,14 @@ def _trained_on_dev(run: "Run") -> bool:
     return bool(run.data.params.get(f"{artifacts.PARAMETER_PREFIX}retrain_from"))
 
 
-def _digest(run: "Run") -> str:
-    return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.test", ""))
+def _digest(run: "Run", role: str) -> str:
+    return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.{role}", ""))
 
 
 def _artifacts(client: "MlflowClient", run_id: str) -> set[str]:
-    """Names of what stands in the folders where the needed artifacts are."""
+    """Return the paths in the folders of the needed artifacts."""
     folders = {name.rpartition("/")[0] for name in _NEEDED}
-    return {found.path for folder in folders for found in client.list_artifacts(run_id, folder or None)}
+    return {file.path for folder in folders for file in client.list_artifacts(run_id, folder or None)}
 
 
 def _read(folder: Path, name: str) -> Any:

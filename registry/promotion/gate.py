@@ -1,36 +1,37 @@
-"""Whether a candidate may become champion: pure arithmetic on the test rows that both have scored.
+"""All rules of the gate: whether a candidate may become champion.
 
-n rows, k labels. Each model is judged by the thresholds it would be served with.
+n examples, k labels. Each model is judged by the thresholds that it is served with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.config import GateConfig
+from registry.config import CheckConfig, GateConfig
+from registry.promotion.model_check import ModelCheck
 from trainer.evaluation import bootstrap, calibration, metrics, thresholds
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference, Resampling
 from trainer.evaluation.metrics import MIN_SUPPORT
 
-__all__ = ["Rule", "Scored", "Verdict", "compare", "open_gate"]
+__all__ = ["ModelScores", "Rule", "Verdict", "check_rules", "compare", "judge_first", "leak_rule"]
 
 _LABELS_SHOWN = 5  # the reason must fit into a tag
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Probabilities of a model on test, and the thresholds (k,) it would be served with."""
+class ModelScores:
+    """Calibrated probabilities of a model on test, and the thresholds (k,) that it is served with."""
 
     scores: LabelledScores
     thresholds: NDArray[np.float64]
 
     @property
     def predictions(self) -> NDArray[np.bool_]:
-        """Labels predicted, (n, k)."""
+        """Predicted labels, (n, k)."""
         return thresholds.predict(self.scores.probabilities, self.thresholds)
 
     @property
@@ -55,7 +56,7 @@ class Scored:
 
     @property
     def macro_f1(self) -> float:
-        """Mean of F1 over the labels with an observed cell."""
+        """Mean F1 of the labels with an observed cell."""
         return self._counts.macro_f1
 
     @cached_property
@@ -65,18 +66,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class Rule:
-    """One condition, and what was found."""
+    """One condition and its outcome."""
 
     name: str
     passed: bool
-    found: str
-    """In words, with the numbers."""
-    needed: str
+    value: str
+    """Measured, with its unit."""
+    required: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says."""
+    """Outcome of the gate."""
 
     rules: tuple[Rule, ...]
     figures: dict[str, float]
@@ -86,20 +87,20 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether every rule is kept."""
+        """Whether every rule passed."""
         return all(rule.passed for rule in self.rules)
 
     @property
     def why(self) -> str:
         """The reason, in a sentence."""
-        broken = [f"{rule.name}: {rule.found}, needed {rule.needed}" for rule in self.rules if not rule.passed]
-        if broken:
-            return "; ".join(broken)
-        return f"{self.rules[0].name}: {self.rules[0].found}; all {len(self.rules)} rules kept"
+        failed = [f"{rule.name}: {rule.value}, required {rule.required}" for rule in self.rules if not rule.passed]
+        if failed:
+            return "; ".join(failed)
+        return f"{self.rules[0].name}: {self.rules[0].value}; all {len(self.rules)} rules passed"
 
 
-def compare(candidate: Scored, champion: Scored, config: GateConfig) -> Verdict:
-    """Judge a candidate against the champion, on the same rows in the same order."""
+def compare(candidate: ModelScores, champion: ModelScores, config: GateConfig) -> Verdict:
+    """Judge a candidate against the champion, on the same examples in the same order."""
     difference = bootstrap.paired_bootstrap(
         candidate.scores,
         candidate.predictions,
@@ -118,27 +119,27 @@ def compare(candidate: Scored, champion: Scored, config: GateConfig) -> Verdict:
         "champion_ece": champion.ece,
     }
     gain = Rule(
-        "gain in macro F1",
+        "macro-F1 gain",
         difference.low > config.min_gain,
         f"{difference.difference:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f})",
-        f"a lower end above {config.min_gain:+g}",
+        f"lower end above {config.min_gain:+g}",
     )
     calibrated = Rule(
         "calibration error",
         rise <= config.max_ece_increase,
-        f"{candidate.ece:.4f} against {champion.ece:.4f} ({rise:+.4f})",
-        f"a rise of at most {config.max_ece_increase:g}",
+        f"{candidate.ece:.4f}, champion {champion.ece:.4f} ({rise:+.4f})",
+        f"increase of at most {config.max_ece_increase:g}",
     )
-    return Verdict((gain, _drop(candidate, difference, config), calibrated), figures, difference)
+    return Verdict((gain, _drop_rule(candidate, difference, config), calibrated), figures, difference)
 
 
-def open_gate(candidate: Scored, config: GateConfig) -> Verdict:
-    """Judge a first champion: by floors."""
+def judge_first(candidate: ModelScores, config: GateConfig) -> Verdict:
+    """Judge a first champion, which has nothing to be compared with, by floors."""
     resampling = Resampling(num_resamples=config.bootstrap_resamples)
     intervals = bootstrap.bootstrap_intervals(candidate.scores, candidate.predictions, resampling)
     low, high = intervals.headline["macro_f1"]
-    everything = np.ones_like(candidate.predictions)
-    trivial = metrics.macro_f1(candidate.scores, everything)
+    every_label = np.ones_like(candidate.predictions)
+    trivial = metrics.macro_f1(candidate.scores, every_label)
     figures = {
         "macro_f1": candidate.macro_f1,
         "macro_f1_low": low,
@@ -146,33 +147,83 @@ def open_gate(candidate: Scored, config: GateConfig) -> Verdict:
         "trivial_macro_f1": trivial,
         "ece": candidate.ece,
     }
-    found = f"{candidate.macro_f1:.4f} (95 % interval {low:.4f} to {high:.4f})"
+    value = f"{candidate.macro_f1:.4f} (95 % interval {low:.4f} to {high:.4f})"
+    ece = candidate.ece
     rules = (
-        Rule("macro F1", low > config.floor_macro_f1, found, f"a lower end above {config.floor_macro_f1:g}"),
-        Rule("more than every label for all", low > trivial, found, f"a lower end above {trivial:.4f}"),
-        Rule(
-            "calibration error", candidate.ece <= config.ceiling_ece, f"{candidate.ece:.4f}", f"{config.ceiling_ece:g}"
-        ),
+        Rule("macro F1", low > config.floor_macro_f1, value, f"lower end above {config.floor_macro_f1:g}"),
+        Rule("better than predicting every label", low > trivial, value, f"lower end above {trivial:.4f}"),
+        Rule("calibration error", ece <= config.ceiling_ece, f"{ece:.4f}", f"at most {config.ceiling_ece:g}"),
     )
     return Verdict(rules, figures, None)
 
 
-def _drop(candidate: Scored, difference: PairedDifference, config: GateConfig) -> Rule:
-    frequent = [j for j, count in enumerate(candidate.support) if count >= MIN_SUPPORT]
-    labels = f"{len(frequent)} labels with at least {MIN_SUPPORT} positives"
-    needed = f"no fall of more than {config.max_label_drop:g} for any of {labels}"
-    gaps = _gaps(difference, frequent)
+def leak_rule(left_in_train: Mapping[str, int]) -> Rule:
+    """Judge how many examples of dev and test are in train. left_in_train: the counts in dataset.json, by role."""
+    count = sum(left_in_train.values())
+    return Rule("no leak", count == 0, f"{count} examples of dev and test are in train", "0")
+
+
+def check_rules(check: ModelCheck | str, config: CheckConfig) -> tuple[Rule, ...]:
+    """Judge the check of the saved model. check: the measurements, or the reason why there are none."""
+    loads = "loads with pickle refused, and answers"
+    if isinstance(check, str):
+        return (Rule("loads", False, check, loads),)
+    served = list(check.setting_differences)
+    if check.label_differences:
+        served.append(f"{check.label_differences} labels of {check.examples:,} examples differ")
+    return (
+        Rule("loads", True, f"in {check.load_seconds:.1f} s", loads),
+        Rule(
+            "code",
+            config.allow_foreign_code or not check.foreign_code,
+            check.foreign_code or "of this project",
+            "any (allow_foreign_code=true)" if config.allow_foreign_code else "of this project",
+        ),
+        Rule(
+            "probabilities",
+            check.score_difference <= config.max_score_difference,
+            f"differ by at most {check.score_difference:.1e} from the run's, on {check.examples:,} test examples",
+            f"at most {config.max_score_difference:g}",
+        ),
+        Rule(
+            "served as judged",
+            not served,
+            "; ".join(served) or "same temperature, thresholds and labels",
+            "temperature, thresholds and labels of the run",
+        ),
+        Rule(
+            "latency p95",
+            check.latency_ms_p95 <= config.max_latency_ms,
+            f"{check.latency_ms_p95:.0f} ms (median {check.latency_ms_p50:.0f} ms)",
+            f"at most {config.max_latency_ms:g} ms",
+        ),
+        Rule(
+            "model size",
+            check.size_mb <= config.max_size_mb,
+            f"{check.size_mb:,.1f} MB",
+            f"at most {config.max_size_mb:g} MB",
+        ),
+    )
+
+
+def _drop_rule(candidate: ModelScores, difference: PairedDifference, config: GateConfig) -> Rule:
+    """Fail when the whole interval of a frequent label lies below the limit: a point estimate there is mostly noise."""
+    frequent = [label for label, count in enumerate(candidate.support) if count >= MIN_SUPPORT]
+    required = (
+        f"upper end of at least {-config.max_label_drop:g} for all {len(frequent)} labels with at least "
+        f"{MIN_SUPPORT} positives"
+    )
+    gaps = {label: gap for label in frequent if (gap := difference.per_label[label]) is not None}
     if not gaps:
-        return Rule("labels that fall", True, "none is frequent enough to tell", needed)
-    worst = min(gaps, key=lambda label: gaps[label])
-    falling = sorted((j for j, gap in gaps.items() if gap < -config.max_label_drop), key=lambda j: gaps[j])
-    falls = [f"{candidate.label_names[j]} {gaps[j]:+.3f}" for j in falling[:_LABELS_SHOWN]]
-    if len(falling) > len(falls):
-        falls.append(f"and {len(falling) - len(falls)} more")
-    found = ", ".join(falls) or f"the most is {candidate.label_names[worst]} {gaps[worst]:+.3f}"
-    return Rule("labels that fall", not falls, found, needed)
+        return Rule("F1 drop per label", True, "no label is frequent enough", required)
+    ordered = sorted(gaps, key=lambda label: gaps[label][2])
+    falling = [label for label in ordered if gaps[label][2] < -config.max_label_drop]
+    shown = [_shown_gap(candidate.label_names[label], gaps[label]) for label in falling[:_LABELS_SHOWN]]
+    if len(falling) > len(shown):
+        shown.append(f"and {len(falling) - len(shown)} more")
+    lowest = _shown_gap(candidate.label_names[ordered[0]], gaps[ordered[0]])
+    return Rule("F1 drop per label", not falling, ", ".join(shown) or f"lowest: {lowest}", required)
 
 
-def _gaps(difference: PairedDifference, labels: Sequence[int]) -> dict[int, float]:
-    found = {label: difference.per_label[label] for label in labels}
-    return {label: gap[0] for label, gap in found.items() if gap is not None}
+def _shown_gap(name: str, gap: tuple[float, float, float]) -> str:
+    return f"{name} {gap[0]:+.3f} ({gap[1]:+.3f} to {gap[2]:+.3f})"

@@ -1,136 +1,169 @@
-"""Tries a model in a process of its own: whether it loads without pickle, scores as its run did, is fast and small.
+"""The check of a saved model: it loads, and it answers as its run was judged.
 
-    python -m registry.promotion.model_check MODEL_URI PREDICTIONS.parquet TEMPERATURE ROWS RESULT.json
-
-is that process. A model that crashes, hangs or wants to unpickle something takes nobody along.
+The model runs in a child process on a local copy, with an allow-listed environment: no credentials of the tracking
+server, the artifact store or a study reach it, and a model that crashes or hangs does not end the promotion.
 """
 
 import json
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from registry.config import ProbeConfig
-from registry.promotion.gate import Rule
+from registry.config import CheckConfig
 from trainer.core.environment import child_environment, redact
-from trainer.evaluation import calibration
-from trainer.runs.results import read_predictions
 
-__all__ = ["Probed", "main", "probe", "rules"]
+__all__ = ["RESULT", "SCORES", "Judged", "ModelCheck", "check_model"]
+
+RESULT, SCORES = "check.json", "scores.parquet"
+"""Files that the child process writes."""
 
 _LIMIT_SECONDS = 1800
-_SINGLE_TEXTS = 40
-_WARM_UP = 3
-_SHOWN_CHARACTERS = 600
+_MAX_SHOWN_CHARACTERS = 600
+_ALLOWED_VARIABLES = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_NUM_THREADS", "TOKENIZERS_PARALLELISM"),
+)
+_FIXED_VARIABLES = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
-@dataclass(frozen=True)
-class Probed:
-    """What the process found."""
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Answers and settings of a run's evaluation, which its saved model must repeat. n examples, k labels."""
 
-    rows: int
-    """Rows of test scored again."""
+    label_names: tuple[str, ...]
+    texts: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    """(n, k), calibrated."""
+    temperature: float
+    policy: str
+    """Name of the default policy."""
+    policies: Mapping[str, tuple[float, ...]]
+    """k thresholds of each policy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCheck:
+    """Measurements of a saved model."""
+
+    examples: int
+    """Examples of test scored again."""
     score_difference: float
     """Largest difference from the probabilities of the run."""
+    label_differences: int
+    """Predicted labels that differ from those judged, except where the judged probability is nearer than
+    `max_score_difference` to its threshold."""
+    setting_differences: tuple[str, ...]
+    """Temperature and thresholds that are served otherwise than they were judged, in words."""
     latency_ms_p50: float
     """Of one text, median."""
     latency_ms_p95: float
-    """Of one text; 19 of 20 are faster."""
+    """Of one text; 95 % are faster."""
     size_mb: float
-    """Of all its files, in 10^6 bytes."""
+    """Of all files, in 10^6 bytes."""
     load_seconds: float
-    """From its files to a model that answers."""
+    """From the files to a model that answers."""
+    foreign_code: str = ""
+    """Why the code in the model is not taken for this project's; empty for this project's code."""
 
 
-def probe(model_uri: str, predictions: Path, temperature: float, config: ProbeConfig) -> Probed | str:
-    """What was found, or the reason why the model cannot be used.
+def check_model(model_uri: str, judged: Judged, config: CheckConfig, scratch: Path) -> ModelCheck | str:
+    """Return the measurements, or the reason why the model cannot be used.
 
-    predictions: test.parquet of its run; temperature: the run's.
+    The loader of this project reads the model and no code in the model runs, except with `allow_foreign_code`, where
+    MLflow loads the model. scratch: a folder for the copy.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        words = [model_uri, str(predictions), str(temperature), str(config.check_rows), str(result)]
-        environment = child_environment() | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-        command = [sys.executable, "-m", "registry.promotion.model_check", *words]
-        try:
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return f"it had not answered after {_LIMIT_SECONDS} seconds"
-        if done.returncode:
-            last = redact(done.stderr.strip())[-_SHOWN_CHARACTERS:]
-            return f"its process ended with status {done.returncode}: {last}"
-        return Probed(**json.loads(result.read_text(encoding="utf-8")))
-
-
-def rules(found: Probed | str, config: ProbeConfig) -> tuple[Rule, ...]:
-    """The rules that a model keeps or breaks by what was found."""
-    needed = "it loads with pickle refused, and answers"
-    if isinstance(found, str):
-        return (Rule("loads", False, found, needed),)
-    return (
-        Rule("loads", True, f"in {found.load_seconds:.1f} s", needed),
-        Rule(
-            "scores as its run did",
-            found.score_difference <= config.max_score_difference,
-            f"{found.score_difference:.1e} apart at most, on {found.rows:,} test rows",
-            f"{config.max_score_difference:g}",
-        ),
-        Rule(
-            "answers fast",
-            found.latency_ms_p95 <= config.max_latency_ms,
-            f"{found.latency_ms_p50:.0f} ms in the middle, {found.latency_ms_p95:.0f} ms for 19 of 20 texts",
-            f"{config.max_latency_ms:g} ms",
-        ),
-        Rule("is small", found.size_mb <= config.max_size_mb, f"{found.size_mb:,.1f} MB", f"{config.max_size_mb:g} MB"),
-    )
-
-
-def main(argv: Sequence[str]) -> int:
-    """The process that tries the model; it writes what it found as JSON."""
-    model_uri, predictions, temperature, rows, result = argv
-    with tempfile.TemporaryDirectory() as scratch:
-        found = _try(model_uri, Path(predictions), float(temperature), int(rows), Path(scratch))
-    Path(result).write_text(json.dumps(asdict(found)), encoding="utf-8")
-    return 0
-
-
-def _try(model_uri: str, path: Path, temperature: float, count: int, scratch: Path) -> Probed:
     import mlflow.artifacts
-    import mlflow.pyfunc
 
-    saved = read_predictions(path)
-    total = len(saved.texts)
-    rows = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int))
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch)))
-    started = time.perf_counter()
-    model = mlflow.pyfunc.load_model(str(folder))
-    loaded = time.perf_counter() - started
-    texts = [saved.texts[row] for row in rows]
-    answer = model.predict(texts)[list(saved.label_names)].to_numpy(dtype=np.float64)
-    expected = calibration.apply_temperature(saved.logits[rows], temperature)
-    seconds = []
-    for text in [texts[place % len(texts)] for place in range(_WARM_UP + _SINGLE_TEXTS)]:
-        started = time.perf_counter()
-        model.predict([text])
-        seconds.append(time.perf_counter() - started)
-    slow, middle = np.quantile(seconds[_WARM_UP:], (0.95, 0.5)) * 1000
-    return Probed(
-        rows=len(rows),
-        score_difference=float(np.abs(answer - expected).max()),
-        latency_ms_p50=float(middle),
+    folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch / "model")))
+    total = len(judged.texts)
+    rows = np.unique(np.linspace(0, total - 1, min(config.check_rows or total, total)).astype(int))
+    texts = scratch / "texts.json"
+    texts.write_text(json.dumps([judged.texts[row] for row in rows]), encoding="utf-8")
+    failure = _run_child(folder, texts, scratch, config)
+    return failure or _measure(judged, rows, scratch, config)
+
+
+def _run_child(folder: Path, texts: Path, scratch: Path, config: CheckConfig) -> str:
+    """Run the child process; return why it failed, or nothing."""
+    module = "registry.promotion.foreign_check" if config.allow_foreign_code else "trainer.serving.check"
+    arguments = ["--model", str(folder), "--texts", str(texts), "--output", str(scratch)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=scratch,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LIMIT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return (
+            f"no answer after {_LIMIT_SECONDS} seconds for {config.check_rows or 'all'} test examples; lower "
+            "check_rows, or run this on a faster machine"
+        )
+    if done.returncode:
+        last = redact(done.stderr.strip())[-_MAX_SHOWN_CHARACTERS:]
+        return f"its process ended with status {done.returncode}: {last}"
+    return ""
+
+
+def _environment() -> dict[str, str]:
+    inherited = child_environment()
+    return {name: inherited[name] for name in _ALLOWED_VARIABLES if name in inherited} | _FIXED_VARIABLES
+
+
+def _measure(judged: Judged, rows: NDArray[Any], scratch: Path, config: CheckConfig) -> ModelCheck | str:
+    import pyarrow.parquet
+
+    result = json.loads((scratch / RESULT).read_text(encoding="utf-8"))
+    scores = pyarrow.parquet.read_table(scratch / SCORES)
+    names = result["label_names"]
+    if set(names) != set(judged.label_names):
+        other = sorted(set(names) ^ set(judged.label_names))
+        return f"its labels are not those of the run; not in both: {', '.join(other[:5])}"
+    columns = [names.index(name) for name in judged.label_names]
+    served = np.array(scores["probabilities"].to_pylist(), dtype=np.float64)[:, columns]
+    predicted = np.array([np.isin(judged.label_names, labels) for labels in scores["labels"].to_pylist()])
+    expected, thresholds = judged.probabilities[rows], np.array(judged.policies[judged.policy])
+    undecided = np.abs(expected - thresholds) <= config.max_score_difference
+    slow, median = np.quantile(result["latency_ms"], (0.95, 0.5))
+    return ModelCheck(
+        examples=len(rows),
+        score_difference=float(np.abs(served - expected).max()),
+        label_differences=int(((predicted != (expected >= thresholds)) & ~undecided).sum()),
+        setting_differences=() if config.allow_foreign_code else tuple(_setting_differences(judged, result, columns)),
+        latency_ms_p50=float(median),
         latency_ms_p95=float(slow),
-        size_mb=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
-        load_seconds=loaded,
+        size_mb=result["size_mb"],
+        load_seconds=result["load_seconds"],
+        foreign_code="not examined" if config.allow_foreign_code else _foreign_code(result["code"]),
     )
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _setting_differences(judged: Judged, result: Mapping[str, Any], columns: list[int]) -> list[str]:
+    pairs = [
+        ("temperature", [judged.temperature], [member["temperature"] for member in result["members"]]),
+        ("default policy", judged.policy, result["default_policy"]),
+    ]
+    for policy, thresholds in judged.policies.items():
+        served = result["thresholds"].get(policy)
+        pairs.append((f"thresholds of {policy}", list(thresholds), served and [served[column] for column in columns]))
+    return [f"{name} differs" for name, wanted, served in pairs if wanted != served]
+
+
+def _foreign_code(code: Mapping[str, Any]) -> str:
+    if not code["is_known"]:
+        return f"digest {code['digest'][:12] or 'unknown'} is of no version of this project"
+    return f"foreign requirements: {', '.join(code['requirements'])}" if code["requirements"] else ""

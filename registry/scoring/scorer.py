@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from registry.store.aliases import aliases_of
-from registry.store.search import versions_of
+from registry.store.aliases import read_aliases
+from registry.store.versions import list_versions
 from trainer.core.environment import redact
 from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest
 from trainer.tracking.backend import folder_digest
@@ -103,11 +103,11 @@ def resolve(client: "MlflowClient", address: str) -> str:
     name, alias, version = match["name"], match["alias"], match["version"]
     versions = _versions(client, name)
     if alias:
-        version = aliases_of(client, name).get(alias)
+        version = str(read_aliases(client, name).get(alias))
     elif version == "latest":
         version = max(versions, key=int, default=None)
     if version not in versions:
-        aliases = [f"@{alias} (version {number})" for alias, number in aliases_of(client, name).items()]
+        aliases = [f"@{alias} (version {number})" for alias, number in read_aliases(client, name).items()]
         raise RegistryError(
             f"Registered model `{name}` does not have {address}. "
             f"Versions: {', '.join(versions) or 'none'}; aliases: {', '.join(aliases) or 'none'}."
@@ -141,7 +141,7 @@ def _resolve_on_server(address: str) -> str:
 
 
 def _versions(client: "MlflowClient", name: str) -> list[str]:
-    found = versions_of(client, name)
+    found = list_versions(client, name)
     if not found:
         names = [model.name for model in client.search_registered_models()]
         raise RegistryError(

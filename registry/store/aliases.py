@@ -1,133 +1,175 @@
-"""The aliases of a registered model and the tags of its versions, which follow its ledger.
+"""Aliases of a registered model and tags of its versions, compared with the decision log.
 
-MLflow keeps the last word of whoever writes an alias, and no history. So no decision is read from an alias: every
-command first makes aliases and tags what the ledger says, and a command that was cut off is mended by the next one.
+Promote and rollback first append their decision to the log and then write aliases and tags. The tag `promotion.entry`
+of a version is written last, so it tells an interrupted command, which the next one completes, from an alias that
+somebody moved by hand, which becomes a decision of kind external.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from registry.store.decision_log import Entry, Ledger, State
-from registry.store.retries import retry_on_conflict
-from registry.store.search import versions_of
+from registry.store.decision_log import CHALLENGER, CHAMPION, PREVIOUS, Decision, DecisionLog, RegistryState
+from registry.store.versions import list_versions, retry_on_conflict
 from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "aliases_of", "champion_on_server", "settle"]
+__all__ = ["Move", "Snapshot", "external_moves", "read_aliases", "read_snapshot", "write_aliases"]
 
-CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+_ALIASES = (CHAMPION, PREVIOUS, CHALLENGER)
 _TAG_PREFIX = "promotion."
 _ENTRY = f"{_TAG_PREFIX}entry"
+_TAGGED_FACTS = ("macro_f1", "delta_macro_f1")
 _ROUNDS = 20
+_RECHECK_SECONDS = 1.0
 
 
-def settle(client: "MlflowClient", model: str, ledger: Ledger) -> list[str]:
-    """Make aliases and tags what the ledger says; returns what had to be changed, in sentences.
+@dataclass(frozen=True)
+class Move:
+    """An alias that differs from the decision log."""
 
-    Reads again after writing, until all is as it should be: other writers may be at it too. An alias to a version that
-    was deleted is left out. Raises RegistryError when a tag tells of an entry that the ledger no longer has.
+    alias: str
+    logged: int | None
+    actual: int | None
+
+    @property
+    def version(self) -> int:
+        """Version that has the alias, or had it when it was removed."""
+        return self.actual or self.logged or 0
+
+    def __str__(self) -> str:
+        return f"alias {self.alias}: {_shown(self.logged)} -> {_shown(self.actual)}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Aliases and tags on the server, and the decision log, which was read after them."""
+
+    aliases: Mapping[str, int]
+    tags: Mapping[int, Mapping[str, str]]
+    """Tags of every version that exists."""
+    decisions: list[Decision]
+    state: RegistryState
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """Version by alias as the log has it, without versions that were deleted since."""
+        versions = {alias: self.state.version_of(alias) for alias in _ALIASES}
+        return {alias: version for alias, version in versions.items() if version is not None and version in self.tags}
+
+    @property
+    def moves(self) -> list[Move]:
+        """Aliases that differ from the log, champion first."""
+        pairs = [(alias, self.wanted.get(alias), self.aliases.get(alias)) for alias in _ALIASES]
+        return [Move(*pair) for pair in pairs if pair[1] != pair[2]]
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the last decision is in the log and its aliases and tags are not written completely."""
+        last = self.decisions[-1] if self.decisions else None
+        return last is not None and last.version in self.tags and _entry(self.tags[last.version]) < last.number
+
+
+def read_snapshot(client: "MlflowClient", model: str, log: DecisionLog) -> Snapshot:
+    """Return the present state. Raises RegistryError when a tag names a decision that the log no longer has."""
+    tags = {int(version.version): version.tags for version in list_versions(client, model)}
+    aliases = read_aliases(client, model)
+    decisions, state = log.read()
+    last = max(map(_entry, tags.values()), default=0)
+    if last > state.head:
+        raise RegistryError(
+            f"Decision {last} is missing in {log.name}, but the tag {_ENTRY} of a version names it. Somebody deleted "
+            f"it. Restore the database, or delete the tags {_ENTRY} to continue from decision {state.head}."
+        )
+    return Snapshot(aliases, tags, decisions, state)
+
+
+def external_moves(client: "MlflowClient", model: str, log: DecisionLog) -> list[Move]:
+    """Return the aliases that somebody moved by hand, champion first."""
+    snapshot = read_snapshot(client, model, log)
+    if not snapshot.moves or snapshot.is_interrupted:
+        return []
+    time.sleep(_RECHECK_SECONDS)  # another command may be between two of its writes
+    again = read_snapshot(client, model, log)
+    return [move for move in again.moves if again.state == snapshot.state and move in snapshot.moves]
+
+
+def write_aliases(client: "MlflowClient", model: str, log: DecisionLog) -> list[str]:
+    """Make aliases and tags what the log says; return what had to be changed.
+
+    Reads again after writing until nothing differs, because other commands may write at the same time.
     """
     done: list[str] = []
     for _ in range(_ROUNDS):
-        tags = {int(version.version): version.tags for version in versions_of(client, model)}  # ahead of the ledger
-        entries, state = ledger.read()
-        _check_head(tags.values(), state, ledger.name)
-        changes = _settle_once(client, model, tags, entries, state)
+        snapshot = read_snapshot(client, model, log)
+        changes = _write_once(client, model, snapshot) if snapshot.decisions else []
         if not changes:
             return list(dict.fromkeys(done))
         done += changes
     raise RegistryError(
-        f"aliases of {model!r} must come to rest, but got other ones after each of {_ROUNDS} writes. "
-        "Stop whatever else moves them, and run this again."
+        f"The aliases of {model} changed after each of {_ROUNDS} writes. Stop whatever else moves them, and run this "
+        "again."
     )
 
 
-def champion_on_server(client: "MlflowClient", model: str) -> int | None:
-    """Version that the alias `champion` points to."""
-    version = aliases_of(client, model).get(CHAMPION)
-    return None if version is None else int(version)
-
-
-def _check_head(tags: Iterable[Mapping[str, str]], state: State, ledger: str) -> None:
-    last = max((int(one.get(_ENTRY, 0)) for one in tags), default=0)
-    if last > state.head:
-        raise RegistryError(
-            f"ledger must be whole, but got {ledger!r} without entry {last}, of which a version's tag tells. It was "
-            f"deleted. Restore the database, or delete the tags {_ENTRY} to go on from entry {state.head}."
-        )
-
-
-def _settle_once(
-    client: "MlflowClient",
-    model: str,
-    tags: Mapping[int, Mapping[str, str]],
-    entries: Sequence[Entry],
-    state: State,
-) -> list[str]:
-    if not entries:
-        return []
-    wanted = {
-        alias: str(version)
-        for alias, version in ((CHAMPION, state.champion), (PREVIOUS, state.previous), (CHALLENGER, state.challenger))
-        if version in tags
-    }
-    found = aliases_of(client, model)
+def _write_once(client: "MlflowClient", model: str, snapshot: Snapshot) -> list[str]:
     changes = []
-    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
-        if found.get(alias) == wanted.get(alias):
-            continue
-        changes.append(f"alias {alias}: {_shown(found.get(alias))} -> {_shown(wanted.get(alias))}")
-        if alias in wanted:
-            retry_on_conflict(partial(client.set_registered_model_alias, model, alias, wanted[alias]))
+    for move in snapshot.moves:
+        changes.append(str(Move(move.alias, move.actual, move.logged)))
+        if move.logged is None:
+            retry_on_conflict(partial(client.delete_registered_model_alias, model, move.alias))
         else:
-            retry_on_conflict(partial(client.delete_registered_model_alias, model, alias))
-    latest = {entry.version: entry for entry in entries}
-    for version in latest.keys() & tags.keys():
-        if _tell(client, model, tags[version], latest[version], withdrawn=version in state.withdrawn):
+            retry_on_conflict(partial(client.set_registered_model_alias, model, move.alias, str(move.logged)))
+    latest = {decision.version: decision for decision in snapshot.decisions}
+    for version, decision in sorted(latest.items(), key=lambda item: item[1].number):
+        if version not in snapshot.tags:
+            continue
+        wanted = _tags(decision, is_rolled_back=version in snapshot.state.rolled_back)
+        if _write_tags(client, model, version, snapshot.tags[version], wanted):
             changes.append(f"tags of version {version}")
     return changes
 
 
-def _tell(client: "MlflowClient", model: str, tags: Mapping[str, str], entry: Entry, *, withdrawn: bool) -> bool:
-    """Make the tags of a version tell of the last decision about it; returns whether they did not."""
-    wanted, version = _tags(entry, withdrawn=withdrawn), str(entry.version)
-    changed = {name: text for name, text in wanted.items() if tags.get(name) != text}
+def _write_tags(
+    client: "MlflowClient", model: str, version: int, tags: Mapping[str, str], wanted: Mapping[str, str]
+) -> bool:
+    """Write the tags of a version; return whether any differed."""
     stale = [name for name in tags if name.startswith(_TAG_PREFIX) and name not in wanted]
+    changed = {name: text for name, text in wanted.items() if tags.get(name) != text}
     for name in stale:
-        retry_on_conflict(partial(client.delete_model_version_tag, model, version, name))
+        retry_on_conflict(partial(client.delete_model_version_tag, model, str(version), name))
     for name, text in changed.items():
-        retry_on_conflict(partial(client.set_model_version_tag, model, version, name, text))
+        retry_on_conflict(partial(client.set_model_version_tag, model, str(version), name, text))
     return bool(changed or stale)
 
 
-def aliases_of(client: "MlflowClient", model: str) -> Mapping[str, str]:
-    """Version by alias."""
-    # Searches give versions without their aliases (mlflow issue 16734).
-    found: Mapping[str, str] = client.get_registered_model(model).aliases
-    return {alias: str(version) for alias, version in found.items()}
+def _tags(decision: Decision, *, is_rolled_back: bool) -> dict[str, str]:
+    numbers = {name: f"{decision.facts[name]:.6g}" for name in _TAGGED_FACTS if name in decision.facts}
+    tags = {"decision": "rolled_back" if is_rolled_back else decision.kind, **numbers, "entry": str(decision.number)}
+    return {f"{_TAG_PREFIX}{name}": text for name, text in tags.items()}  # `entry` last: see the module's docstring
 
 
-def _shown(version: str | None) -> str:
+def _entry(tags: Mapping[str, str]) -> int:
+    return int(tags.get(_ENTRY, 0))
+
+
+def read_aliases(client: "MlflowClient", model: str) -> dict[str, int]:
+    """Return the version of each alias; none when there is no such registered model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        # Searches return versions without their aliases (mlflow issue 16734).
+        aliases: Mapping[str, str] = client.get_registered_model(model).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {alias: int(version) for alias, version in aliases.items()}
+
+
+def _shown(version: int | None) -> str:
     return "none" if version is None else f"version {version}"
-
-
-def _tags(entry: Entry, *, withdrawn: bool) -> dict[str, str]:
-    told = {
-        "decision": entry.kind,
-        "entry": entry.number,
-        "at": datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="seconds"),
-        "by": entry.by,
-        "why": entry.why,
-        "replaced": "none" if entry.replaced is None else entry.replaced,
-        "run_id": entry.run_id,
-        **({"withdrawn": "by a rollback"} if withdrawn else {}),
-        **entry.facts,
-    }
-    return {
-        f"{_TAG_PREFIX}{name}": f"{value:.6g}" if isinstance(value, float) else str(value)
-        for name, value in told.items()
-    }

@@ -1,10 +1,10 @@
-"""Every decision about the champion of a registered model, in the order in which the server took them.
+"""The decision log of a registered model: every decision about its champion, in the order the server accepted them.
 
-An entry is a version of the registered model `<name>-ledger`. MLflow numbers versions one by one, whoever asks from
-wherever, and keeps their tags from the same moment on, so all readers see one order. Each entry names the last one that
-its writer had read. Where another came between, it counts for nothing, and its writer reads and decides again. So no
-two writers ever replace the same champion, no update is lost, and there is no lock for a dead process to hold: a writer
-that is killed either has its entry on the server or has changed nothing. Aliases follow the ledger; see `aliases`.
+A decision is a version of the registered model `<name>-ledger`. MLflow numbers the versions one by one and stores their
+tags in the same transaction, so all readers see one order. Each decision names the last one that its writer had read,
+its parent. If another decision came in between, the new one is ignored, and its writer reads the log and decides again.
+So two writers never replace the same champion, no update is lost, and there is no lock that a killed process could
+keep.
 """
 
 import json
@@ -14,62 +14,69 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
-from registry.config import LEDGER_SUFFIX
-from registry.store.retries import retry_on_conflict
-from registry.store.search import versions_of
+from registry.config import LOG_SUFFIX
+from registry.store.versions import list_versions, retry_on_conflict
 from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["Entry", "Kind", "Ledger", "State", "replay"]
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Decision", "DecisionLog", "Kind", "RegistryState", "replay"]
 
-Kind = Literal["adopted", "promoted", "refused", "restored"]
+Kind = Literal["promoted", "refused", "restored", "external"]
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 
 _TAG = "entry"
+_OLDER_FIELDS = {"after": "parent"}
+_OLDER_KINDS = {"adopted": "external"}
+_FROM_SERVER = ("number", "at")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One decision."""
+class Decision:
+    """One decision about one version."""
 
     kind: Kind
-    """adopted: the champion that stood before there was a ledger. restored: by a rollback."""
+    """restored: by a rollback. external: somebody set or removed an alias without promote or rollback."""
     version: int
-    """Version of the model that was decided about."""
-    after: int
-    """Number of the entry that was the last one when this was decided; 0 = none."""
+    """Version that was decided about; for a removed alias the version that had it."""
+    parent: int
+    """Number of the last decision that the writer had read; 0 = none."""
     replaced: int | None
-    """Champion at that time."""
+    """Champion when this was decided."""
     why: str
     """The reason, in a sentence."""
     by: str
     """Who decided."""
     run_id: str
-    """Run with the decision's artifacts."""
+    """Run with the artifacts of the decision."""
     becomes_challenger: bool = False
     """Whether a refused version gets the alias."""
+    alias: str = CHAMPION
+    """Alias that an external decision set or removed."""
+    removed: bool = False
+    """Whether an external decision removed the alias."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Figures of the gate and digests of the data."""
+    """Scores of the gate and digests of the data."""
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Tells this entry from a second copy of it, which a repeated request may leave."""
+    """Tells this decision from a copy that a repeated request may leave."""
     number: int = 0
-    """Place in the ledger; given by the server, as is `at`."""
+    """Position in the log; given by the server, as is `at`."""
     at: int = 0
     """Milliseconds since 1970, by the server's clock."""
 
 
 @dataclass(frozen=True)
-class State:
-    """What the entries up to `head` amount to."""
+class RegistryState:
+    """The result of all decisions up to number `head`."""
 
     head: int = 0
-    champions: tuple[int, ...] = ()
-    """Versions, oldest first: the last is champion, the one before is where a rollback goes."""
+    champions: tuple[int | None, ...] = ()
+    """Versions, oldest first: the last is champion, the one before is the target of a rollback. None: no version."""
     challenger: int | None = None
-    withdrawn: frozenset[int] = frozenset()
-    """Versions that a rollback took from the throne and nobody put back."""
+    rolled_back: frozenset[int] = frozenset()
+    """Versions that were taken back and not promoted since."""
 
     @property
     def champion(self) -> int | None:
@@ -81,90 +88,116 @@ class State:
         """Version that a rollback restores."""
         return self.champions[-2] if len(self.champions) > 1 else None
 
-    def then(self, entry: Entry) -> "State":
-        """The state after an entry, or the same one when the entry came too late."""
-        if entry.after != self.head:
-            return self
-        if entry.kind == "refused":
-            challenger = entry.version if entry.becomes_challenger else self.challenger
-            return replace(self, head=entry.number, challenger=challenger)
-        if entry.kind == "restored" and entry.version not in self.withdrawn:
-            return self._rolled_back(entry)
-        return replace(  # a promotion, or a rollback that takes an earlier rollback back
-            self,
-            head=entry.number,
-            champions=(*self.champions, entry.version),
-            challenger=None if self.challenger == entry.version else self.challenger,
-            withdrawn=self.withdrawn - {entry.version},
-        )
+    def version_of(self, alias: str) -> int | None:
+        """Return the version that an alias must point to."""
+        return {CHAMPION: self.champion, PREVIOUS: self.previous, CHALLENGER: self.challenger}[alias]
 
-    def _rolled_back(self, entry: Entry) -> "State":
-        """Down to the champion that is named, or to another version in place of the present one."""
-        before = self.champions[:-1]
-        places = [place for place, version in enumerate(before) if version == entry.version]
-        kept = before[: places[-1]] if places else before
-        gone = frozenset(self.champions[len(kept) :]) - {entry.version}
+    def apply(self, decision: Decision) -> "RegistryState":
+        """Return the state after a decision, or this state when the decision came too late."""
+        if decision.parent != self.head:
+            return self
+        after = {
+            "promoted": self._promoted,
+            "refused": self._refused,
+            "restored": self._restored,
+            "external": self._external,
+        }[decision.kind](decision)
+        return replace(after, head=decision.number)
+
+    def _refused(self, decision: Decision) -> "RegistryState":
+        return replace(self, challenger=decision.version) if decision.becomes_challenger else self
+
+    def _promoted(self, decision: Decision) -> "RegistryState":
+        champions = tuple(version for version in self.champions if version is not None)
         return replace(
             self,
-            head=entry.number,
-            champions=(*kept, entry.version),
-            challenger=None if self.challenger == entry.version else self.challenger,
-            withdrawn=self.withdrawn | gone,
+            champions=(*champions, decision.version),
+            challenger=None if self.challenger == decision.version else self.challenger,
+            rolled_back=self.rolled_back - {decision.version},
         )
 
+    def _restored(self, decision: Decision) -> "RegistryState":
+        """Return to an earlier champion, or put another version in place of the present one."""
+        if decision.version in self.rolled_back:  # this rollback undoes an earlier one
+            return self._promoted(decision)
+        earlier = self.champions[:-1]
+        places = [place for place, version in enumerate(earlier) if version == decision.version]
+        kept = earlier[: places[-1]] if places else earlier
+        gone = {version for version in self.champions[len(kept) :] if version not in (None, decision.version)}
+        return replace(
+            self,
+            champions=(*kept, decision.version),
+            challenger=None if self.challenger == decision.version else self.challenger,
+            rolled_back=self.rolled_back | gone,
+        )
 
-def replay(entries: Iterable[Entry]) -> State:
-    """The state after all of these entries, which are in the order of their numbers."""
-    return reduce(State.then, entries, State())
+    def _external(self, decision: Decision) -> "RegistryState":
+        version = None if decision.removed else decision.version
+        if decision.alias == CHALLENGER:
+            return replace(self, challenger=version)
+        if decision.alias == PREVIOUS:
+            return replace(self, champions=(*self.champions[:-1], version, self.champion))
+        if version is None:
+            return replace(
+                self,
+                champions=(*self.champions[:-1], None),
+                rolled_back=self.rolled_back | {decision.version},
+            )
+        return self._restored(decision) if version in self.champions[:-1] else self._promoted(decision)
 
 
-class Ledger:
-    """The ledger of one registered model on one server."""
+def replay(decisions: Iterable[Decision]) -> RegistryState:
+    """Return the state after these decisions, which are in the order of their numbers."""
+    return reduce(RegistryState.apply, decisions, RegistryState())
+
+
+class DecisionLog:
+    """The decision log of one registered model on one server."""
 
     def __init__(self, client: "MlflowClient", model: str) -> None:
-        self.name = f"{model}{LEDGER_SUFFIX}"
+        self.name = f"{model}{LOG_SUFFIX}"
         self._client, self._model = client, model
-        self._assumed: list[Entry] = []
+        self._seeded: list[Decision] = []
 
-    def assume(self, first: Entry) -> None:
-        """Read an empty ledger as one with this entry, which is not written."""
-        self._assumed = [replace(first, number=1)]
+    def seed(self, decision: Decision) -> None:
+        """Read the log as if this decision had been appended; nothing is written."""
+        self._seeded.append(replace(decision, number=decision.parent + 1))
 
-    def read(self) -> tuple[list[Entry], State]:
-        """The entries that count, oldest first, and what they amount to.
+    def read(self) -> tuple[list[Decision], RegistryState]:
+        """Return the decisions that count, oldest first, and the state after them.
 
-        Raises RegistryError when an entry is missing that a later one follows, or one is not of this project's making.
+        Raises RegistryError when a decision is missing that a later one follows, or one cannot be read.
         """
-        state = State()
-        counted: list[Entry] = []
-        for entry in self._stored():
-            if entry.after not in (0, *(other.number for other in counted)):
+        state = RegistryState()
+        counted: list[Decision] = []
+        for decision in (*self._stored(), *self._seeded):
+            if decision.parent not in (0, *(other.number for other in counted)):
                 raise RegistryError(
-                    f"ledger must be whole, but got {self.name!r} without entry {entry.after}, which entry "
-                    f"{entry.number} follows. It was deleted. Restore the database, or delete the whole ledger to "
-                    "begin a new one from the alias champion."
+                    f"Decision {decision.parent} is missing in {self.name}, and decision {decision.number} follows it. "
+                    "Somebody deleted it. Restore the database, or delete the whole log to begin a new one from the "
+                    "alias champion."
                 )
-            following = state.then(entry)
-            if following is not state:
-                counted.append(entry)
-            state = following
+            after = state.apply(decision)
+            if after.head != state.head:
+                counted.append(decision)
+            state = after
         return counted, state
 
-    def append(self, entry: Entry) -> Entry | None:
-        """The entry as it stands in the ledger; None when another came first. Then read, and decide, again."""
-        self._send(entry)
+    def append(self, decision: Decision) -> Decision | None:
+        """Return the decision as the log has it; None when another came first. Then read and decide again."""
+        self._send(decision)
         counted, _ = self.read()
-        return next((other for other in counted if other.key == entry.key), None)
+        return next((other for other in counted if other.key == decision.key), None)
 
-    def _send(self, entry: Entry) -> None:
-        content = {name: value for name, value in asdict(entry).items() if name not in ("number", "at")}
+    def _send(self, decision: Decision) -> None:
+        content = {name: value for name, value in asdict(decision).items() if name not in _FROM_SERVER}
         self._create()
         retry_on_conflict(
             lambda: self._client.create_model_version(
                 self.name,
-                f"models:/{self._model}/{entry.version}",  # a server refuses it together with another run's id
+                f"models:/{self._model}/{decision.version}",  # a server refuses it together with another run's id
                 tags={_TAG: json.dumps(content, allow_nan=False)},
-                description=f"version {entry.version} {entry.kind.replace('_', ' ')} by {entry.by}: {entry.why}",
+                description=f"version {decision.version} {decision.kind} by {decision.by}: {decision.why}",
                 await_creation_for=0,
             )
         )
@@ -175,23 +208,23 @@ class Ledger:
         try:
             self._client.create_registered_model(
                 self.name,
-                description=f"Who was champion of `{self._model}` when and why, one version for each decision. "
-                "`mlflow run . -e history` reads it. Written by promote and rollback; not to be changed by hand.",
+                description=f"Decision log of `{self._model}`: one version for each decision about its champion, "
+                "written by promote and rollback, printed by `mlflow run . -e history`. Do not change it by hand.",
             )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _stored(self) -> list[Entry]:
-        found = [self._entry(version) for version in versions_of(self._client, self.name)]
-        return found or self._assumed
+    def _stored(self) -> list[Decision]:
+        return [self._read_decision(version) for version in list_versions(self._client, self.name)]
 
-    def _entry(self, version: "ModelVersion") -> Entry:
+    def _read_decision(self, version: "ModelVersion") -> Decision:
         try:
-            content = json.loads(version.tags[_TAG])
-            return Entry(**content, number=int(version.version), at=version.creation_timestamp)
-        except (KeyError, TypeError, ValueError) as error:
+            content = {_OLDER_FIELDS.get(key, key): value for key, value in json.loads(version.tags[_TAG]).items()}
+            content["kind"] = _OLDER_KINDS.get(content["kind"], content["kind"])
+            return Decision(**content, number=int(version.version), at=version.creation_timestamp)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RegistryError(
-                f"ledger must hold entries that promote and rollback wrote, but got version={version.version} of "
-                f"{self.name!r} ({type(error).__name__}: {error}). Delete that version if it is not one of theirs."
+                f"Version {version.version} of {self.name} is not a decision ({type(error).__name__}: {error}). "
+                "Delete that version if promote and rollback did not write it."
             ) from error

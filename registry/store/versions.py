@@ -1,70 +1,96 @@
-"""The versions of one registered model: which run each came from, and how a run becomes one."""
+"""Versions of registered models: list them, find their runs, register the model of a run."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from registry.promotion.candidates import Candidate
-from registry.store.aliases import champion_on_server
-from registry.store.retries import retry_on_conflict
-from registry.store.search import versions_of
-from trainer.core import artifacts
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
     from trainer.tracking.backend import Store
 
-__all__ = ["Versions"]
+__all__ = ["Versions", "list_versions", "retry_on_conflict"]
+
+_T = TypeVar("_T")
+_PAGE = 1000
+# MLflow's answers when two writers meet in its database: another writer inserted the number or alias first (MLflow's
+# own three attempts may not be enough), or the file is locked.
+_CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
+_WAIT = wait_random_exponential(multiplier=0.1, max=6)
 
 
 class Versions:
-    """The registered model `model` on the server of `store`."""
+    """Versions of the registered model `model` on one tracking server."""
 
     def __init__(self, store: "Store", model: str) -> None:
         self.model = model
         self._store = store
 
-    def register(self, candidate: Candidate) -> int:
-        """Version that holds the candidate's model; a new one, with its card, when there is none yet."""
-        card = candidate.folder / artifacts.MODEL_CARD
-        return retry_on_conflict(lambda: self._store.register(candidate.run_id, self.model, card))
+    def register(self, run_id: str, card: Path) -> int:
+        """Return the version with the model of a run; register it, described by `card`, when there is none yet."""
+        return retry_on_conflict(lambda: self._store.register(run_id, self.model, card))
 
     def run_of(self, version: int) -> str:
-        """Run that a version came from. Raises RegistryError when there is no such version, or it has no run."""
-        run_id = str(self._get(version).run_id or "")
+        """Return the id of the run that a version came from.
+
+        Raises RegistryError when the version does not exist or does not come from a run.
+        """
+        run_id = self.find_run(version)
         if not run_id:
             raise RegistryError(
-                f"version must come from a run, but got {version=} of {self.model!r} without one. "
+                f"Version {version} of {self.model} does not come from a run, so there is nothing to compare. "
                 "Register the model of a training run."
             )
         return run_id
 
-    def uri(self, version: int) -> str:
-        """Address to load a version from."""
-        return f"models:/{self.model}/{version}"
-
-    def champion_by_hand(self) -> int | None:
-        """Version under the alias champion; None when there is none, or no such registered model."""
+    def find_run(self, version: int) -> str:
+        """Return the id of the run that a version came from; empty when the version has none."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return champion_on_server(self._store.client, self.model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
-    def _get(self, version: int) -> "ModelVersion":
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._store.client.get_model_version(self.model, str(version))
+            return str(self._store.client.get_model_version(self.model, str(version)).run_id or "")
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            found = versions_of(self._store.client, self.model)
-            numbers = ", ".join(str(one.version) for one in found) or "none"
+            versions = list_versions(self._store.client, self.model)
+            numbers = ", ".join(str(one.version) for one in versions) or "none"
             raise RegistryError(
-                f"version must exist, but got {version=} of {self.model!r}, which has {numbers}. It may have been "
-                "deleted; if it was champion, roll back."
+                f"`version` must exist, got {version}; {self.model} has {numbers}. It may have been deleted; "
+                "if it was champion, roll back."
             ) from error
+
+    def uri(self, version: int) -> str:
+        """Return the address to load a version from."""
+        return f"models:/{self.model}/{version}"
+
+
+def list_versions(client: "MlflowClient", model: str) -> "list[ModelVersion]":
+    """Return all versions by rising number, without their aliases; none when there is no such model."""
+    versions: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token)
+        versions += page
+        token = page.token
+        if not token:
+            return sorted(versions, key=lambda version: int(version.version))
+
+
+def retry_on_conflict(write: Callable[[], _T]) -> _T:
+    """Return the result of `write`, repeated up to 8 times while other writers interfere.
+
+    A failed `write` may have been carried out, so it must be safe to repeat.
+    """
+    attempts = Retrying(retry=retry_if_exception(_is_conflict), stop=stop_after_attempt(8), wait=_WAIT, reraise=True)
+    return attempts(write)
+
+
+def _is_conflict(error: BaseException) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in _CONFLICTS

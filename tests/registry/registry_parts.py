@@ -1,4 +1,4 @@
-"""Finished training runs made up for the tests of the registry, with a model that knows its answers by heart."""
+"""Made-up finished training runs for the tests of the registry, and the commands in this process."""
 
 import contextlib
 import io
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from registry import history, promote, rollback
-from registry.promotion.gate import Scored
-from registry.promotion.model_check import Probed
-from registry.store.decision_log import Ledger
+from registry.promotion.gate import ModelScores
+from registry.promotion.model_check import ModelCheck
+from registry.store.decision_log import DecisionLog
 from trainer.core import artifacts
 from trainer.core.text_files import write_json
 from trainer.evaluation import calibration
@@ -20,25 +20,20 @@ from trainer.runs.results import Predictions
 from trainer.tracking.run import open_run
 
 MODEL = "emotions"
-FINE = Probed(rows=300, score_difference=1e-8, latency_ms_p50=5.0, latency_ms_p95=9.0, size_mb=1.0, load_seconds=0.5)
+FINE = ModelCheck(
+    examples=300,
+    score_difference=1e-8,
+    label_differences=0,
+    setting_differences=(),
+    latency_ms_p50=5.0,
+    latency_ms_p95=9.0,
+    size_mb=1.0,
+    load_seconds=0.5,
+)
 LABELS = ("anger", "grief", "joy")
 ROWS = 300
 TEMPERATURE = 1.5
-_MODEL_CODE = """
-import json, pathlib
-import mlflow
-import pandas as pd
-
-class ByHeart(mlflow.pyfunc.PythonModel):
-    def load_context(self, context):
-        self.known = json.loads(pathlib.Path(context.artifacts["known"]).read_text())
-
-    def predict(self, context, model_input: list[str], params=None):
-        rows = [self.known["answers"][text] for text in model_input]
-        return pd.DataFrame(rows, columns=self.known["labels"])
-
-mlflow.models.set_model(ByHeart())
-"""
+_MLMODEL = "flavors: {python_function: {loader_module: none}}\nmodel_uuid: m-0\nutc_time_created: '2026-01-01'\n"
 
 
 class Commands:
@@ -73,19 +68,19 @@ class Commands:
     def run_of(self, alias):
         return self.client.get_model_version_by_alias(MODEL, alias).run_id
 
-    def entries(self):
-        return Ledger(self.client, MODEL).read()[0]
+    def decisions(self):
+        return DecisionLog(self.client, MODEL).read()[0]
 
     def versions(self):
         return len(self.client.search_model_versions(f"name = '{MODEL}'"))
 
-    def decisions(self):
+    def decision_runs(self):
         """Runs of promotions and rollbacks, the newest first."""
         return self.client.search_runs(["1"], f"tags.{artifacts.TAG_COMMAND} != ''", order_by=["start_time DESC"])
 
     @property
     def last_run(self):
-        return self.decisions()[0]
+        return self.decision_runs()[0]
 
     def last(self):
         """Content of the newest promotion.json, from the server."""
@@ -112,7 +107,7 @@ def make_scored(quality, truth=None, seed=1, names=LABELS):
     """A model as the gate sees it."""
     truth = make_truth() if truth is None else truth
     logits = make_logits(truth, quality, seed)
-    return Scored(
+    return ModelScores(
         LabelledScores(
             label_names=names,
             scores=calibration.apply_temperature(logits, TEMPERATURE),
@@ -135,7 +130,7 @@ def make_run(
     retrain_from="",
     without=(),
     model=True,
-    wrong_answers=0.0,
+    dev_digest=None,
     status="FINISHED",
     experiment=None,
 ):
@@ -143,6 +138,7 @@ def make_run(
     truth = make_truth() if truth is None else truth
     logits = make_logits(truth, quality, seed)
     digests = {role: f"{role}-{abs(hash(truth.tobytes())):x}-{len(names)}" for role in ("train", "dev", "test")}
+    digests["dev"] = "dev" if dev_digest is None else dev_digest
     parameters = {"retrain_from": retrain_from}
     with open_run(output, experiment=experiment, parameters=parameters) as tracker:
         folder = tracker.folder
@@ -174,28 +170,17 @@ def make_run(
             results.write_predictions(folder, role, split)
         for name in without:
             (folder / name).unlink()
-        tracker.set_tags({f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in digests.items()})
+        tags = {f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in digests.items() if digest}
+        tracker.set_tags(tags)
         score = quality if dev_score is None else dev_score
         if not retrain_from:
             tracker.log_metrics({artifacts.metric("dev", "macro_f1"): score}, 1)
         tracker.log_artifacts()
         if model:
-            tracker.log_model(_save_model(folder, split, wrong_answers), 1)
+            target = folder / "model"
+            target.mkdir()
+            (target / "MLmodel").write_text(_MLMODEL)
+            tracker.log_model(target, 1)
     if status != "FINISHED":
         tracker._store.client.set_terminated(tracker.run_id, status)
     return tracker.run_id
-
-
-def _save_model(folder, split, wrong_answers):
-    import mlflow.pyfunc
-
-    probabilities = calibration.apply_temperature(split.logits, TEMPERATURE) + wrong_answers
-    code, known = folder / "by_heart.py", folder / "known.json"
-    code.write_text(_MODEL_CODE)
-    answers = dict(zip(split.texts, probabilities.tolist(), strict=True))
-    known.write_text(json.dumps({"labels": list(split.label_names), "answers": answers}))
-    target = folder / "model"
-    mlflow.pyfunc.save_model(
-        target, python_model=str(code), artifacts={"known": str(known)}, pip_requirements=["mlflow"]
-    )
-    return target

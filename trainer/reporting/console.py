@@ -86,10 +86,10 @@ class Console:
             self._paragraph("", line)
 
     def show_rules(self, rules: Sequence[tuple[bool, str, str, str]]) -> None:
-        """A line for each rule: whether it was kept, its name, what was found and what was needed."""
-        for kept, name, found, needed in rules:
-            prefix, style = ("  ok      ", "green") if kept else ("  BROKEN  ", "bold red")
-            self._paragraph(prefix, f"{name}: {found}" + ("" if kept else f"; needed: {needed}"), "" if kept else style)
+        """Print a line for each rule: whether it passed, its name, the measured value and the required one."""
+        for passed, name, value, required in rules:
+            prefix, style = ("  ok      ", "") if passed else ("  FAILED  ", "bold red")
+            self._paragraph(prefix, f"{name}: {value}; required: {required}", style)
 
     def show_note(self, text: str) -> None:
         """One event that is neither good nor bad, such as where a run continues."""

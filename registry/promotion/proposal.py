@@ -1,4 +1,4 @@
-"""A decision about a version, and what it leaves to read: promotion.json and a figure."""
+"""A proposed decision, and its record in the run of the command: promotion.json and a figure."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,28 +10,28 @@ import numpy as np
 
 from registry.promotion.candidates import Candidate
 from registry.promotion.gate import Rule
-from registry.store.decision_log import Kind, State
+from registry.store.decision_log import Kind, RegistryState
 from trainer.core import artifacts
 from trainer.core.text_files import write_json
 from trainer.evaluation.bootstrap import PairedDifference, bootstrap_intervals
 from trainer.reporting import figures
 
-__all__ = ["Decision", "draw_decision", "write_decision"]
+__all__ = ["Proposal", "draw_proposal", "write_proposal"]
 
 _FIGURE = "promotion.png"
 _GAP = ("difference", "low", "high")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What was decided about a version, and on what grounds."""
+class Proposal:
+    """A decision before it is committed to the decision log, and its reasons."""
 
     kind: Kind
     candidate: Candidate
     champion: Candidate | None
-    """The champion that it was compared with."""
-    state: State
-    """Of the ledger, when this was decided."""
+    """The champion that the candidate was compared with."""
+    state: RegistryState
+    """State of the decision log when this was proposed."""
     rules: tuple[Rule, ...]
     figures: dict[str, float]
     difference: PairedDifference | None
@@ -39,36 +39,36 @@ class Decision:
     becomes_challenger: bool = False
 
 
-def write_decision(folder: Path, decision: Decision, circumstances: Mapping[str, Any]) -> None:
-    """Write promotion.json to `folder`. circumstances: what else it holds, such as who decided."""
-    truth, difference = decision.candidate.scored, decision.difference
+def write_proposal(folder: Path, proposal: Proposal, context: Mapping[str, Any]) -> None:
+    """Write promotion.json to `folder`. context: further entries, such as the person who decided."""
+    truth, difference = proposal.candidate.scored, proposal.difference
     gaps = difference.per_label if difference else (None,) * len(truth.support)
     content = {
-        "decision": decision.kind,
-        "why": decision.why,
+        "decision": proposal.kind,
+        "why": proposal.why,
         "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "after_ledger_entry": decision.state.head,
-        "candidate": _facts(decision.candidate),
-        "champion": _facts(decision.champion) | {"version": decision.state.champion} if decision.champion else None,
-        "rules": [asdict(rule) for rule in decision.rules],
-        "figures": decision.figures,
+        "after_decision": proposal.state.head,
+        "candidate": _facts(proposal.candidate),
+        "champion": _facts(proposal.champion) | {"version": proposal.state.champion} if proposal.champion else None,
+        "rules": [asdict(rule) for rule in proposal.rules],
+        "figures": proposal.figures,
         "per_label": [
             {"label": name, "positives": int(count)} | (dict(zip(_GAP, gap, strict=True)) if gap else {})
             for name, count, gap in zip(truth.label_names, truth.support, gaps, strict=True)
         ],
-        **circumstances,
+        **context,
     }
     write_json(folder / artifacts.PROMOTION, content)
 
 
-def draw_decision(folder: Path, decision: Decision) -> str | None:
-    """Draw the figure of a decision; returns its name in `folder`, None where there are no scores to show."""
-    path, truth = folder / _FIGURE, decision.candidate.scored
-    if decision.difference is not None:
-        figures.f1_differences(path, truth.label_names, decision.difference, truth.support)
-    elif decision.kind != "restored":
-        found = bootstrap_intervals(truth.scores, truth.predictions)
-        spans = np.array([interval or (np.nan, np.nan) for interval in found.per_label])
+def draw_proposal(folder: Path, proposal: Proposal) -> str | None:
+    """Draw the figure of a proposal; return its name in `folder`, or None where there are no scores to show."""
+    path, truth = folder / _FIGURE, proposal.candidate.scored
+    if proposal.difference is not None:
+        figures.f1_differences(path, truth.label_names, proposal.difference, truth.support)
+    elif proposal.kind != "restored":
+        intervals = bootstrap_intervals(truth.scores, truth.predictions)
+        spans = np.array([interval or (np.nan, np.nan) for interval in intervals.per_label])
         figures.per_label_f1(path, truth.label_names, truth.f1, spans, truth.support)
     else:
         return None

@@ -1,20 +1,21 @@
-"""Writes that meet others are tried again; refusals are not."""
+"""Writes that conflict with other writers are repeated; refused writes are not."""
 
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, INVALID_PARAMETER_VALUE, PERMISSION_DENIED
+from tenacity import wait_none
 
-from registry.store import retries
-from registry.store.retries import retry_on_conflict
+from registry.store import versions
+from registry.store.versions import retry_on_conflict
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "_WAIT", wait_none())
 
 
 def failing(times, code):
-    """A write that fails so often, and the list of its attempts."""
+    """A write that fails this many times, and the list of its attempts."""
     attempts = []
 
     def write():
@@ -27,14 +28,14 @@ def failing(times, code):
 
 
 @pytest.mark.parametrize("code", [BAD_REQUEST, INTERNAL_ERROR])
-def test_a_write_that_others_were_in_the_way_of_is_tried_again(code):
+def test_a_conflict_is_repeated(code):
     write, attempts = failing(7, code)
 
     assert retry_on_conflict(write) == "written"
     assert len(attempts) == 8
 
 
-def test_patience_ends():
+def test_it_gives_up_after_eight_attempts():
     write, attempts = failing(100, INTERNAL_ERROR)
     with pytest.raises(MlflowException):
         retry_on_conflict(write)
@@ -42,7 +43,7 @@ def test_patience_ends():
 
 
 @pytest.mark.parametrize("code", [PERMISSION_DENIED, INVALID_PARAMETER_VALUE])
-def test_a_refusal_stands(code):
+def test_a_refused_write_is_not_repeated(code):
     write, attempts = failing(1, code)
     with pytest.raises(MlflowException):
         retry_on_conflict(write)

@@ -1,0 +1,325 @@
+"""The steps of promote and rollback, in the order in which the two commands call them."""
+
+import getpass
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.config import CheckConfig, GateConfig, PromoteConfig, RollbackConfig
+from registry.promotion import gate, model_check
+from registry.promotion.candidates import Candidate, best_candidate, check_same_test, read_candidate
+from registry.promotion.gate import Rule, Verdict
+from registry.promotion.proposal import Proposal, draw_proposal, write_proposal
+from registry.store.aliases import Move, external_moves, read_snapshot, write_aliases
+from registry.store.decision_log import CHAMPION, Decision, DecisionLog, RegistryState
+from registry.store.versions import Versions
+from trainer.core import artifacts
+from trainer.core.errors import RegistryError
+from trainer.core.settings import flatten
+from trainer.reporting import console
+from trainer.tracking.connection import connect, describe, readable_errors
+from trainer.tracking.run import Tracker, open_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["PromotionSession", "open_session"]
+
+# Facts of a decision, beside the scores of the gate.
+_TEST_DIGEST, _MODEL_RUN = "test_digest", "model_run"
+
+
+@dataclass
+class PromotionSession:
+    """Decides about one registered model: its registry, this command's run, the screen."""
+
+    client: "MlflowClient"
+    versions: Versions
+    log: DecisionLog
+    tracker: Tracker
+    screen: console.Console
+    settings: dict[str, Any]
+    scratch: Path
+    """Folder for downloads, removed afterwards."""
+    dry_run: bool = False
+    """Whether the registry must not be changed."""
+    remarks: list[str] = field(default_factory=list)
+    """Facts that a reader of the decision needs beside it."""
+    _candidates: dict[str, Candidate] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this command's run."""
+        return self.tracker.folder
+
+    def choose(self, run_id: str, experiment: str) -> Candidate:
+        """Return the run with this id, or the best of the experiment, with its artifacts."""
+        if run_id:
+            return self._fetch(run_id)
+        decisions, state = self.log.read()
+        named = self.client.get_experiment_by_name(experiment) if experiment else None
+        own = self.client.get_run(self.tracker.run_id).info.experiment_id
+        rolled_back = [one.facts.get(_MODEL_RUN, "") for one in decisions if one.version in state.rolled_back]
+        ranked = best_candidate(
+            self.client,
+            named.experiment_id if named else own,
+            champion=self._champion(state),
+            rolled_back=rolled_back,
+        )
+        self.remarks += ranked.remarks
+        return self._fetch(ranked.run_id)
+
+    def is_champion(self, candidate: Candidate) -> bool:
+        """Whether the candidate's model is champion at present."""
+        _, state = self.log.read()
+        return state.champion is not None and self.versions.run_of(state.champion) == candidate.run_id
+
+    def check_model(self, candidate: Candidate, config: CheckConfig) -> tuple[Rule, ...]:
+        """Return the rules on the saved model, which is tried in a process without secrets."""
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            check = model_check.check_model(candidate.model_uri, candidate.judged, config, Path(folder))
+        return gate.check_rules(check, config)
+
+    def compare(self, candidate: Candidate, checked: tuple[Rule, ...], config: GateConfig) -> Proposal:
+        """Propose a decision about a candidate. checked: the rules of `check_model`."""
+        decisions, state = self.log.read()
+        champion = self._champion(state)
+        if champion is None:
+            verdict = gate.judge_first(candidate.scored, config)
+        else:
+            check_same_test(candidate, champion)
+            verdict = gate.compare(candidate.scored, champion.scored, config)
+        verdict = replace(verdict, rules=(*verdict.rules, gate.leak_rule(candidate.dataset["left_in_train"]), *checked))
+        self._count_judged(decisions, candidate)
+        return Proposal(
+            kind="promoted" if verdict.accepted else "refused",
+            candidate=candidate,
+            champion=champion,
+            state=state,
+            rules=verdict.rules,
+            figures=verdict.figures,
+            difference=verdict.difference,
+            why=verdict.why,
+            becomes_challenger=not verdict.accepted and all(rule.passed for rule in checked),
+        )
+
+    def rollback_to(self, version: int, reason: str, config: CheckConfig) -> Proposal:
+        """Propose to make a version champion; 0 is the champion before the present one.
+
+        Raises RegistryError when there is none, or when its model fails a rule of the model check.
+        """
+        _, state = self.log.read()
+        if not state.champions:
+            raise RegistryError(f"{self.versions.model} has no champion to roll back. Promote first.")
+        target = version or self._previous(state)
+        if target == state.champion:
+            raise RegistryError(f"`version` must differ from the champion, got {target}, which is champion.")
+        candidate = replace(self._fetch(self.versions.run_of(target)), model_uri=self.versions.uri(target))
+        checked = self.check_model(candidate, config)
+        failed = [f"{rule.name}: {rule.value}, required {rule.required}" for rule in checked if not rule.passed]
+        if failed:
+            raise RegistryError(
+                f"Version {target} fails the model check ({'; '.join(failed)}). Name another version: version=."
+            )
+        champion, verdict = self._compare_for_record(candidate, state)
+        return Proposal(
+            kind="restored",
+            candidate=candidate,
+            champion=champion,
+            state=state,
+            rules=checked,
+            figures=verdict.figures if verdict else {},
+            difference=verdict.difference if verdict else None,
+            why=reason or f"version {state.champion} was rolled back",
+        )
+
+    def log_decision(self, proposal: Proposal) -> None:
+        """Write promotion.json, the figure and the scores into this command's run."""
+        self._write(proposal, None)
+        figure = draw_proposal(self.folder, proposal)
+        if figure:
+            self.tracker.log_artifact(figure)
+        self.tracker.log_metrics({f"promotion/{name}": value for name, value in proposal.figures.items()}, 0)
+        if self.dry_run:
+            self.tracker.set_tags({"promotion.dry_run": True, "promotion.would_be": proposal.kind})
+
+    def commit(self, proposal: Proposal) -> Decision | None:
+        """Append the decision to the log and write aliases and tags; return None when another decision came first."""
+        if self.record_external_moves():
+            return None
+        candidate = proposal.candidate
+        decision = self.log.append(
+            Decision(
+                kind=proposal.kind,
+                version=self.versions.register(candidate.run_id, candidate.folder / artifacts.MODEL_CARD),
+                parent=proposal.state.head,
+                replaced=proposal.state.champion,
+                why=proposal.why,
+                by=_user(),
+                run_id=self.tracker.run_id,
+                becomes_challenger=proposal.becomes_challenger,
+                facts={**proposal.figures, _TEST_DIGEST: candidate.test_digest, _MODEL_RUN: candidate.run_id},
+            )
+        )
+        if decision is not None:
+            write_aliases(self.client, self.versions.model, self.log)
+            self._write(proposal, decision)
+            tags = {
+                "decision": decision.kind,
+                "why": decision.why,
+                "version": decision.version,
+                "entry": decision.number,
+            }
+            self.tracker.set_tags({f"promotion.{name}": value for name, value in tags.items()})
+        return decision
+
+    def complete_interrupted(self) -> None:
+        """Write the aliases and tags of a decision whose command was interrupted after the log."""
+        snapshot = read_snapshot(self.client, self.versions.model, self.log)
+        if snapshot.is_interrupted and not self.dry_run:
+            for change in write_aliases(self.client, self.versions.model, self.log):
+                self.screen.show_warning(
+                    f"{change}: completes decision {snapshot.state.head}, whose command was interrupted."
+                )
+
+    def record_external_moves(self) -> bool:
+        """Record aliases that somebody moved by hand as decisions; return whether there were any."""
+        moves = external_moves(self.client, self.versions.model, self.log)
+        for move in moves:
+            _, state = self.log.read()
+            if state.version_of(move.alias) != move.actual:
+                self._record_move(move, state)
+        if moves and not self.dry_run:
+            write_aliases(self.client, self.versions.model, self.log)
+        return bool(moves)
+
+    def show_unchanged(self, candidate: Candidate) -> None:
+        """Print that the candidate is champion already."""
+        for remark in self.remarks:
+            self.screen.show_note(remark)
+        self.screen.show_note(f"run {candidate.run_id} is champion already: nothing to decide")
+
+    def show(self, proposal: Proposal, decision: Decision | None) -> None:
+        """Print the decision and its reasons."""
+        for remark in self.remarks:
+            self.screen.show_note(remark)
+        self.screen.show_rules([(rule.passed, rule.name, rule.value, rule.required) for rule in proposal.rules])
+        if decision:
+            self.screen.show_note(f"{proposal.kind}: version {decision.version} ({proposal.why})")
+        else:
+            self.screen.show_note(
+                f"dry run, would be {proposal.kind}: run {proposal.candidate.run_id} ({proposal.why})"
+            )
+        champion = self.log.read()[1].champion
+        now = f"models:/{self.versions.model}@{CHAMPION} is version {champion}" if champion else "there is no champion"
+        self.screen.show_note(f"{now}; details: {self.folder / artifacts.PROMOTION}")
+
+    def _write(self, proposal: Proposal, decision: Decision | None) -> None:
+        """Write promotion.json; without a decision in the log the proposal has not come into force."""
+        context = {
+            "version": decision.version if decision else None,
+            "decision_number": decision.number if decision else None,
+            "dry_run": self.dry_run,
+            "decided_by": _user(),
+            "registered_model": self.versions.model,
+            "remarks": self.remarks,
+            "settings": self.settings,
+        }
+        write_proposal(self.folder, proposal, context)
+        self.tracker.log_artifact(artifacts.PROMOTION)
+
+    def _record_move(self, move: Move, state: RegistryState) -> None:
+        decision = Decision(
+            kind="external",
+            version=move.version,
+            parent=state.head,
+            replaced=state.champion,
+            why=f"{move}, without promote or rollback",
+            by="unknown",
+            run_id=self.tracker.run_id,
+            alias=move.alias,
+            removed=move.actual is None,
+            facts={_MODEL_RUN: self.versions.find_run(move.version)},
+        )
+        if self.dry_run:
+            self.log.seed(decision)
+        else:
+            self.log.append(decision)
+        self.screen.show_warning(
+            f"{move}: somebody changed it without promote or rollback. The change is kept and "
+            f"{'would be ' if self.dry_run else ''}recorded in the decision log."
+        )
+
+    def _compare_for_record(
+        self, candidate: Candidate, state: RegistryState
+    ) -> tuple[Candidate | None, Verdict | None]:
+        """Return the champion to be replaced and how the candidate compares with it."""
+        try:
+            champion = self._champion(state)
+            if champion is None:
+                return None, None
+            check_same_test(candidate, champion)
+        except Exception as error:  # a champion that is gone or damaged is a reason to roll back, not against it
+            self.remarks.append(f"not compared with the champion: {describe(error)}")
+            return None, None
+        return champion, gate.compare(candidate.scored, champion.scored, GateConfig())
+
+    def _champion(self, state: RegistryState) -> Candidate | None:
+        if state.champion is None:
+            return None
+        return self._fetch(self.versions.run_of(state.champion))
+
+    def _fetch(self, run_id: str) -> Candidate:
+        """Return the artifacts of a run; downloaded once, because they no longer change."""
+        if run_id not in self._candidates:
+            self._candidates[run_id] = read_candidate(self.client, run_id, self.scratch / run_id)
+        return self._candidates[run_id]
+
+    def _previous(self, state: RegistryState) -> int:
+        if state.previous is None:
+            raise RegistryError(
+                f"{self.versions.model} has no champion before version {state.champion}. Name a version: version=."
+            )
+        return state.previous
+
+    def _count_judged(self, decisions: list[Decision], candidate: Candidate) -> None:
+        same_test = [decision for decision in decisions if decision.facts.get(_TEST_DIGEST) == candidate.test_digest]
+        others = len({decision.facts[_MODEL_RUN] for decision in same_test} - {candidate.run_id})
+        text = (
+            f"{others} other models were judged on these test examples before; each makes the intervals less reliable"
+        )
+        if others and text not in self.remarks:
+            self.remarks.append(text)
+
+
+@contextmanager
+def open_session(
+    config: PromoteConfig | RollbackConfig, experiment: str = "", *, dry_run: bool = False
+) -> Iterator[PromotionSession]:
+    """Open a session with a run of its own, after bringing decision log and aliases together."""
+    store = connect()
+    with readable_errors(store):
+        if experiment and store.client.get_experiment_by_name(experiment) is None:
+            raise RegistryError(f"`experiment` must exist on the tracking server, got {experiment}. Train there first.")
+    screen = console.make()
+    settings = flatten(config)
+    tags = {artifacts.TAG_COMMAND: type(config).__name__.removesuffix("Config").lower()}
+    with (
+        open_run(Path(config.server.output), experiment=experiment or None, parameters=settings, tags=tags) as tracker,
+        readable_errors(store),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        model = config.server.registered_model
+        versions, log = Versions(store, model), DecisionLog(store.client, model)
+        session = PromotionSession(store.client, versions, log, tracker, screen, settings, Path(scratch), dry_run)
+        session.complete_interrupted()
+        session.record_external_moves()
+        yield session
+
+
+def _user() -> str:
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()

@@ -1,0 +1,118 @@
+"""Aliases and tags follow the decision log; what somebody moved by hand is told from an interrupted command."""
+
+import threading
+
+import pytest
+from log_parts import MODEL, add
+
+from registry.store import versions
+from registry.store.aliases import Move, external_moves, read_aliases, read_snapshot, write_aliases
+from trainer.core.errors import RegistryError
+
+
+def test_without_a_log_nothing_is_touched(client, log):
+    client.set_registered_model_alias(MODEL, "champion", "3")
+
+    assert write_aliases(client, MODEL, log) == []
+    assert read_aliases(client, MODEL) == {"champion": 3}
+    assert external_moves(client, MODEL, log) == [Move("champion", None, 3)]
+
+
+def test_aliases_follow_the_log(client, log):
+    first = add(log, "promoted", 1, 0)
+    second = add(log, "refused", 2, first.number, becomes_challenger=True)
+    third = add(log, "promoted", 3, second.number)
+    assert len(write_aliases(client, MODEL, log)) == 6
+    assert read_aliases(client, MODEL) == {"champion": 3, "previous": 1, "challenger": 2}
+    assert write_aliases(client, MODEL, log) == []
+
+    add(log, "restored", 1, third.number)
+    write_aliases(client, MODEL, log)
+    assert read_aliases(client, MODEL) == {"champion": 1, "challenger": 2}
+
+
+def test_a_move_by_hand_is_told_from_an_interrupted_command(client, log):
+    first = add(log, "promoted", 1, 0)
+    write_aliases(client, MODEL, log)
+    client.set_registered_model_alias(MODEL, "champion", "4")
+    assert external_moves(client, MODEL, log) == [Move("champion", 1, 4)]
+
+    add(log, "promoted", 2, first.number)
+    assert read_snapshot(client, MODEL, log).is_interrupted
+    assert external_moves(client, MODEL, log) == []
+    write_aliases(client, MODEL, log)
+    assert read_aliases(client, MODEL) == {"champion": 2, "previous": 1}
+    assert not read_snapshot(client, MODEL, log).is_interrupted
+
+
+def test_tags_are_those_of_the_last_decision(client, log):
+    first = add(log, "refused", 2, 0, facts={"macro_f1": 0.1, "delta_macro_f1": -0.125, "ece": 0.1})
+    write_aliases(client, MODEL, log)
+    assert client.get_model_version(MODEL, "2").tags == {
+        "promotion.decision": "refused",
+        "promotion.macro_f1": "0.1",
+        "promotion.delta_macro_f1": "-0.125",
+        "promotion.entry": "1",
+    }
+    client.set_model_version_tag(MODEL, "2", "promotion.withdrawn", "by a rollback")  # of an older version
+    second = add(log, "promoted", 2, first.number, facts={"macro_f1": 0.25})
+    write_aliases(client, MODEL, log)
+    tags = {"promotion.decision": "promoted", "promotion.macro_f1": "0.25", "promotion.entry": "2"}
+    assert client.get_model_version(MODEL, "2").tags == tags
+
+    third = add(log, "promoted", 3, second.number)
+    add(log, "restored", 2, third.number)
+    write_aliases(client, MODEL, log)
+    assert client.get_model_version(MODEL, "3").tags["promotion.decision"] == "rolled_back"
+
+
+def test_a_deleted_last_decision_is_missed(client, log):
+    """Else an old champion would come back, and the number of the decision would be given again."""
+    first = add(log, "promoted", 1, 0)
+    add(log, "promoted", 2, first.number)
+    write_aliases(client, MODEL, log)
+    client.delete_model_version(log.name, "2")
+
+    with pytest.raises(RegistryError, match="Decision 2"):
+        write_aliases(client, MODEL, log)
+    assert read_aliases(client, MODEL) == {"champion": 2, "previous": 1}
+
+
+def test_there_may_be_more_versions_than_a_page_has(client, log, monkeypatch):
+    monkeypatch.setattr(versions, "_PAGE", 2)
+    add(log, "promoted", 6, add(log, "promoted", 1, 0).number)
+    write_aliases(client, MODEL, log)
+
+    assert read_aliases(client, MODEL) == {"champion": 6, "previous": 1}
+
+
+def test_writers_may_meet(client, log):
+    """MLflow refuses all but one of those who set an alias for the first time at the same moment."""
+    add(log, "promoted", 2, add(log, "promoted", 1, 0).number)
+    failures = []
+
+    def write():
+        try:
+            write_aliases(client, MODEL, log)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert read_aliases(client, MODEL) == {"champion": 2, "previous": 1}
+
+
+def test_a_deleted_version_has_no_alias(client, log):
+    first = add(log, "promoted", 1, 0)
+    add(log, "promoted", 2, first.number)
+    write_aliases(client, MODEL, log)
+    client.delete_model_version(MODEL, "1")
+
+    assert write_aliases(client, MODEL, log) == []
+    assert external_moves(client, MODEL, log) == []
+    assert read_aliases(client, MODEL) == {"champion": 2}
