@@ -31,6 +31,7 @@ from trainer.runs.results import Predictions
 from trainer.runs.retraining import SourceRun, load_source_run
 from trainer.serving import model_card, packaging
 from trainer.serving.scoring import Member
+from trainer.tracking.connection import rely_on_event_log
 from trainer.tracking.run import NullTracker, Tracker, open_run
 from trainer.tracking.tables import table_tags
 
@@ -260,6 +261,7 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
     earlier = load_source_run(output, source, settings, defaults) if source else None
     context = open_context(config.fit.precision, config.run.seed)
     tags = {artifacts.TAG_PRESET: config.run.preset}
+    rely_on_event_log()
     run = open_run(output, resume=resumed, parameters=settings, tags=tags) if context.is_main else nullcontext()
     with run as tracker:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))

@@ -7,7 +7,7 @@ from typing import Any
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
 from trainer.core.run_folder import RUNTIME_AND_DATASET
-from trainer.tracking.backend import Store
+from trainer.tracking.backend import MlflowBackend
 from tuning.config import TuneConfig
 from tuning.execution.process import Share
 from tuning.execution.resources import gpu_names, shares
@@ -70,7 +70,7 @@ class Task:
         }
 
 
-def prepare(config: TuneConfig, of_training: Mapping[str, str], store: Store) -> Task:
+def prepare(config: TuneConfig, of_training: Mapping[str, str], store: MlflowBackend) -> Task:
     """The task of these settings. of_training: settings of `train` that all trials share, as text.
 
     Raises SettingsError for whatever is wrong with them, and TrackingError for a warm_start that does not exist.

@@ -17,8 +17,8 @@ from registry.store.aliases import read_aliases
 from registry.store.versions import list_versions
 from trainer.core.environment import redact
 from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest
-from trainer.tracking.backend import folder_digest
 from trainer.tracking.connection import connect
+from trainer.tracking.registration import folder_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from trainer.tracking.backend import Store
+    from trainer.tracking.backend import MlflowBackend
 
 __all__ = ["Versions", "list_versions", "retry_on_conflict"]
 
@@ -27,7 +27,7 @@ _WAIT = wait_random_exponential(multiplier=0.1, max=6)
 class Versions:
     """Versions of the registered model `model` on one tracking server."""
 
-    def __init__(self, store: "Store", model: str) -> None:
+    def __init__(self, store: "MlflowBackend", model: str) -> None:
         self.model = model
         self._store = store
 

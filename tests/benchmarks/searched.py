@@ -98,7 +98,7 @@ class Searched:
         began, ended = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
         trained = run_id(trial)
         with EventLog(self.folder / _OUTPUT / trained) as spool:
-            times = [entry.time / 1e3 for entry in spool.entries()]
+            times = [entry.time / 1e3 for entry in spool.events()]
         made = client.get_run(trained).info.start_time / 1e3
         noticed = made + seconds(trial)  # the clock of the training starts when its run is made
         return {

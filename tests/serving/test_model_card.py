@@ -10,7 +10,7 @@ import pytest
 from trainer.core import artifacts
 from trainer.reporting.report import DASH, Estimate, Headline, LabelScore, Picture, PolicyScore, ReportData
 from trainer.serving import model_card
-from trainer.tracking.registration import LIMIT, describe
+from trainer.tracking.registration import DESCRIPTION_LIMIT, truncate_description
 
 EVIL = '<script>alert("x")</script> | ![a](//evil.example/a.png) [b](javascript:b) `c` **d** \n# e'
 FACTS = {
@@ -168,8 +168,8 @@ def test_a_card_without_figure_is_whole(folder, report):
 def test_the_description_keeps_what_a_user_must_know(folder, report):
     labels = [label(f"emotion number {i}", 3, 0.1, 0.0, 0.9) for i in range(28)]
     text, _ = write(folder, ReportData(**{**vars(report), "labels": labels}))
-    shown = describe(text, artifacts.MODEL_CARD)
-    assert len(text) > LIMIT
+    shown = truncate_description(text, artifacts.MODEL_CARD)
+    assert len(text) > DESCRIPTION_LIMIT
     assert "## Limits" in shown
     assert "emotion number 27" in shown
-    assert shown.endswith("The rest stands in model_card.md, an artifact of the run.\n")
+    assert shown.endswith("model_card.md, an artifact of the run.\n")

@@ -18,7 +18,7 @@ mlflow.models.set_model(Lengths())
 
 
 @pytest.fixture(autouse=True)
-def _quick_courier(monkeypatch):
+def _quick_uploader(monkeypatch):
     monkeypatch.setattr(uploader, "_INTERVAL_SECONDS", 0.05)
 
 

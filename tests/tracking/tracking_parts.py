@@ -1,4 +1,4 @@
-"""What the tests of tracking share: curves as stored and as spooled, a store that fails, a server to stop."""
+"""Shared by the tests of tracking: curves as stored and as logged, a backend that fails, a server to stop."""
 
 import contextlib
 import http.client
@@ -19,12 +19,12 @@ def history(client, run_id, name):
     return [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, name)]
 
 
-def spooled_history(folder, name):
-    with EventLog(folder) as spool:
+def logged_history(folder, name):
+    with EventLog(folder) as log:
         return [
-            (entry.content["step"], entry.content["metrics"][name], entry.time)
-            for entry in spool.entries()
-            if entry.kind == "metrics" and name in entry.content["metrics"]
+            (event.content["step"], event.content["metrics"][name], event.time)
+            for event in log.events()
+            if event.kind == "metrics" and name in event.content["metrics"]
         ]
 
 
@@ -32,7 +32,7 @@ def spooled_history(folder, name):
 def away(run):
     """The store of `run` fails like a server that is down."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run._store, "apply", refuse_connection)
+        patch.setattr(run._backend, "send", refuse_connection)
         yield
 
 

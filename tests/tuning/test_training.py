@@ -65,7 +65,7 @@ class TestTurn:
 
         clock = Clock()
         monkeypatch.setattr(training, "time", clock)
-        monkeypatch.setattr(training, "is_owned", lambda folder: folder == order.folder)
+        monkeypatch.setattr(training, "is_locked", lambda folder: folder == order.folder)
         turn = Turn(order)
         clock.now += training._BUSY_SECONDS - 1
         assert not turn.has_come
@@ -153,7 +153,7 @@ class TestTraining:
             spool.append("r1", "metrics", {"metrics": {name: 0.5}, "step": 10})
             spool.append("r1", "metrics", {"metrics": {"train/epoch": 2.0, name: 0.75}, "step": 20})
         assert one.scores(name) == [(1.0, 0.5), (2.0, 0.75)]
-        path = order.folder / "spool.jsonl"
+        path = order.folder / "events.jsonl"
         line = path.read_bytes().splitlines(keepends=True)[-1]
         for piece in (line[:10], line[10:-1]):
             with path.open("ab") as file:

@@ -503,11 +503,11 @@ class TestInterruption:
     def test_waits_until_its_training_of_before_has_let_its_folder_go(self, begin, tmp_path, monkeypatch):
         (tmp_path / "earlier").mkdir()
         running = self.again(begin, {"42": "earlier"}, 0.0)
-        monkeypatch.setattr(training, "is_owned", lambda folder: folder == tmp_path / "earlier")
+        monkeypatch.setattr(training, "is_locked", lambda folder: folder == tmp_path / "earlier")
         for _ in range(3):
             assert not running.poll()
         assert FakeTraining.made == []
-        monkeypatch.setattr(training, "is_owned", lambda _: False)
+        monkeypatch.setattr(training, "is_locked", lambda _: False)
         running.poll()
         assert len(FakeTraining.made) == 1
 

@@ -1,6 +1,7 @@
 """Run folders on local disk: what a run keeps beside the tracking server, and how a stopped run is found again."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "format_diff",
     "has_results",
     "read_config",
+    "sync_command",
 ]
 
 RUNTIME_SETTINGS = (
@@ -50,7 +52,7 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
     if has_results(folder, with_test=bool(wanted.get("read_test", True))):
         raise SettingsError(
             f"`resume` must be the id of an unfinished run, got {resume}, which has its results. If the server lacks "
-            f"some of them: mlflow run . -e sync -P output={folder}"
+            f"some of them: {sync_command(folder)}"
         )
     if differences := diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS):
         raise SettingsError(
@@ -118,6 +120,11 @@ def has_results(folder: Path, *, with_test: bool) -> bool:
     if not (path.is_file() and with_test):
         return path.is_file()
     return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
+
+
+def sync_command(folder: Path) -> str:
+    """Return the command that delivers to the tracking server what is left in a run folder."""
+    return shlex.join(["mlflow", "run", ".", "-e", "sync", "-P", f"output={folder}"])
 
 
 def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:

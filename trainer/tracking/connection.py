@@ -1,27 +1,32 @@
-"""First contact with a tracking server, with a limit on the time it may take."""
+"""Connects to a tracking server within a time limit."""
 
 import contextlib
 import logging
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import tenacity
+
 from trainer.core.environment import redact
 from trainer.core.errors import EmotionsError, TrackingError
-from trainer.tracking.backend import Store
+from trainer.tracking.backend import MlflowBackend
+from trainer.tracking.errors import http_status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "describe", "readable_errors"]
+__all__ = ["connect", "describe", "readable_errors", "rely_on_event_log"]
 
 _T = TypeVar("_T")
 
 _START_SECONDS = 15
 _MAX_ERROR_CHARACTERS = 5000
+_FIRST_CONTACT_ATTEMPTS = 6
 
 _MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -29,64 +34,106 @@ _MLFLOW_SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # MLflow's own seven retries block a caller for four minutes; the spool retries for as long as the run lasts.
+    # A command that asks a silent server gives up after about a minute of pauses; MLflow's own values make it four.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+_EVENT_LOG_SETTINGS = {
+    # The uploader repeats what failed as long as the run lasts, and a flush must see soon that the server is away.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "120",  # the server may answer the upload of a model after it has stored it
 }
+_environment_lock = threading.Lock()
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
+_SCHEMA_RACE = re.compile(r"duplicate column|already exists|database is locked")
 
 
-def connect(uri: str | None = None) -> "Store":
-    """The tracking server at `uri`, by default the one MLflow's own rules name, after it has answered once.
+def connect(uri: str | None = None) -> MlflowBackend:
+    """Return the tracking server at `uri`, by default the one of MLflow's own rules, after it has answered once.
 
-    Raises TrackingError when it has not answered within 15 seconds. A local SQLite file has longer: the first
-    contact creates its tables.
+    Raises TrackingError without an answer within 15 seconds. A local SQLite file has no limit: the first contact
+    creates its tables.
     """
-    for name, value in _MLFLOW_SETTINGS.items():
-        os.environ.setdefault(name, value)
+    _set_defaults(_MLFLOW_SETTINGS)
     import mlflow
 
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # it may be imported already
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each repeated attempt
     uri = _absolute(uri or mlflow.get_tracking_uri())
     seconds = None if uri.startswith(("sqlite:", "file:", "/")) else _START_SECONDS
     try:
-        client = _within(seconds, lambda: _answering_client(uri))
+        with _few_retries():
+            client = _within(seconds, lambda: _answering_client(uri))
     except Exception as error:
         raise TrackingError(
-            f"tracking server must answer, but got uri={redact(uri)!r}: {redact(str(error))}. Start it (`mlflow "
-            f"server`), correct MLFLOW_TRACKING_URI, or unset that to keep runs in a local file."
+            f"Cannot connect to tracking server {redact(uri)} ({redact(str(error))}). {_advice(uri, error)}"
         ) from None  # the cause repeats the address with its password
-    return Store(client, uri)
+    return MlflowBackend(client, uri)
+
+
+def rely_on_event_log() -> None:
+    """Reduce MLflow's own retries in this process: for training, whose calls all go through the event log."""
+    _set_defaults(_EVENT_LOG_SETTINGS)
 
 
 @contextlib.contextmanager
-def readable_errors(store: Store) -> Iterator[None]:
-    """Turn what fails on the server's side during the block into a TrackingError that says what to do."""
+def readable_errors(backend: MlflowBackend) -> Iterator[None]:
+    """Turn an error of the server during the block into a TrackingError that says what to do."""
     try:
         yield
     except EmotionsError:
         raise
     except Exception as error:
         raise TrackingError(
-            f"tracking server must do what is asked of it, but got uri={redact(store.uri)!r}: {describe(error)}. "
-            f"Correct the cause and try again; nothing in the run folder is lost."
+            f"A call to tracking server {redact(backend.uri)} failed ({describe(error)}). Correct the cause and try "
+            f"again; nothing in the run folder is lost."
         ) from None  # the cause may repeat the address with its password
 
 
 def describe(failure: BaseException) -> str:
-    """Kind and text of an error, without passwords, cut to a length that fits a tag."""
+    """Return class and text of an error, without passwords, truncated to a length that fits a tag."""
     return redact(f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
 
 
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Make MLflow report a refused first contact after a second instead of a minute."""
+    with _environment_lock:
+        before = {name: os.environ.get(name) for name in _EVENT_LOG_SETTINGS}
+        os.environ.update(_EVENT_LOG_SETTINGS)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def _set_defaults(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
 def _absolute(uri: str) -> str:
-    """A relative SQLite address made absolute, so that `sync` finds the same file from any folder."""
+    """Return a relative SQLite address as an absolute one, so that `sync` finds the same file from any folder."""
     prefix, path = "sqlite:///", uri.removeprefix("sqlite:///")
     if not uri.startswith(prefix) or not path or path.startswith(("/", ":memory:")):
         return uri
     return f"{prefix}{Path(path).resolve()}"
 
 
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: bool(_SCHEMA_RACE.search(str(error)))),
+    stop=tenacity.stop_after_attempt(_FIRST_CONTACT_ATTEMPTS),
+    wait=tenacity.wait_random_exponential(max=4),
+    reraise=True,
+)
 def _answering_client(uri: str) -> "MlflowClient":
+    """Return a client that has had an answer. MLflow creates the tables of a new database without a lock."""
     import mlflow
 
     client = mlflow.MlflowClient(uri)
@@ -94,8 +141,23 @@ def _answering_client(uri: str) -> "MlflowClient":
     return client
 
 
+def _advice(uri: str, error: Exception) -> str:
+    status, text = http_status(error), str(error)
+    if status == 401:
+        return "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+    if status == 403:
+        return "Ask for the permission, or add this host name to the server's MLFLOW_SERVER_ALLOWED_HOSTS."
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the file with the server's certificate."
+    if "db upgrade" in text:
+        return f"Make a backup, then run `mlflow db upgrade {redact(uri)}`."
+    if _HOST_AND_PORT.fullmatch(uri):
+        return f"The address has no scheme: set MLFLOW_TRACKING_URI=http://{uri}."
+    return "Start it (`mlflow server`), correct MLFLOW_TRACKING_URI, or unset it to keep runs in a local file."
+
+
 def _within(seconds: float | None, call: Callable[[], _T]) -> _T:
-    """What `call` returns; TimeoutError when it takes longer. Drivers and resolvers have their own, longer patience."""
+    """Return what `call` returns; TimeoutError when it takes longer, as database drivers and resolvers may."""
     outcome: Future[_T] = Future()
 
     def attempt() -> None:
@@ -104,7 +166,7 @@ def _within(seconds: float | None, call: Callable[[], _T]) -> _T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=attempt, name="tracking-probe", daemon=True).start()
+    threading.Thread(target=attempt, name="connection-probe", daemon=True).start()
     try:
         return outcome.result(seconds)
     except TimeoutError:

@@ -1,15 +1,16 @@
-"""The operations of one run, in order, on disk before anything is sent: nothing is lost when the server or we die.
+"""A write-ahead log of tracking calls: every event is on disk before it is sent to the tracking server.
 
-`spool.jsonl` is append-only, one operation per line. `spool.offset` holds the byte up to which the server has
-everything; its lock says that a process owns the spool. `spool.refused.jsonl` holds what the server will never take.
+`events.jsonl` is append-only, one event per line. `events.offset` contains the number of bytes that are settled; its
+lock marks the process that writes the folder. `events.rejected.jsonl` contains refused events with their reasons.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,20 +18,26 @@ from types import TracebackType
 from trainer.core.errors import TrackingError
 from trainer.core.text_files import truncate_partial_line
 
-__all__ = ["Entry", "EventLog", "find_spools", "has_spool", "is_owned", "read_metrics"]
+__all__ = ["DAMAGED", "REJECTED", "Event", "EventLog", "find_event_logs", "has_event_log", "is_locked", "read_metrics"]
 
-_LOG = "spool.jsonl"
-_OFFSET = "spool.offset"
-_REFUSED = "spool.refused.jsonl"
+REJECTED = "events.rejected.jsonl"
+"""File of a run folder with the events that the server refused."""
+DAMAGED = "damaged"
+"""Kind of an event whose line cannot be parsed."""
+
+_LOG = "events.jsonl"
+_OFFSET = "events.offset"
+_OLD_NAMES = {"spool.jsonl": _LOG, "spool.offset": _OFFSET, "spool.refused.jsonl": REJECTED}
+"""Names that earlier versions gave these files → the names of today."""
+_LOG_NAMES = (_LOG, "spool.jsonl")
 _OFFSET_DIGITS = 20
 _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One operation on a run. `time`: when it was made, ms since the epoch. `end`: byte offset after its line."""
+class Event:
+    """One tracking call of a run. `time`: ms since the epoch. `end`: byte offset after the event's line."""
 
-    id: int
     time: int
     run_id: str
     kind: str
@@ -39,25 +46,29 @@ class Entry:
 
 
 class EventLog:
-    """The spool of one run folder, owned by this process until `close`. Threads may append and read at once.
+    """The event log of a run folder, locked by this process until `close`. Threads may append and read together.
 
-    Raises TrackingError when another process owns it, when it cannot be written, or when a line is damaged.
-    A last line without its newline (the process died in the write) is dropped: its operation never counted.
+    A last line without its newline is removed: the process died during the write.
+    Raises TrackingError when another process has the lock, and when a file cannot be written or read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._mutex = threading.Lock()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._offset_file = os.open(folder / _OFFSET, os.O_RDWR | os.O_CREAT, 0o644)
-            self._own()
-            self._log = os.open(folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            truncate_partial_line(folder / _LOG)
-            self._delivered = self._read_offset()
-        except OSError as error:
-            raise self._unwritable(error) from error
-        self._next_id = sum(1 for _ in self.entries())
+        with contextlib.ExitStack() as opened:  # a descriptor that stays open would keep the lock
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _rename_old_files(folder)
+                self._offset_file = os.open(folder / _OFFSET, os.O_RDWR | os.O_CREAT, 0o644)
+                opened.callback(os.close, self._offset_file)
+                self._take_lock()
+                self._log = os.open(folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+                opened.callback(os.close, self._log)
+                truncate_partial_line(folder / _LOG)
+                self._delivered = self._read_offset()
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._descriptors = opened.pop_all()
 
     def __enter__(self) -> "EventLog":
         return self
@@ -67,63 +78,61 @@ class EventLog:
 
     @property
     def size(self) -> int:
-        """Bytes of complete operations."""
+        """Bytes of complete events."""
         return os.fstat(self._log).st_size
 
     @property
     def delivered(self) -> int:
-        """Bytes of operations that the server has, or has refused for good."""
+        """Bytes of settled events: the server has taken or refused them."""
         return self._delivered
 
     def append(self, run_id: str, kind: str, content: Mapping[str, object]) -> None:
-        """Write one operation, stamped with the present time. Costs microseconds: one `write`, no `fsync`."""
+        """Write one event with the present time. Takes microseconds: one `write`, no `fsync`."""
+        record = {"time": time.time_ns() // 1_000_000, "run_id": run_id, "kind": kind, "content": content}
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         with self._mutex:
-            record = {"id": self._next_id, "time": time.time_ns() // 1_000_000, "run_id": run_id, "kind": kind}
-            line = json.dumps({**record, "content": content}, separators=(",", ":")).encode() + b"\n"
             self._write(line)
-            self._next_id += 1
 
-    def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Operations from byte `start` on, up to the end as it is when the reading gets there."""
+    def events(self, start: int = 0) -> Iterator[Event]:
+        """Iterate over the events from byte `start` on. A line that is no event comes as one of kind DAMAGED."""
         rest = b""
-        while block := os.pread(self._log, _READ_BYTES, start + len(rest)):
+        while block := self._read(start + len(rest)):
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 start += len(line) + 1
-                yield self._parse(line, start)
+                yield _parse(line, start)
 
-    def pending(self) -> Iterator[Entry]:
-        """Operations that are not delivered yet."""
-        return self.entries(self._delivered)
+    def pending(self) -> Iterator[Event]:
+        """Iterate over the events that are not settled."""
+        return self.events(self._delivered)
 
     def mark_delivered(self, end: int) -> None:
-        """Record that everything before byte `end` is settled. The file keeps its length, so a full disk is no bar."""
+        """Record that all events before byte `end` are settled. The file keeps its length, so a full disk is no bar."""
         os.pwrite(self._offset_file, f"{end:0{_OFFSET_DIGITS}d}\n".encode(), 0)
         self._delivered = end
 
-    def refuse(self, entry: Entry, reason: str) -> None:
-        """Put aside an operation that the server will never accept, with its reason."""
-        record = {
-            "id": entry.id,
-            "run_id": entry.run_id,
-            "kind": entry.kind,
-            "reason": reason,
-            "content": entry.content,
-        }
-        with (self.folder / _REFUSED).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def reject(self, events: Sequence[Event], reason: str) -> None:
+        """Keep events that the server refused in a file, with the reason."""
+        with (self.folder / REJECTED).open("a", encoding="utf-8") as file:
+            for event in events:
+                record = {"run_id": event.run_id, "kind": event.kind, "reason": reason, "content": event.content}
+                file.write(json.dumps(record) + "\n")
+
+    def requeue_rejected(self) -> None:
+        """Make all events pending again when some were rejected: sent in order, they leave the same run."""
+        rejected = self.folder / REJECTED
+        if rejected.exists():
+            self.mark_delivered(0)
+            rejected.unlink()
 
     def close(self) -> None:
-        """Give the spool up; another process may own it now."""
-        os.close(self._log)
-        os.close(self._offset_file)
+        """Close the files, which gives up the lock."""
+        self._descriptors.close()
 
-    def _own(self) -> None:
+    def _take_lock(self) -> None:
         if not _lock(self._offset_file):
-            os.close(self._offset_file)
             raise TrackingError(
-                f"run folder must belong to one process, but got folder={str(self.folder)!r}, which another one is "
-                f"writing. Wait for it to end, or stop it."
+                f"Another process writes run folder {str(self.folder)!r}. Wait until it ends, or stop it."
             )
 
     def _read_offset(self) -> int:
@@ -134,16 +143,21 @@ class EventLog:
         offset = int(text) if text.isdigit() else -1
         if not 0 <= offset <= self.size:
             raise TrackingError(
-                f"{self.folder / _OFFSET} must hold a byte offset of {_LOG}, but got {text=}. "
-                f"Delete it to deliver everything again: what the server already has does it no harm."
+                f"{self.folder / _OFFSET} must contain a byte offset of {_LOG}, got {text.decode(errors='replace')}. "
+                f"Delete the file: all events are then sent again, which changes nothing on the server."
             )
         return offset
+
+    def _read(self, start: int) -> bytes:
+        try:
+            return os.pread(self._log, _READ_BYTES, start)
+        except OSError as error:
+            raise TrackingError(f"Cannot read {self.folder / _LOG}: {error.strerror}.") from error
 
     def _write(self, line: bytes) -> None:
         before = self.size
         try:
-            # A disk that fills up takes a part; asking again for the rest names the reason.
-            while line:
+            while line:  # a full disk takes a part; the next write raises the reason
                 line = line[os.write(self._log, line) :]
         except OSError as error:
             os.ftruncate(self._log, before)
@@ -151,34 +165,24 @@ class EventLog:
 
     def _unwritable(self, error: OSError) -> TrackingError:
         return TrackingError(
-            f"run folder must be writable, but got folder={str(self.folder)!r}: {error.strerror}. "
-            f"Free space or mend its permissions, then continue with resume={self.folder.name}."
+            f"Cannot write run folder {str(self.folder)!r}: {error.strerror}. Free space or correct the permissions, "
+            f"then continue with resume={self.folder.name}."
         )
 
-    def _parse(self, line: bytes, end: int) -> Entry:
-        try:
-            record = json.loads(line)
-            return Entry(record["id"], record["time"], record["run_id"], record["kind"], record["content"], end)
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrackingError(
-                f"{self.folder / _LOG} must hold one operation per line, but got line={line[:80]!r} before byte {end}. "
-                f"Remove that line and delete {_OFFSET}; the rest can then be delivered."
-            ) from error
+
+def find_event_logs(folder: Path) -> list[Path]:
+    """Return the run folders at or directly below `folder` that have an event log, oldest write first."""
+    logs = [log for name in _LOG_NAMES for pattern in (name, f"*/{name}") for log in folder.glob(pattern)]
+    return list(dict.fromkeys(log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns)))
 
 
-def find_spools(folder: Path) -> list[Path]:
-    """Run folders at or directly below `folder` that hold a spool, oldest write first."""
-    logs = [*folder.glob(_LOG), *folder.glob(f"*/{_LOG}")]
-    return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns)]
+def has_event_log(folder: Path) -> bool:
+    """Return whether a run has logged an event in this folder."""
+    return any((folder / name).is_file() for name in _LOG_NAMES)
 
 
-def has_spool(folder: Path) -> bool:
-    """Whether a run has begun to record in this folder."""
-    return (folder / _LOG).is_file()
-
-
-def is_owned(folder: Path) -> bool:
-    """Whether another process owns the spool of this folder. Not for the process that owns it: it would give it up."""
+def is_locked(folder: Path) -> bool:
+    """Return whether another process writes the event log. The process that has the lock would lose it by this call."""
     try:
         with (folder / _OFFSET).open("r+b") as file:
             return not _lock(file.fileno())
@@ -188,22 +192,10 @@ def is_owned(folder: Path) -> bool:
         return True
 
 
-def _lock(descriptor: int) -> bool:
-    """Take the lock of an open offset file, until any of its descriptors is closed; False when another process has it.
-
-    A record lock: unlike flock it is not inherited by forked data-loading workers that outlive a killed parent.
-    """
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
 def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], int]:
-    """The metrics that a run, which another process may own, has recorded from byte `start` on, and where to go on.
+    """Return the metrics logged from byte `start` on, one mapping per call of the run, and the offset to continue at.
 
-    Each group was recorded at one step. A line that is still being written is left for the next time.
+    Another process may write the log meanwhile; its unfinished last line is left for the next call.
     """
     try:
         with (folder / _LOG).open("rb") as file:
@@ -214,3 +206,29 @@ def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], i
     records = [json.loads(line) for line in whole.split(b"\n")] if newline else []
     groups = [record["content"]["metrics"] for record in records if record["kind"] == "metrics"]
     return groups, start + len(whole) + len(newline)
+
+
+def _rename_old_files(folder: Path) -> None:
+    for old, new in _OLD_NAMES.items():
+        if (folder / old).exists() and not (folder / new).exists():
+            (folder / old).rename(folder / new)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open offset file until this process closes one of its descriptors; False when another process has it.
+
+    A record lock: unlike flock, forked data-loading workers that outlive a killed parent do not inherit it.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _parse(line: bytes, end: int) -> Event:
+    try:
+        record = json.loads(line)
+        return Event(int(record["time"]), str(record["run_id"]), str(record["kind"]), dict(record["content"]), end)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Event(0, "", DAMAGED, {"line": line.decode(errors="replace")}, end)

@@ -1,28 +1,166 @@
-"""A model card as the description of a registered version."""
+"""Writes saved models to an MLflow server and registers them as versions."""
 
+import hashlib
+import json
 import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["LIMIT", "describe"]
+from trainer.core import artifacts
+from trainer.tracking.errors import PermanentDeliveryError
 
-LIMIT = 5000
-"""Characters that MLflow's tables hold; SQLite takes more, PostgreSQL and MySQL refuse the whole version."""
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
 
+__all__ = ["DESCRIPTION_LIMIT", "ModelWriter", "folder_digest", "truncate_description"]
+
+DESCRIPTION_LIMIT = 5000
+"""Characters of a version's description in MLflow's tables; PostgreSQL and MySQL refuse a longer one."""
+
+_VERSIONS_TAG = "mlflow.modelVersions"
 _SECTION = re.compile(r"(?m)^(?=## )")
-_FIGURE = re.compile(r"(?m)^!\[.*\n*")
-_REST = "The rest stands in {file}, an artifact of the run.\n"
+_IMAGE = re.compile(r"(?m)^!\[.*\n*")
 
 
-def describe(card: str, file: str) -> str:
-    """Return the card without figures, or as many of its first sections as fit in LIMIT and where the rest stands.
+class ModelWriter:
+    """The logged models of runs on one server, and their versions in its registry."""
 
-    card: Markdown whose sections begin with `## `. file: where the whole card is found.
-    """
-    whole = _FIGURE.sub("", card)
-    if len(whole) <= LIMIT:
-        return whole
-    rest, text = _REST.format(file=file), ""
-    for section in _SECTION.split(whole):
-        if len(text) + len(section) + len(rest) > LIMIT:
+    def __init__(self, client: "MlflowClient") -> None:
+        self._client = client
+
+    def write(self, run: "Run", folder: Path, step: int) -> None:
+        """Do what `mlflow.pyfunc.log_model` does, for a folder that `mlflow.pyfunc.save_model` wrote earlier."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        if not (folder / "MLmodel").is_file():
+            raise PermanentDeliveryError(f"{folder} was removed or is no saved MLflow model: it has no file MLmodel")
+        model = self._find_or_create(run, folder_digest(folder))
+        linked = run.outputs.model_outputs if run.outputs else []
+        if all(output.model_id != model.model_id for output in linked):
+            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=step)])
+        self._attach_test_metrics(run, model.model_id)
+        if model.status != LoggedModelStatus.READY:
+            self._upload(folder, run.info.run_id, model)
+            self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def version(self, run: "Run", name: str) -> int | None:
+        """Return the first version of registered model `name` with the newest model of the run; None without one."""
+        models = self._models(run)
+        return self._first_version(models[-1], name) if models else None
+
+    def register(self, run: "Run", name: str, card: Path) -> int:
+        """Return the version of registered model `name` with the newest model of the run, created if there is none."""
+        models = self._models(run)
+        if not models:
+            raise PermanentDeliveryError(f"run {run.info.run_id} has no model to register")
+        version = self._first_version(models[-1], name) or self._create_version(run, models[-1], name, card)
+        self._tag_as_registered(models[-1], name, version)
+        return version
+
+    def _find_or_create(self, run: "Run", digest: str) -> "LoggedModel":
+        for model in self._models(run):
+            if model.tags.get(artifacts.TAG_MODEL_DIGEST) == digest:
+                return model
+        return self._client.create_logged_model(
+            run.info.experiment_id,
+            name=artifacts.MODEL,
+            source_run_id=run.info.run_id,
+            tags={artifacts.TAG_MODEL_DIGEST: digest},
+            params=run.data.params,
+        )
+
+    def _models(self, run: "Run") -> list["LoggedModel"]:
+        """Return the models of the run, oldest first."""
+        models = self._client.search_logged_models(
+            [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
+        )
+        return sorted(models, key=lambda model: model.creation_timestamp)
+
+    def _attach_test_metrics(self, run: "Run", model_id: str) -> None:
+        from mlflow.entities import Metric
+
+        prefix = artifacts.metric("test", "")
+        points = [
+            Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id)
+            for point in run.data.to_proto().metrics
+            if point.key.startswith(prefix)
+        ]
+        self._client.log_batch(run.info.run_id, metrics=points)
+
+    def _upload(self, folder: Path, run_id: str, model: "LoggedModel") -> None:
+        from mlflow.models import Model
+
+        for cache in folder.rglob("__pycache__"):
+            shutil.rmtree(cache)
+        self._client.log_model_artifacts(model.model_id, str(folder))
+        description = Model.load(str(folder))
+        description.run_id = run_id
+        description.model_id = description.model_uuid = model.model_id
+        description.artifact_path = model.artifact_location
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "MLmodel"
+            description.save(str(path))
+            self._client.log_model_artifact(model.model_id, str(path))
+
+    def _first_version(self, model: "LoggedModel", name: str) -> int | None:
+        found = self._client.search_model_versions(f"name = '{name}' and run_id = '{model.source_run_id}'")
+        return min((int(version.version) for version in found if version.source == _uri(model)), default=None)
+
+    def _create_version(self, run: "Run", model: "LoggedModel", name: str, card: Path) -> int:
+        self._create_registered_model(name)
+        made = self._client.create_model_version(
+            name,
+            _uri(model),
+            run_id=run.info.run_id,
+            description=truncate_description(card.read_text(encoding="utf-8"), card.name) if card.is_file() else None,
+            model_id=model.model_id,
+            await_creation_for=60,
+        )
+        return self._first_version(model, name) or int(made.version)  # another process may have been faster
+
+    def _tag_as_registered(self, model: "LoggedModel", name: str, version: int) -> None:
+        # MLflow's page of a logged model reads its versions from this tag and says "Not registered" without it.
+        versions = json.loads(model.tags.get(_VERSIONS_TAG, "[]"))
+        entry = {"name": name, "version": str(version)}
+        if entry not in versions:
+            self._client.set_logged_model_tags(model.model_id, {_VERSIONS_TAG: json.dumps([*versions, entry])})
+
+    def _create_registered_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 of the names and bytes of a saved model without MLmodel, which contains the time of saving."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "MLmodel" and "__pycache__" not in path.parts:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def truncate_description(card: str, file: str) -> str:
+    """Return a Markdown card without images; of a long one the first sections that fit, and the file with the rest."""
+    card = _IMAGE.sub("", card)
+    if len(card) <= DESCRIPTION_LIMIT:
+        return card
+    rest, text = f"The rest is in {file}, an artifact of the run.\n", ""
+    for section in _SECTION.split(card):
+        if len(text) + len(section) + len(rest) > DESCRIPTION_LIMIT:
             break
         text += section
-    return (text or whole[: LIMIT - len(rest) - 2] + "\n\n") + rest
+    return (text or card[: DESCRIPTION_LIMIT - len(rest) - 2] + "\n\n") + rest
+
+
+def _uri(model: "LoggedModel") -> str:
+    return f"models:/{model.model_id}"

@@ -1,6 +1,8 @@
-"""MLflow's system metrics, sent through the spool: MLflow's own monitor stops for good when the server is away."""
+"""Samples MLflow's system metrics into the event log.
 
-import contextlib
+MLflow's own monitor sends them to the server itself and stops for good at the first call that fails.
+"""
+
 import logging
 import os
 import threading
@@ -10,7 +12,6 @@ from typing import Any
 __all__ = ["PREFIX", "SystemMetrics"]
 
 PREFIX = "system/"
-_INTERVAL_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -23,9 +24,6 @@ class SystemMetrics:
     """
 
     def __init__(self, log: Callable[[Mapping[str, float], int], None], first_step: int) -> None:
-        node = os.environ.get("MLFLOW_SYSTEM_METRICS_NODE_ID")
-        self._prefix = f"{PREFIX}{node}/" if node else PREFIX
-        self._interval = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or _INTERVAL_SECONDS)
         self._log = log
         self._step = first_step
         self._stop = threading.Event()
@@ -46,37 +44,25 @@ class SystemMetrics:
 
     def _work(self) -> None:
         try:
-            monitors = _monitors()
-            _sample(monitors)  # the first processor percentage after start-up is always 0
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            kind: Any = SystemMetricsMonitor  # MLflow leaves it untyped
+            monitor = kind("")  # not started: only its samples are used
+            prefix = f"{PREFIX}{monitor.node_id}/" if monitor.node_id else PREFIX
+            _sample(monitor)  # the first processor percentage after start-up is always 0
             is_last = False
             while not is_last:
-                is_last = self._stop.wait(self._interval)
-                values = {self._prefix + name: value for name, value in _sample(monitors).items()}
-                self._log(values, self._step)
+                is_last = self._stop.wait(monitor.sampling_interval)
+                self._log({prefix + name: value for name, value in _sample(monitor).items()}, self._step)
                 self._step += 1
         except Exception as error:
-            # The training goes on: a full disk it meets in its own next call, anything else is not its affair.
-            _log.warning("system metrics end here: %s", error)
+            # Training continues: of a full disk it learns in its own next call.
+            _log.warning("Sampling of system metrics has ended (%s).", error)
 
 
-def _monitors() -> list[Any]:
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-    kinds: list[Any] = [CPUMonitor, DiskMonitor, NetworkMonitor]  # Any: MLflow leaves them untyped
-    monitors = [kind() for kind in kinds]
-    gpu: Any = GPUMonitor
-    with contextlib.suppress(Exception):  # no GPU, no driver or no nvidia-ml-py: each raises its own class
-        monitors.append(gpu())
-    return monitors
-
-
-def _sample(monitors: list[Any]) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for monitor in monitors:
-        monitor.collect_metrics()
-        values.update(monitor.aggregate_metrics())
-        monitor.clear_metrics()
+def _sample(monitor: Any) -> dict[str, float]:
+    monitor.collect_metrics()
+    values: dict[str, float] = monitor.aggregate_metrics()
+    for source in monitor.monitors:
+        source.clear_metrics()
     return values

@@ -1,214 +1,227 @@
-"""What the training tells about its run: the protocol, a tracker that records nothing, and the one for MLflow."""
+"""Records a run: `Tracker` records nothing, `MlflowTracker` records on an MLflow server."""
 
 import logging
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, SupportsFloat
+from typing import SupportsFloat
 
 from trainer.core import artifacts
 from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
-from trainer.tracking.backend import Store
-from trainer.tracking.event_log import EventLog
+from trainer.core.run_folder import sync_command
+from trainer.tracking.backend import MlflowBackend
+from trainer.tracking.event_log import REJECTED, EventLog
 from trainer.tracking.uploader import BackgroundUploader
 
 __all__ = ["MlflowTracker", "NullTracker", "Tracker"]
 
-_FLUSH_SECONDS = 30.0
-_KILLED_FLUSH_SECONDS = 10.0  # schedulers follow SIGTERM with SIGKILL after about 30 seconds
+# Seconds to wait for the next delivery, and during the upload of a file or model.
+_LIMITS = (30.0, 600.0)
+_KILLED_LIMITS = (10.0, 10.0)  # schedulers send SIGKILL about 30 seconds after SIGTERM
 
 _log = logging.getLogger(__name__)
 
 
-class Tracker(Protocol):
-    """Where a run is recorded. No method waits for a server, except `register` and `flush`, whose limits are stated."""
+class Tracker:
+    """The calls by which a run is recorded; here they do nothing.
 
-    @property
-    def run_id(self) -> str:
-        """Id of the run."""
+    No call waits for a server, except `register` and `flush`, which end within a time limit.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Local folder of the run: what is to become an artifact is written here first."""
+    def __init__(self, run_id: str, folder: Path) -> None:
+        self.run_id = run_id
+        self.folder = folder
+        """Local folder of the run; files must be in it before they are logged."""
 
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
-        """Record values at `step`, stamped with the present time. NaN is recorded as such."""
+        """Log values at `step` with the present time. Raises ValueError for a name that MLflow refuses."""
 
     def log_params(self, parameters: Mapping[str, object]) -> None:
-        """Record settings as `cfg.<name>`. Where a resumed run had another text, the new one becomes a tag."""
+        """Log settings as `cfg.<name>`. Where a resumed run had another value, the new one becomes a tag."""
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Set tags of the run; a later text replaces an earlier one."""
+        """Set tags of the run; a later value replaces an earlier one."""
 
     def log_artifact(self, path: str) -> None:
         """Upload a file, or all files of a folder, named relative to `folder`."""
 
     def log_artifacts(self) -> None:
-        """Upload whatever of `artifacts.UPLOADED` the folder holds."""
+        """Upload those of `artifacts.UPLOADED` that exist in the folder."""
 
     def log_dataset(self, name: str, digest: str, context: str, source: str, profile: Mapping[str, object]) -> None:
-        """Record a data set as input of the run. `context`: its role. `source`: a path or `hub/id@revision`."""
+        """Log a data set as input of the run.
+
+        context: its role. source: a path, or a hub data set as `owner/name:config@revision`.
+        """
 
     def log_model(self, folder: Path, step: int) -> None:
-        """Record a folder written by `mlflow.pyfunc.save_model` as the model of the run, with its `test/` metrics."""
+        """Log a folder that `mlflow.pyfunc.save_model` wrote as the model of the run, with its `test/` metrics."""
 
     def register(self, name: str) -> int | None:
-        """Make the run's newest model a version of `name`; its number, or None while the server is away."""
+        """Register the run's newest model as a version of `name`; return its number, None if the server is away."""
+        return None
 
     def flush(self, seconds: float) -> bool:
         """Wait until the server has everything; False when it has taken nothing for `seconds`."""
-
-
-class NullTracker:
-    """Records nothing: for processes other than the first, and for tests."""
-
-    def __init__(self, run_id: str, folder: Path) -> None:
-        self.run_id = run_id
-        self.folder = folder
-
-    def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
-        """Do nothing."""
-
-    def log_params(self, parameters: Mapping[str, object]) -> None:
-        """Do nothing."""
-
-    def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Do nothing."""
-
-    def log_artifact(self, path: str) -> None:
-        """Do nothing."""
-
-    def log_artifacts(self) -> None:
-        """Do nothing."""
-
-    def log_dataset(self, name: str, digest: str, context: str, source: str, profile: Mapping[str, object]) -> None:
-        """Do nothing."""
-
-    def log_model(self, folder: Path, step: int) -> None:
-        """Do nothing."""
-
-    def register(self, name: str) -> int | None:
-        """None: nothing is registered."""
-
-    def flush(self, seconds: float) -> bool:
-        """True: nothing is owed."""
         return True
 
 
-class MlflowTracker:
-    """A run on an MLflow server. Every operation is on disk when its call returns; a thread delivers it.
+class NullTracker(Tracker):
+    """Records nothing: for all processes but the first, and for tests."""
 
-    Raises TrackingError when the run folder cannot be written, say because the disk is full.
+
+class MlflowTracker(Tracker):
+    """A run on an MLflow server. Each call is in the event log when it returns; a thread uploads it.
+
+    Raises TrackingError when the run folder cannot be written, for example because the disk is full.
     """
 
-    def __init__(self, run_id: str, spool: EventLog, store: Store) -> None:
-        self.run_id = run_id
-        self.folder = spool.folder
-        self._spool = spool
-        self._store = store
-        self._courier = BackgroundUploader(spool, store)
-        self._known_names: set[str] = set()
+    def __init__(self, run_id: str, log: EventLog, backend: MlflowBackend) -> None:
+        super().__init__(run_id, log.folder)
+        self._log = log
+        self._backend = backend
+        self._uploader = BackgroundUploader(log, backend)
+        self._checked_names: set[str] = set()
+        self._logged = _logged_points(log, run_id)
 
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
-        """Record values at `step`. Raises ValueError for a name that MLflow would refuse."""
+        """Log values at `step`, except points that the process before a resume has logged with the same value."""
         values = {name: float(value) for name, value in metrics.items()}
-        if not self._known_names.issuperset(values):
-            for name in values:
-                artifacts.check_metric_name(name)
-            self._known_names.update(values)
-        self._add("metrics", {"metrics": values, "step": int(step)})
+        for name in values.keys() - self._checked_names:
+            artifacts.check_metric_name(name)
+            self._checked_names.add(name)
+        values = {name: value for name, value in values.items() if (name, int(step), repr(value)) not in self._logged}
+        if values:
+            self._append("metrics", {"metrics": values, "step": int(step)})
 
     def log_params(self, parameters: Mapping[str, object]) -> None:
-        """Record settings as `cfg.<name>`, in one call."""
+        """Log settings as `cfg.<name>`, in one call."""
         texts = {f"{artifacts.PARAMETER_PREFIX}{name}": _text(value) for name, value in parameters.items()}
-        self._add("params", {"params": texts})
+        self._append("params", {"params": texts})
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags of the run, in one call."""
-        self._add("tags", {"tags": {name: _text(value) for name, value in tags.items()}})
+        self._append("tags", {"tags": {name: _text(value) for name, value in tags.items()}})
 
     def log_artifact(self, path: str) -> None:
-        """Upload a file or a folder's files. Raises TrackingError when there is none of that name."""
+        """Upload a file or the files of a folder. Raises TrackingError when it does not exist."""
         whole = self.folder / path
         if not whole.exists():
-            raise TrackingError(f"artifact must exist in the run folder, but got {path=}, folder={str(self.folder)!r}.")
+            raise TrackingError(f"Cannot log artifact {path}: run folder {str(self.folder)!r} has no such file.")
         files = sorted(whole.rglob("*")) if whole.is_dir() else [whole]
         for file in files:
             if file.is_file():
-                self._add("artifact", {"path": file.relative_to(self.folder).as_posix()})
+                self._append("artifact", {"path": file.relative_to(self.folder).as_posix()})
 
     def log_artifacts(self) -> None:
-        """Upload whatever of `artifacts.UPLOADED` the folder holds."""
+        """Upload those of `artifacts.UPLOADED` that exist in the folder."""
         for name in artifacts.UPLOADED:
             if (self.folder / name).exists():
                 self.log_artifact(name)
 
     def log_dataset(self, name: str, digest: str, context: str, source: str, profile: Mapping[str, object]) -> None:
-        """Record a data set as input. MLflow shows 32 characters of the digest; the profile holds all of it."""
+        """Log a data set as input. MLflow shows 32 characters of the digest; the profile contains all of it."""
         facts = {"name": name, "digest": digest, "context": context, "source": redact(source)}
-        self._add("dataset", {**facts, "profile": dict(profile)})
+        self._append("dataset", {**facts, "profile": dict(profile)})
 
     def log_model(self, folder: Path, step: int) -> None:
-        """Record a saved model. The same files twice in one run, as after a resume, are one model."""
+        """Log a saved model. The same files logged twice in one run, as after a resume, are one model."""
         whole, home = folder.resolve(), self.folder.resolve()
-        path = (
-            whole.relative_to(home) if whole.is_relative_to(home) else whole
-        )  # a run folder may be moved, then synced
-        self._add("model", {"folder": str(path), "step": int(step)})
+        # Relative, because a run folder may be moved before `sync`.
+        path = whole.relative_to(home) if whole.is_relative_to(home) else whole
+        self._append("model", {"folder": str(path), "step": int(step)})
 
     def register(self, name: str) -> int | None:
-        """Make the run's newest model a version of `name`, once per model; waits while the server takes things."""
-        self._add("register", {"name": name})
-        if not self.flush(_FLUSH_SECONDS):
+        """Register the run's newest model as a version of `name`, once per model."""
+        self._append("register", {"name": name})
+        if not self.flush(_LIMITS[0]):
             return None
         try:
-            return self._store.model_version(self.run_id, name)
-        except Exception as error:  # registered, but the server went away before it could name the number
-            _log.warning("cannot read the new version of %s: %s", name, redact(str(error)))
+            return self._backend.model_version(self.run_id, name)
+        except Exception as error:
+            _log.warning("Cannot read the new version of %s (%s).", name, redact(str(error)))
             return None
 
     def flush(self, seconds: float) -> bool:
         """Wait until the server has everything; False when it has taken nothing for `seconds`."""
-        return self._courier.flush(seconds)
+        return self._uploader.flush(seconds, upload_seconds=_LIMITS[1])
+
+    def next_step(self, prefix: str) -> int:
+        """Return the step after the last one of the metrics `prefix…` that a resumed run has logged; 0 without any."""
+        return 1 + max((step for name, step, _ in self._logged if name.startswith(prefix)), default=-1)
 
     def close(self, status: str, project_run: str | None) -> None:
-        """Record how the run ended, and the project run that started it, and deliver what can be delivered.
+        """Log the status of the run, and of the project run that started it, and deliver what can be delivered.
 
         What is left stays in the folder, with a warning that names the command to deliver it: the training itself
         is complete, so this is no error.
         """
         for run_id in filter(None, (self.run_id, project_run)):
-            self._spool.append(run_id, "status", {"status": status})
-        self._deliver_rest(_KILLED_FLUSH_SECONDS if status == "KILLED" else _FLUSH_SECONDS)
+            self._log.append(run_id, "status", {"status": status})
+        seconds, upload_seconds = _KILLED_LIMITS if status == "KILLED" else _LIMITS
+        if not self._deliver_rest(seconds, upload_seconds) and isinstance(self._uploader.error, TrackingError):
+            self._set_status_directly(status, None)  # the log cannot be read, but the server answers
 
-    def close_unspooled(self, status: str, reason: str) -> None:
-        """Record the end when the folder takes nothing more: deliver what it holds, then tell the server directly."""
-        self._deliver_rest(_FLUSH_SECONDS)
+    def close_without_log(self, status: str, reason: str) -> None:
+        """Deliver the events of a folder that cannot be written, then send the status without the event log."""
+        self._deliver_rest(*_LIMITS)
+        self._set_status_directly(status, reason)
+
+    def _set_status_directly(self, status: str, reason: str | None) -> None:
         try:
-            self._store.client.set_tag(self.run_id, artifacts.TAG_ERROR, reason)
-            self._store.client.set_terminated(self.run_id, status)
+            if reason is not None:
+                self._backend.client.set_tag(self.run_id, artifacts.TAG_ERROR, reason)
+            self._backend.client.set_terminated(self.run_id, status)
         except Exception as error:
-            _log.error("run %s could not be marked %s: %s", self.run_id, status, redact(str(error)))
+            _log.error("Cannot set status %s of run %s (%s).", status, self.run_id, redact(str(error)))
 
-    def _deliver_rest(self, seconds: float) -> None:
+    def _deliver_rest(self, seconds: float, upload_seconds: float) -> bool:
+        """End the uploader after these limits of its `flush`; return whether all events are settled."""
         delivered = False
         try:
-            delivered = self.flush(seconds)
+            delivered = self._uploader.flush(seconds, upload_seconds)
         finally:
-            stopped = self._courier.stop()
-            if not delivered:
-                command = shlex.join(["python", "-m", "trainer.tracking.run", "sync", str(self.folder)])
-                _log.warning("run %s is not wholly on the server yet; nothing is lost. Later: %s", self.run_id, command)
-            if stopped:  # a thread that hangs on a silent server may still write its progress
-                self._spool.close()
+            is_stopped = self._uploader.stop()
+            self._warn_of_rest(delivered)
+            if is_stopped:  # a thread that waits for a silent server may still write its offset
+                self._log.close()
+        return delivered
 
-    def _add(self, kind: str, content: Mapping[str, object]) -> None:
-        self._spool.append(self.run_id, kind, content)
+    def _warn_of_rest(self, delivered: bool) -> None:
+        command = sync_command(self.folder)
+        if self._uploader.rejected:
+            _log.warning(
+                "The tracking server refused %d events of run %s; %s has them with the reasons. Correct the cause, "
+                "then run: %s",
+                self._uploader.rejected,
+                self.run_id,
+                self.folder / REJECTED,
+                command,
+            )
+        if not delivered:
+            _log.warning(
+                "The tracking server does not have all events of run %s (%s). Nothing is lost; later, run: %s",
+                self.run_id,
+                redact(str(self._uploader.error or "no answer in time")),
+                command,
+            )
+
+    def _append(self, kind: str, content: Mapping[str, object]) -> None:
+        self._log.append(self.run_id, kind, content)
+
+
+def _logged_points(log: EventLog, run_id: str) -> set[tuple[str, int, str]]:
+    """Return name, step and value, as text, of the metrics in a log."""
+    points: set[tuple[str, int, str]] = set()
+    for event in log.events():
+        metrics, step = event.content.get("metrics"), event.content.get("step")
+        if event.run_id == run_id and isinstance(metrics, dict) and isinstance(step, int):
+            points.update((name, step, repr(value)) for name, value in metrics.items())
+    return points
 
 
 def _text(value: object) -> str:
-    """As on the command line: true, false, none; without passwords in addresses."""
+    """Return a value as on the command line (true, false, none), without passwords in addresses."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return redact(str(value))

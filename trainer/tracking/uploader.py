@@ -1,169 +1,199 @@
-"""Carries operations from the spool to the tracking server, beside the training and behind its back."""
+"""Uploads logged events to the tracking server, in the order of the log."""
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import tenacity
 
 from trainer.core.environment import redact
-from trainer.tracking.backend import UPLOADS, Store, is_refusal
-from trainer.tracking.event_log import Entry, EventLog
+from trainer.core.run_folder import sync_command
+from trainer.tracking.backend import UPLOADS, MlflowBackend
+from trainer.tracking.errors import http_status, is_permanent_error
+from trainer.tracking.event_log import REJECTED, Event, EventLog
 
-__all__ = ["BackgroundUploader", "Delivery"]
+__all__ = ["BackgroundUploader", "Uploader"]
 
 _METRICS_PER_CALL = 1000
 _INTERVAL_SECONDS = 5.0
-_MAX_BACKOFF_SECONDS = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 _JOIN_SECONDS = 2.0
+_STATUSES_OF_ACCESS = frozenset({401, 403, 404})
 
 _log = logging.getLogger(__name__)
 
 
-class Delivery:
-    """Sends what is pending, in order, one call for up to 1000 metrics.
+class Uploader:
+    """Sends the pending events of a log in order, up to 1000 metrics in one call.
 
-    `refused` counts what the server turned down; `stuck_since` is the monotonic time since when nothing has succeeded,
-    None while all goes well; `is_uploading` says that something slow is under way.
+    `rejected` counts events that the server refused for good, `reason` is the last of its reasons. The log keeps them
+    in a file, and the events after them are sent.
     """
 
-    def __init__(self, spool: EventLog, store: Store) -> None:
-        self.refused = 0
-        self.stuck_since: float | None = None
-        self.is_uploading = False
-        self._spool = spool
-        self._store = store
+    def __init__(self, log: EventLog, backend: MlflowBackend) -> None:
+        self.rejected = 0
+        self.reason = ""
+        self._log = log
+        self._backend = backend
+        self._said: set[object] = set()
 
-    def drain(self, stop: threading.Event | None = None) -> int:
-        """Deliver everything pending, until `stop` is set; returns the number of operations settled.
-
-        An operation that the server will never take is put aside and logged; any other failure is raised, and the
-        next call goes on from there.
-        """
+    def upload_pending(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
+        """Send what is pending and return the number of settled events. Raises the first transient error."""
         count = 0
-        for batch in _batches(self._spool.pending()):
-            if stop is not None and stop.is_set():
+        for batch in _batches(self._log.pending()):
+            if is_stopped():
                 break
-            self._deliver(batch)
+            self._upload(batch)
             count += len(batch)
         return count
 
-    def _deliver(self, batch: list[Entry]) -> None:
-        if self.stuck_since is None:
-            self.stuck_since = time.monotonic()
+    def _upload(self, batch: list[Event]) -> None:
         try:
-            if batch[0].kind in UPLOADS:
-                self._store.run(batch[0].run_id)  # quick sign that the server answers before a long upload
-                self.is_uploading = True
             self._send(batch)
-        finally:
-            self.is_uploading = False
-        self._spool.mark_delivered(batch[-1].end)
-        self.stuck_since = None
-
-    def _send(self, batch: list[Entry]) -> None:
-        try:
-            self._store.apply(self._spool.folder, batch)
         except Exception as error:
-            if not is_refusal(error):
+            if not is_permanent_error(error):
                 raise
-            if len(batch) > 1:  # one bad entry must not take its neighbours with it
-                for entry in batch:
-                    self._send([entry])
+            if len(batch) > 1 and http_status(error) not in _STATUSES_OF_ACCESS:
+                for event in batch:  # one bad value must not take its neighbours with it
+                    self._upload([event])
                 return
-            self._put_aside(batch[0], redact(str(error)))
+            self._reject(batch, error)
+        self._log.mark_delivered(batch[-1].end)
 
-    def _put_aside(self, entry: Entry, reason: str) -> None:
-        self.refused += 1
-        self._spool.refuse(entry, reason)
-        _log.error("the tracking server refused %s of run %s: %s", entry.kind, entry.run_id, reason)
+    def _send(self, batch: list[Event]) -> None:
+        self._backend.send(self._log.folder, batch)
+
+    def _reject(self, batch: list[Event], error: Exception) -> None:
+        self.reason = redact(str(error))
+        self._log.reject(batch, self.reason)
+        self.rejected += len(batch)
+        cause = (batch[0].kind, http_status(error), type(error))
+        if cause not in self._said:
+            self._said.add(cause)
+            _log.warning(
+                "The tracking server refused an event of kind %s (%s). It is kept in %s, and later events are sent. "
+                "Correct the cause, then run: %s",
+                batch[0].kind,
+                self.reason,
+                self._log.folder / REJECTED,
+                sync_command(self._log.folder),
+            )
 
 
-class BackgroundUploader:
-    """A thread that delivers every few seconds and, while the server is away, tries again with growing pauses."""
+class BackgroundUploader(Uploader):
+    """Uploads from a thread every few seconds. After a transient error it tries again after growing pauses.
 
-    def __init__(self, spool: EventLog, store: Store) -> None:
-        self._spool = spool
-        self._store = store
-        self._delivery = Delivery(spool, store)
-        self._hurry = threading.Event()
-        self._stop = threading.Event()
-        self._is_away = False
-        self._thread = threading.Thread(target=self._work, name="tracking-courier", daemon=True)
+    `error` is the last failure of the thread, None after a success.
+    """
+
+    def __init__(self, log: EventLog, backend: MlflowBackend) -> None:
+        super().__init__(log, backend)
+        self.error: BaseException | None = None
+        self._changed = threading.Condition()  # guards what follows
+        self._is_wanted = False
+        self._is_stopped = False
+        self._is_uploading = False
+        self._last_progress = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="tracking-uploader", daemon=True)
         self._thread.start()
 
-    @property
-    def refused(self) -> int:
-        """Operations that the server turned down for good."""
-        return self._delivery.refused
+    def flush(self, seconds: float, upload_seconds: float) -> bool:
+        """Wait until all events logged so far are settled; False when none was for `seconds`.
 
-    def flush(self, seconds: float) -> bool:
-        """Wait until all operations made so far are settled; False when nothing has moved for `seconds`.
-
-        There is no limit while deliveries succeed or an upload is under way.
+        While a file or a model is uploaded, the limit is `upload_seconds`.
         """
-        target, started = self._spool.size, time.monotonic()
-        self._hurry.set()
-        while self._spool.delivered < target:
-            stuck_since = self._delivery.stuck_since
-            waited = 0.0 if stuck_since is None else time.monotonic() - max(started, stuck_since)
-            if (waited >= seconds and not self._delivery.is_uploading) or not self._thread.is_alive():
-                return False
-            time.sleep(0.02)
+        target, started = self._log.size, time.monotonic()
+        with self._changed:
+            self._is_wanted = True
+            self._changed.notify_all()
+            while self._log.delivered < target:
+                limit = upload_seconds if self._is_uploading else seconds
+                left = max(started, self._last_progress) + limit - time.monotonic()
+                if left <= 0 or not self._thread.is_alive():
+                    return False
+                self._changed.wait(left)
         return True
 
     def stop(self) -> bool:
-        """End the thread after the operation it is at; False when that one hangs on a silent server."""
-        self._stop.set()
-        self._hurry.set()
+        """End the thread after its present call; False when a silent server keeps that call waiting."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
         self._thread.join(_JOIN_SECONDS)
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        pause = _INTERVAL_SECONDS
-        while not self._stop.is_set():
-            hurried = self._hurry.wait(pause)
-            self._hurry.clear()
-            pause = self._attempt(0.0 if hurried or not self._is_away else pause)
+        attempts = tenacity.Retrying(
+            wait=tenacity.wait_exponential(max=_MAX_PAUSE_SECONDS),
+            stop=lambda _: self._is_stopped,
+            sleep=self._pause,
+            before_sleep=self._note_failure,
+            retry_error_callback=lambda _: None,
+        )
+        self._pause(_INTERVAL_SECONDS)
+        while not self._is_stopped:
+            attempts(self._upload_pending)
+            self._pause(_INTERVAL_SECONDS)
 
-    def _attempt(self, last_pause: float) -> float:
-        """Deliver once; returns the seconds to wait before the next time."""
+    def _upload_pending(self) -> None:
+        self.upload_pending(lambda: self._is_stopped)
+        if self.error is not None and self._log.delivered == self._log.size:
+            _log.warning("The tracking server answers again. All events up to now are delivered.")
+            self.error = None
+
+    def _upload(self, batch: list[Event]) -> None:
+        super()._upload(batch)
+        with self._changed:
+            self._last_progress = time.monotonic()
+            self._changed.notify_all()
+
+    def _send(self, batch: list[Event]) -> None:
+        if batch[0].kind not in UPLOADS:
+            super()._send(batch)
+            return
+        self._backend.run(batch[0].run_id)  # fails fast when the server is away
+        self._is_uploading = True
         try:
-            self._delivery.drain(self._stop)
-        except Exception as error:  # training goes on whatever happens here: the spool keeps everything
-            self._note_away(error)
-            return min(_MAX_BACKOFF_SECONDS, 2 * last_pause or 1.0)
-        if self._is_away:
-            _log.warning("the tracking server answers again; what was kept is delivered")
-            self._is_away = False
-        return _INTERVAL_SECONDS
+            super()._send(batch)
+        finally:
+            self._is_uploading = False
 
-    def _note_away(self, error: Exception) -> None:
-        if not self._is_away:
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_wanted or self._is_stopped, seconds)
+            self._is_wanted = False
+
+    def _note_failure(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if self.error is None:
             _log.warning(
-                "cannot deliver to %s (%s); training goes on, and what it logs is kept in %s",
-                redact(self._store.uri),
+                "Cannot send events to %s (%s). Training continues; the events are kept in %s and sent again.",
+                redact(self._backend.uri),
                 redact(str(error)),
-                self._spool.folder,
+                self._log.folder,
             )
-        self._is_away = True
+        self.error = error
+        with self._changed:
+            self._changed.notify_all()
 
 
-def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    """Entries in order; neighbouring metrics of one run together while they stay within one call."""
-    batch: list[Entry] = []
+def _batches(events: Iterator[Event]) -> Iterator[list[Event]]:
+    """Yield events in order; neighbouring metrics of one run come together while they fit into one call."""
+    batch: list[Event] = []
     size = 0
-    for entry in entries:
-        added = _count_metrics(entry)
-        joins = batch and added and size and batch[0].run_id == entry.run_id and size + added <= _METRICS_PER_CALL
+    for event in events:
+        added = _count_metrics(event)
+        joins = batch and added and size and batch[0].run_id == event.run_id and size + added <= _METRICS_PER_CALL
         if batch and not joins:
             yield batch
             batch, size = [], 0
-        batch.append(entry)
+        batch.append(event)
         size += added
     if batch:
         yield batch
 
 
-def _count_metrics(entry: Entry) -> int:
-    metrics = entry.content.get("metrics")
-    return len(metrics) if entry.kind == "metrics" and isinstance(metrics, dict) else 0
+def _count_metrics(event: Event) -> int:
+    metrics = event.content.get("metrics")
+    return len(metrics) if event.kind == "metrics" and isinstance(metrics, dict) else 0

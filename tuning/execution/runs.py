@@ -9,9 +9,9 @@ from trainer.core import artifacts
 from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
 from trainer.core.run_folder import RUNTIME_SETTINGS, has_results
-from trainer.tracking.backend import Store
+from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
-from trainer.tracking.event_log import has_spool
+from trainer.tracking.event_log import has_event_log
 from trainer.tracking.run import sync
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _RUNNING = "RUNNING"
 class Runs:
     """Makes and closes the runs of trainings. The training itself writes into them."""
 
-    def __init__(self, store: Store, parent: "Run") -> None:
+    def __init__(self, store: MlflowBackend, parent: "Run") -> None:
         self._store = store
         self._parent = parent
 
@@ -53,7 +53,7 @@ class Runs:
         """
         run_id = folder.name
         try:
-            if has_spool(folder):
+            if has_event_log(folder):
                 sync(folder)
             with readable_errors(self._store):
                 self._end(self._store.run(run_id), status, tags)
@@ -102,7 +102,7 @@ class Runs:
             self._store.client.set_terminated(run_id, status)
 
 
-def find_run(store: Store, run_id: str) -> "Run":
+def find_run(store: MlflowBackend, run_id: str) -> "Run":
     """The run of a study that has begun. Raises TrackingError when the server does not have it."""
     from mlflow.exceptions import MlflowException
 
@@ -119,7 +119,7 @@ def find_run(store: Store, run_id: str) -> "Run":
 
 
 def best_runs(
-    store: Store, experiment: str, metric: str, digests: Mapping[str, str], count: int
+    store: MlflowBackend, experiment: str, metric: str, digests: Mapping[str, str], count: int
 ) -> list[Mapping[str, str]]:
     """Settings, as text, of the best finished runs of an experiment on the data of these digests, the best one first.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.run_folder import diff_settings, read_config
-from trainer.tracking.event_log import is_owned, read_metrics
+from trainer.tracking.event_log import is_locked, read_metrics
 from tuning.execution import process
 from tuning.execution.process import Share
 
@@ -56,7 +56,7 @@ class Turn:
     @property
     def has_come(self) -> bool:
         """Whether nobody has the folder any more, or for too long."""
-        return not is_owned(self.order.folder) or time.monotonic() >= self._until
+        return not is_locked(self.order.folder) or time.monotonic() >= self._until
 
 
 class Training:

@@ -1,0 +1,90 @@
+"""Which errors of a server are permanent, so that the event is rejected, and which are retried."""
+
+import pytest
+import requests
+import urllib3
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import ErrorCode
+
+from trainer.tracking.errors import PermanentDeliveryError, http_status, is_permanent_error
+
+
+def of_code(name):
+    return RestException({"error_code": name, "message": "no"})
+
+
+def of_status(status):
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError("no", response=response)
+
+
+def of_text(status):
+    return MlflowException(f"API request to endpoint /x failed with error code {status} != 200. Response body: ''")
+
+
+def of_s3(status):
+    class ClientError(Exception):
+        response = {"ResponseMetadata": {"HTTPStatusCode": status}}  # noqa: RUF012 - as in botocore
+
+    try:
+        try:
+            raise ClientError
+        except ClientError:
+            raise RuntimeError("S3UploadFailedError")  # noqa: B904 - as boto3 does
+    except RuntimeError as error:
+        return error
+
+
+PERMANENT_CODES = [
+    *("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND"),
+    *("NOT_FOUND", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"),
+    "NOT_IMPLEMENTED",
+]
+TRANSIENT_CODES = [
+    *("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "RESOURCE_CONFLICT"),
+    "DEADLINE_EXCEEDED",
+]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(of_code, PERMANENT_CODES),
+        *map(of_status, (400, 401, 403, 404, 413, 422)),
+        *map(of_text, (405, 413, 422)),
+        of_s3(403),
+        MlflowException("no", ErrorCode.Value("RESOURCE_DOES_NOT_EXIST")),
+        PermanentDeliveryError("gone"),
+        ModuleNotFoundError("No module named 'boto3'"),
+        PermissionError(13, "Permission denied"),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    ],
+    ids=repr,
+)
+def test_permanent(error):
+    assert is_permanent_error(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(of_code, TRANSIENT_CODES),
+        *map(of_status, (408, 409, 425, 429, 500, 502, 503, 504)),
+        of_text(502),
+        of_s3(503),
+        MlflowException("API request to http://x failed with exception refused"),
+        requests.ConnectionError("refused"),
+        requests.exceptions.JSONDecodeError("not JSON", "<html>", 0),
+        urllib3.exceptions.ReadTimeoutError(None, "x", "slow"),
+        TimeoutError(),
+        OSError(28, "No space left on device"),
+    ],
+    ids=repr,
+)
+def test_transient(error):
+    assert not is_permanent_error(error)
+
+
+def test_an_error_without_a_status_has_none():
+    assert http_status(ValueError("x")) is None

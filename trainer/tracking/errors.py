@@ -1,0 +1,54 @@
+"""Tells errors that a retry cannot mend from those that pass."""
+
+import re
+import sys
+
+__all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error"]
+
+_RETRIED_STATUSES = frozenset({408, 409, 425, 429})
+_NOT_IMPLEMENTED = 501
+_STATUS_IN_TEXT = re.compile(r"failed with error code (\d{3})\b")
+
+
+class PermanentDeliveryError(Exception):
+    """An event cannot be delivered because its file or model is missing."""
+
+
+def is_permanent_error(error: BaseException) -> bool:
+    """Return whether the same call fails again however often it is repeated: missing rights, resources, files.
+
+    Connection errors, time limits, 5xx, 408, 409 and 429 are transient.
+    """
+    status = http_status(error)
+    if status is not None:
+        is_refusal = 400 <= status < 500 and status not in _RETRIED_STATUSES
+        return is_refusal or status == _NOT_IMPLEMENTED or str(getattr(error, "error_code", "")).startswith("INVALID_")
+    if isinstance(error, _connection_errors()):
+        return False
+    permanent = (PermanentDeliveryError, ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
+    return isinstance(error, (*permanent, ValueError, TypeError, LookupError))
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status behind an error of MLflow, requests or boto3; None for an error without one."""
+    import requests
+    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return int(error.response.status_code)
+    if isinstance(error, MlflowException):
+        named = _STATUS_IN_TEXT.search(str(error))  # MLflow has no code for some statuses, such as 413
+        return int(named[1]) if named else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
+    response = getattr(error, "response", None)  # botocore's ClientError, which boto3 wraps in errors of its own
+    if isinstance(response, dict) and "HTTPStatusCode" in (metadata := response.get("ResponseMetadata", {})):
+        return int(metadata["HTTPStatusCode"])
+    return http_status(error.__context__) if error.__context__ else None
+
+
+def _connection_errors() -> tuple[type[BaseException], ...]:
+    import requests
+    import urllib3
+
+    boto = sys.modules.get("botocore.exceptions")
+    boto_errors = [boto.HTTPClientError] if boto else []
+    return (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, *boto_errors)
