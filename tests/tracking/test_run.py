@@ -208,7 +208,7 @@ def test_a_server_that_stays_away_costs_a_warning_and_no_error(database, tmp_pat
         assert run.register("emotions") is None
 
     assert database.get_run(run.run_id).info.status == "RUNNING"
-    assert f"python -m trainer.tracking.run sync {run.folder}" in caplog.text
+    assert f"output={run.folder}" in caplog.text
     assert "Training continues" in caplog.text
     assert "hunter2" not in caplog.text
     assert len([record for record in caplog.records if "Cannot send events" in record.message]) == 1
@@ -224,7 +224,7 @@ def test_a_request_that_hangs_does_not_hold_the_end_of_the_run(database, tmp_pat
         monkeypatch.setattr(run._backend, "send", lambda folder, batch: (answer.wait(), plain(folder, batch)))
         run.log_metrics({"train/loss": 1.0}, 0)
 
-    assert f"sync {run.folder}" in caplog.text
+    assert f"output={run.folder}" in caplog.text
     assert database.get_run(run.run_id).info.status == "RUNNING"
     answer.set()
     run._uploader._thread.join()
@@ -301,7 +301,7 @@ def test_with_rights_that_were_taken_away_training_ends_and_sync_delivers_everyt
         run.log_metrics({"train/loss": 1.0}, 0)
 
     assert database.get_run(run.run_id).info.status == "RUNNING"
-    assert f"sync {run.folder}" in caplog.records[-1].message
+    assert f"output={run.folder}" in caplog.records[-1].message
     assert sync(run.folder) > 0
     assert database.get_run(run.run_id).info.status == "FINISHED"
     assert len(history(database, run.run_id, "train/loss")) == 1

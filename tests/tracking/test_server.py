@@ -74,7 +74,7 @@ def test_what_a_lost_server_did_not_get_is_synced_later(server, client, tmp_path
         for step in range(20):
             run.log_metrics({"train/loss": 1 / (step + 1)}, step)
 
-    assert f"python -m trainer.tracking.run sync {run.folder}" in caplog.text
+    assert f"output={run.folder}" in caplog.text
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
     assert tracking.main(["sync", str(run.folder)]) == 1
