@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.core import artifacts
-from trainer.tracking.errors import PermanentDeliveryError
+from trainer.tracking.delivery_errors import PermanentDeliveryError
 from trainer.tracking.event_log import Event
 from trainer.tracking.registration import ModelWriter
 

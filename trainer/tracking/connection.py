@@ -15,7 +15,7 @@ import tenacity
 from trainer.core.environment import redact
 from trainer.core.errors import EmotionsError, TrackingError
 from trainer.tracking.backend import MlflowBackend
-from trainer.tracking.errors import http_status
+from trainer.tracking.delivery_errors import http_status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts
-from trainer.tracking.errors import PermanentDeliveryError
+from trainer.tracking.delivery_errors import PermanentDeliveryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

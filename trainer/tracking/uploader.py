@@ -10,7 +10,7 @@ import tenacity
 from trainer.core.environment import redact
 from trainer.core.run_folder import sync_command
 from trainer.tracking.backend import UPLOADS, MlflowBackend
-from trainer.tracking.errors import http_status, is_permanent_error
+from trainer.tracking.delivery_errors import http_status, is_permanent_error
 from trainer.tracking.event_log import REJECTED, Event, EventLog
 
 __all__ = ["BackgroundUploader", "Uploader"]

@@ -6,7 +6,7 @@ import urllib3
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
-from trainer.tracking.errors import PermanentDeliveryError, http_status, is_permanent_error
+from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error
 
 
 def of_code(name):
