@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tuning.analysis.verdict import verdict
 from tuning.finals.statistics import FinalRun, paired_difference, rank, t_interval
 
 
@@ -66,20 +65,3 @@ def test_settings_without_a_common_seed_have_no_paired_difference():
     first, second = rank(runs(t1=(0.5, None), t2=(None, 0.4)))
 
     assert paired_difference(first, second) is None
-    assert "share no seed" in " ".join(verdict([first, second]))
-
-
-@pytest.mark.parametrize(
-    ("finals", "words"),
-    [
-        ([], "No finals were run"),
-        (runs(t1=(None,)), "No final run has a score"),
-        (runs(t1=(0.5, 0.6)), "No other setting has a score"),
-        (runs(t1=(0.50, 0.51, 0.52), t2=(0.40, 0.41, 0.42)), "more than noise between seeds explains"),
-        (runs(t1=(0.50, 0.60, 0.52), t2=(0.55, 0.51, 0.54)), "within the noise between seeds"),
-        (runs(t1=(0.5,), t2=(0.4,)), "one seed says nothing about noise"),
-        (runs(t1=(0.5, 0.5), t2=(0.4, None)), "Trial 2's settings lack a score for seed 2"),
-    ],
-)
-def test_the_verdict_claims_what_the_seeds_allow(finals, words):
-    assert words in " ".join(verdict(rank(finals)))

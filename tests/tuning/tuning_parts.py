@@ -20,7 +20,7 @@ from tests.tuning.fake_training import Behaviour
 from trainer.check import answer
 from tuning import driver, drivers, leader, questions, tune
 from tuning.execution import process as child
-from tuning.reporting import figures, results
+from tuning.reporting import results
 from tuning.study.storage import close_storage, open_storage
 from tuning.study.trials import Attribute, begun, run_id
 
@@ -104,7 +104,7 @@ class Searches:
     def run(self, *, draws=False, stale=60.0, **settings):
         """Exit status and output of a driver in this process.
 
-        draws: whether it makes figures and report. stale: seconds after which a silent driver elsewhere is gone.
+        draws: whether it makes the report. stale: seconds after which a silent driver elsewhere is gone.
         """
         written = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(written), redirect_stderr(written):
@@ -114,7 +114,6 @@ class Searches:
             patch.setattr(questions, "_answer", remembered(questions._answer))
             patch.setattr(driver, "_TICK_SECONDS", 0.1)
             if not draws:
-                patch.setattr(figures, "draw", lambda *_: None)
                 patch.setattr(results, "write_report", lambda *_: None)
             patch.setattr(driver, "BEAT_SECONDS", 0.3)
             patch.setattr(drivers, "STALE_SECONDS", stale)

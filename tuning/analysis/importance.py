@@ -1,4 +1,4 @@
-"""How much each parameter had to do with being among the best trials, by Optuna's PED-ANOVA.
+"""Importance of each parameter for being among the best trials, by Optuna's PED-ANOVA.
 
 Source: Watanabe, Bansal & Hutter 2023, https://arxiv.org/abs/2304.10255.
 """
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 __all__ = ["MIN_TRIALS", "Importance", "evaluator", "importance", "importances", "shared_parameters"]
 
 MIN_TRIALS = 8
-"""With fewer complete trials the shares are noise."""
+"""Complete trials below which importances and ranges are noise."""
 _GOOD, _MIN_GOOD = 0.1, 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """Shares of the parameters that all these trials have."""
+    """Importances of the parameters that all of some trials have."""
 
     loss: str | None = None
-    """The trials with this loss; None: all trials."""
+    """Loss of these trials; None: all trials."""
     trials: int
-    """Complete trials that it rests on."""
-    shares: Mapping[str, float] = field(default_factory=dict)
-    """Parameter to share, the largest first, summing to 1; empty where it cannot be told."""
-    reason: str = ""
-    """Why there are no shares."""
+    """Number of complete trials."""
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    """Parameter to importance, the largest first, summing to 1; empty where it cannot be computed."""
+    unavailable_because: str = ""
+    """Why there are no importances."""
 
 
 def importances(study: optuna.Study) -> list[Importance]:
-    """Return the importances over all trials and, where several losses were searched, within each of them.
+    """Return the importances over all trials and, if several losses were searched, within each of them.
 
-    The first entry is that over all trials, with the parameters that every loss has. Those of one loss alone stand in
-    the entry of that loss. Too few trials give an entry without shares, and the reason.
+    The first entry is over all trials and has the parameters that every loss has; the entry of a loss also has the
+    parameters of that loss.
     """
     searched = trials.losses(study)
     groups = [None, *searched] if len(searched) > 1 else [None]
@@ -50,43 +50,43 @@ def importances(study: optuna.Study) -> list[Importance]:
 
 def importance(study: optuna.Study, loss: str | None = None) -> Importance:
     """Return the importances over the trials with this loss; None: over all."""
-    found = [trial for trial in trials.scored(study) if loss is None or str(trial.params.get(trials.LOSS)) == loss]
-    parameters = shared_parameters(found)
-    reason = _obstacle(found, parameters)
-    shares = {} if reason else _shares(study, found, parameters)
-    return Importance(loss=loss, trials=len(found), shares=shares, reason=reason)
+    complete = [trial for trial in trials.scored(study) if loss is None or str(trial.params.get(trials.LOSS)) == loss]
+    parameters = shared_parameters(complete)
+    reason = _why_unavailable(complete, parameters)
+    fractions = {} if reason else _fractions(study, complete, parameters)
+    return Importance(loss=loss, trials=len(complete), fractions=fractions, unavailable_because=reason)
 
 
-def evaluator(found: Sequence[FrozenTrial]) -> "PedAnovaImportanceEvaluator":
-    """Return the evaluator for these trials: Optuna's default, but never with fewer than five good trials.
+def evaluator(complete: Sequence[FrozenTrial]) -> "PedAnovaImportanceEvaluator":
+    """Return the evaluator for these trials: Optuna's default, with at least five good trials.
 
-    The default looks at the best tenth, three of thirty; Optuna advises at least five.
+    The default takes the best tenth, three of thirty; Optuna advises at least five.
     """
     from optuna.importance import PedAnovaImportanceEvaluator  # loads scikit-learn
 
-    return PedAnovaImportanceEvaluator(target_quantile=max(_GOOD, _MIN_GOOD / max(len(found), MIN_TRIALS)))
+    return PedAnovaImportanceEvaluator(target_quantile=max(_GOOD, _MIN_GOOD / max(len(complete), MIN_TRIALS)))
 
 
-def shared_parameters(found: Sequence[FrozenTrial]) -> list[str]:
-    """Return the names of parameters that every one of these trials has and that took more than one value, sorted."""
-    names = set.intersection(*(set(trial.params) for trial in found)) if found else set()
-    return sorted(name for name in names if len({trial.params[name] for trial in found}) > 1)
+def shared_parameters(complete: Sequence[FrozenTrial]) -> list[str]:
+    """Return the parameters that every one of these trials has and that took more than one value, sorted."""
+    names = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
+    return sorted(name for name in names if len({trial.params[name] for trial in complete}) > 1)
 
 
-def _obstacle(found: Sequence[FrozenTrial], parameters: Sequence[str]) -> str:
-    if len(found) < MIN_TRIALS:
-        return f"importance needs {MIN_TRIALS} complete trials, and there are {len(found)}"
-    if len({trials.score(trial) for trial in found}) == 1:
+def _why_unavailable(complete: Sequence[FrozenTrial], parameters: Sequence[str]) -> str:
+    if len(complete) < MIN_TRIALS:
+        return f"it needs {MIN_TRIALS} complete trials, and there are {len(complete)}"
+    if len({trials.score(trial) for trial in complete}) == 1:
         return "all complete trials have the same score"
     if len(parameters) < 2:
         return "fewer than two parameters that all complete trials have took more than one value"
     return ""
 
 
-def _shares(study: optuna.Study, found: Sequence[FrozenTrial], parameters: list[str]) -> dict[str, float]:
-    numbers = {trial.number for trial in found}
+def _fractions(study: optuna.Study, complete: Sequence[FrozenTrial], parameters: list[str]) -> dict[str, float]:
+    numbers = {trial.number for trial in complete}
     part = trials.copy_study(study, keep=lambda trial: trial.number in numbers)
     with warnings.catch_warnings():
-        # A range that was changed while the study ran counts as two; Optuna says so when one of them is small.
+        # Optuna warns when a range was changed during the study and few trials have the old or the new one.
         warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)
-        return optuna.importance.get_param_importances(part, evaluator=evaluator(found), params=parameters)
+        return optuna.importance.get_param_importances(part, evaluator=evaluator(complete), params=parameters)

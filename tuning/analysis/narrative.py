@@ -1,4 +1,4 @@
-"""What a search has shown, in sentences. Each is computed from the study; what is not known is not said."""
+"""Sentences about a search and its finals, each computed from the study; what the study cannot tell is left out."""
 
 import math
 from collections import Counter, defaultdict
@@ -8,81 +8,127 @@ from statistics import median
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuning.analysis.importance import Importance
-from tuning.analysis.ranges import Region
-from tuning.finals.statistics import Standing
+from tuning.analysis.importance import MIN_TRIALS, Importance
+from tuning.analysis.ranges import ParameterRange
+from tuning.finals.statistics import Standing, paired_difference
 from tuning.study import trials
 
-__all__ = ["best", "common_cause", "count", "duration", "edges", "failures", "listed", "mattered", "searched", "spent"]
+__all__ = [
+    "common_cause",
+    "count",
+    "describe_best",
+    "describe_edges",
+    "describe_effort",
+    "describe_finals",
+    "describe_importance",
+    "describe_limits",
+    "describe_search",
+    "duration",
+    "failures",
+    "list_trials",
+]
 
 _NUM_NAMED = 4
+_NUM_LISTED = 12
 
 
-def searched(study: optuna.Study, label: str) -> str:
+def describe_search(study: optuna.Study, objective: str) -> str:
     """Say what was searched, for which objective and how. The study must carry the sampler and pruner it ran with."""
     names = {name for trial in trials.counted(study) for name in trial.params}
-    kinds = trials.losses(study)
-    over = f" over {count(len(kinds), 'loss', 'losses')} ({', '.join(kinds)})" if kinds else ""
+    losses = trials.losses(study)
+    over = f" over {count(len(losses), 'loss', 'losses')} ({', '.join(losses)})" if losses else ""
     others = len(study.directions) - 1
-    beside = f" and {count(others, 'other objective')}" if others else ""
+    second = f" and {count(others, 'other objective')}" if others else ""
     return (
-        f"Searched {count(len(names), 'parameter')}{over} for the highest {label}{beside}, "
+        f"The search varied {count(len(names), 'parameter')}{over} for the highest {objective}{second}, "
         f"with {type(study.sampler).__name__} and {type(study.pruner).__name__}."
     )
 
 
-def spent(study: optuna.Study) -> Iterator[str]:
-    """Say how many trials ended how, what their training took, and about what pruning saved."""
+def describe_effort(study: optuna.Study) -> Iterator[str]:
+    """Say how many trials ended how, how long they trained, and about how much time pruning saved."""
     states = Counter(trials.state(trial) for trial in study.get_trials(deepcopy=False))
-    again = states.pop(trials.REQUEUED, 0)
+    requeued = states.pop(trials.REQUEUED, 0)
     ends = [f"{states[name]} {name}" for name in ("complete", "pruned", "failed", "running", "waiting") if states[name]]
     yield f"{count(states.total(), 'trial')}{': ' if ends else ''}{', '.join(ends)}."
-    if again:
-        yield f"Not counted: {count(again, 'trial')} that had to be queued again."
-    found = trials.counted(study)
-    known = [taken for trial in found if (taken := trials.seconds(trial)) is not None]
-    if known:
-        part = "" if len(known) == len(found) else f" (known for {len(known)} of {len(found)} trials)"
-        saved = _saved(found)
-        end = "" if saved is None else f"; pruning saved about {duration(saved)} more"
-        yield f"Training took {duration(math.fsum(known))} in all{part}{end}."
+    if requeued:
+        yield f"Not counted: {count(requeued, 'trial')} that {'was' if requeued == 1 else 'were'} retried."
+    counted = trials.counted(study)
+    timed = [seconds for trial in counted if (seconds := trials.seconds(trial)) is not None]
+    if timed:
+        part = "" if len(timed) == len(counted) else f" (measured for {len(timed)} of {len(counted)} trials)"
+        saved = _saved(counted)
+        end = "" if saved is None else f"; pruning saved about {duration(saved)}"
+        yield f"Training took {duration(math.fsum(timed))}{part}{end}."
 
 
-def best(study: optuna.Study, label: str, standings: Sequence[Standing] = ()) -> Iterator[str]:
-    """Say which trial is the best, by how much it beats the starting settings, and how far to believe it."""
-    found = trials.scored(study)
-    if not found:
-        yield "No trial is complete yet, so there is no best one."
+def describe_best(study: optuna.Study, objective: str, standings: Sequence[Standing] = ()) -> Iterator[str]:
+    """Say which trial is the best, by how much it beats the starting settings, and how optimistic its score is."""
+    complete = trials.scored(study)
+    if not complete:
+        yield "No trial is complete, so there is no best one."
         return
-    top = found[0]
+    best = complete[0]
     first = "By the first objective, trial" if len(study.directions) > 1 else "Trial"
-    yield f"{first} {top.number} is the best: {label} {trials.score(top):.4f}{_gain(study, top)}."
+    yield f"{first} {best.number} is the best: {objective} {trials.score(best):.4f}{_gain(study, best)}."
     if len(study.directions) > 1:
         front = sorted(trial.number for trial in trials.copy_study(study, objectives=len(study.directions)).best_trials)
-        yield f"No other trial beats these in every objective: {listed(front)}."
-    if len(found) > 1:
-        yield _optimism(top, len(found), standings)
+        yield f"No other trial beats {list_trials(front)} in every objective."
+    if len(complete) > 1:
+        yield _optimism(best, len(complete), standings)
 
 
-def mattered(found: Sequence[Importance]) -> Iterator[str]:
-    """Say which parameters had most to do with being among the best trials, or why that cannot be told."""
+def describe_limits(study: optuna.Study) -> Iterator[str]:
+    """Say what the report cannot tell, if too few trials are complete."""
+    complete = len(trials.scored(study))
+    if complete < MIN_TRIALS:
+        yield (
+            f"With {count(complete, 'complete trial')}, this report cannot tell which parameters matter or which "
+            f"values are good; it needs {MIN_TRIALS}. Raise `trials` and run the same command to continue the search."
+        )
+
+
+def describe_importance(found: Sequence[Importance]) -> Iterator[str]:
+    """Name the most important parameters, or say why they cannot be told. Too few trials: see `describe_limits`."""
+    if found[0].trials < MIN_TRIALS:
+        return
     for one in found:
         where = "" if one.loss is None else f" among the trials with {one.loss}"
-        shares = ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in list(one.shares.items())[:_NUM_NAMED])
-        if shares:
-            yield f"What mattered most{where}: {shares}."
+        top = list(one.fractions.items())[:_NUM_NAMED]
+        if top:
+            named = ", ".join(f"{name} ({100 * fraction:.0f} %)" for name, fraction in top)
+            yield f"The most important parameters{where}: {named}."
         else:
-            yield f"What mattered most{where} cannot be told: {one.reason}."
-        if one.loss is None and not shares:
-            return  # nor can it within a loss
+            yield f"The most important parameters{where} cannot be told: {one.unavailable_because}."
+        if one.loss is None and not top:
+            return  # the same holds within each loss
 
 
-def edges(found: Sequence[Region]) -> Iterator[str]:
-    """Name the parameters whose best value lies at an end of what was searched."""
-    for one in found:
+def describe_edges(ranges: Sequence[ParameterRange]) -> Iterator[str]:
+    """Name the parameters whose best value is at an edge of the searched range."""
+    for one in ranges:
         if one.edge:
-            where = f"the {one.edge} edge of its range ({one.searched})"
-            yield f"The best {one.name}, {one.best}, lies at {where}: widen it."
+            yield f"The best {one.name}, {one.best}, is at the {one.edge} edge of its range ({one.searched}): widen it."
+
+
+def describe_finals(standings: Sequence[Standing]) -> Iterator[str]:
+    """Say which settings lead the finals, whether by more than noise, and what is missing.
+
+    standings: as `rank` returns them.
+    """
+    ranked = [one for one in standings if one.mean is not None]
+    if not standings:
+        yield "No finals were run, so no settings were trained with fresh seeds."
+    elif not ranked:
+        yield "No run of the finals has a score."
+    else:
+        seeds = count(len(ranked[0].scores), "fresh seed")
+        yield f"The settings of trial {ranked[0].setting} lead the finals: mean {ranked[0].mean:.4f} over {seeds}."
+        yield _against_second(ranked)
+    for one in standings:
+        if one.missing:
+            seeds = f"{'seed' if len(one.missing) == 1 else 'seeds'} {', '.join(map(str, one.missing))}"
+            yield f"The settings of trial {one.setting} lack a score for {seeds}, so they rank after the complete ones."
 
 
 def failures(study: optuna.Study) -> Mapping[str, list[int]]:
@@ -103,7 +149,7 @@ def common_cause(causes: Mapping[str, int]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return the time as people say it: `45 s`, `12 min`, `3 h 5 min`."""
+    """Return the time for people: `45 s`, `12 min`, `3 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
@@ -111,48 +157,67 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """Return `1 trial` or `2 trials`; many: for words that take no s."""
+    """Return `1 trial` or `2 trials`. many: the plural of a word that takes no s."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
-def listed(numbers: Sequence[int]) -> str:
-    """Return `trial 3` or `trials 3, 5, 8`, cut after twelve."""
-    shown = ", ".join(map(str, numbers[:12]))
-    return f"{'trial' if len(numbers) == 1 else 'trials'} {shown}{', …' * (len(numbers) > 12)}"
+def list_trials(numbers: Sequence[int]) -> str:
+    """Return `trial 3` or `trials 3, 5, 8`, with at most twelve numbers."""
+    shown = ", ".join(map(str, numbers[:_NUM_LISTED]))
+    return f"{'trial' if len(numbers) == 1 else 'trials'} {shown}{', …' * (len(numbers) > _NUM_LISTED)}"
 
 
-def _gain(study: optuna.Study, top: FrozenTrial) -> str:
+def _gain(study: optuna.Study, best: FrozenTrial) -> str:
     start = next((trial for trial in trials.counted(study) if trial.user_attrs.get(trials.Attribute.WARM_START)), None)
     if start is None:
         return ""
-    found = trials.scored(study)
-    if start.number == top.number:
-        return f", with the starting settings{': no other trial beat them' if len(found) > 1 else ''}"
-    if start not in found:
+    complete = trials.scored(study)
+    if start.number == best.number:
+        return f", with the starting settings{'; no other trial beats them' if len(complete) > 1 else ''}"
+    if start not in complete:
         return f"; the starting settings (trial {start.number}, {trials.state(start)}) have no score to compare it with"
-    gain = trials.score(top) - trials.score(start)
+    gain = trials.score(best) - trials.score(start)
     return f", {gain:.4f} better than the starting settings (trial {start.number}: {trials.score(start):.4f})"
 
 
-def _optimism(top: FrozenTrial, number: int, standings: Sequence[Standing]) -> str:
-    text = f"It was picked as the best of {number}, so luck was picked with it."
-    final = next((one for one in standings if one.setting == top.number and one.mean is not None), None)
+def _optimism(best: FrozenTrial, number: int, standings: Sequence[Standing]) -> str:
+    text = f"Its score is optimistic, because it is the best of {number}"
+    final = next((one for one in standings if one.setting == best.number and one.mean is not None), None)
     if final is None or final.mean is None:
-        return f"{text} The mean over fresh seeds in the finals is the honest one; there is none for this trial."
+        return f"{text}. The finals measure it again with fresh seeds; this trial has none."
     seeds = count(len(final.scores), "fresh seed")
-    gap = final.mean - trials.score(top)
-    return f"{text} The honest one is the mean of the finals: {final.mean:.4f} over {seeds} ({gap:+.4f})."
+    gap = final.mean - trials.score(best)
+    change = f"{abs(gap):.4f} {'lower' if gap < 0 else 'higher'} than in the search"
+    # Fresh seeds remove the luck of the seed, not that of the choice among trials on the same dev examples.
+    return f"{text}: over {seeds} its settings reach {final.mean:.4f}, {change}. Both are on the same dev examples."
 
 
-def _saved(found: Sequence[FrozenTrial]) -> float | None:
-    """Seconds that pruned trials would have gone on at their own speed; None where it is not known."""
-    complete = [len(trial.intermediate_values) for trial in found if trial.state == TrialState.COMPLETE]
+def _against_second(ranked: Sequence[Standing]) -> str:
+    if len(ranked) == 1:
+        return "No other settings have a score to compare with."
+    first, second = ranked[:2]
+    gap = paired_difference(first, second)
+    if gap is None:
+        return f"They share no seed with trial {second.setting}, the second, so seeds may explain the difference."
+    ahead = f"They beat the second, trial {second.setting}, by {gap.mean:+.4f}"
+    if gap.interval is None:
+        return f"{ahead} on the one seed that both have; one seed cannot show the noise."
+    low, high = gap.interval
+    on = f"on the same {len(gap.seeds)} seeds (95 % interval {low:+.4f} to {high:+.4f})"
+    if gap.beyond_noise:
+        return f"{ahead} {on}: more than the noise between seeds."
+    return f"{ahead} {on}: within the noise between seeds, so either may be better."
+
+
+def _saved(counted: Sequence[FrozenTrial]) -> float | None:
+    """Return the seconds that pruned trials would have trained on at their own speed; None without data."""
+    complete = [len(trial.intermediate_values) for trial in counted if trial.state == TrialState.COMPLETE]
     pruned = [
-        (taken, len(trial.intermediate_values))
-        for trial in found
+        (seconds, len(trial.intermediate_values))
+        for trial in counted
         if trial.state == TrialState.PRUNED and trial.intermediate_values
-        if (taken := trials.seconds(trial)) is not None
+        if (seconds := trials.seconds(trial)) is not None
     ]
     if not complete or not pruned:
         return None
-    return math.fsum(taken * max(median(complete) / reports - 1, 0.0) for taken, reports in pruned)
+    return math.fsum(seconds * max(median(complete) / reports - 1, 0.0) for seconds, reports in pruned)

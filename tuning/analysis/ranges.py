@@ -1,4 +1,4 @@
-"""Where in the searched space the good trials lie, and whether the best one stands at its edge."""
+"""Ranges of the good trials in the searched space, and whether the best trial is at an edge."""
 
 import math
 from collections import Counter
@@ -15,51 +15,52 @@ from trainer.reporting.report import DASH, show
 from tuning.analysis.importance import MIN_TRIALS
 from tuning.study import trials
 
-__all__ = ["Region", "regions"]
+__all__ = ["ParameterRange", "parameter_ranges"]
 
 _GOOD = 0.25
 _EDGE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region:
-    """One parameter: what was searched, and where the good trials lie. Texts as people read them."""
+class ParameterRange:
+    """What was searched for one parameter, and where the good trials are; texts for people."""
 
     name: str
     searched: str
-    """The range, with `log` where steps are factors, or the choices."""
+    """The range, with `log` for a logarithmic one, or the choices."""
     good: str
-    """Middle half of the best quarter of complete trials, or how often they had each choice; empty: too few."""
+    """Middle half of the best quarter of complete trials, or the count of each choice; empty: too few trials."""
     best: str
-    """Value of the best trial; empty where it does not have the parameter."""
+    """Value of the best trial; empty if that does not have the parameter."""
     edge: Literal["", "lower", "upper"] = ""
-    """End of the range that the best trial stands at, within 5 % of it; empty with too few trials as well."""
+    """End of the range that the best value is near, within 5 % of it; empty with too few trials as well."""
 
 
-def regions(study: optuna.Study) -> list[Region]:
-    """Return one region per parameter that was really searched, sorted by name; none without a complete trial."""
-    found = trials.scored(study)
+def parameter_ranges(study: optuna.Study) -> list[ParameterRange]:
+    """Return the range of every parameter with more than one possible value, by name; none without a complete trial."""
+    complete = trials.scored(study)
     spaces: dict[str, BaseDistribution] = {}
-    for trial in sorted(found, key=lambda one: one.number):
+    for trial in sorted(complete, key=lambda one: one.number):
         spaces.update(trial.distributions)
-    few = len(found) < MIN_TRIALS
-    good = [] if few else found[: math.ceil(_GOOD * len(found))]
-    return [_region(name, spaces[name], good, found[0]) for name in sorted(spaces) if not spaces[name].single()]
+    good = complete[: math.ceil(_GOOD * len(complete))] if len(complete) >= MIN_TRIALS else []
+    return [_range_of(name, spaces[name], good, complete[0]) for name in sorted(spaces) if not spaces[name].single()]
 
 
-def _region(name: str, space: BaseDistribution, good: Sequence[FrozenTrial], best: FrozenTrial) -> Region:
+def _range_of(name: str, space: BaseDistribution, good: Sequence[FrozenTrial], best: FrozenTrial) -> ParameterRange:
     values = [trial.params[name] for trial in good if name in trial.params]
-    shown = _number(best.params[name]) if name in best.params else ""
+    best_value = _number(best.params[name]) if name in best.params else ""
     if isinstance(space, FloatDistribution | IntDistribution):
         edge = _edge(space, best.params[name]) if good and name in best.params else ""
-        return Region(name=name, searched=_range(space), good=_middle(space, values), best=shown, edge=edge)
+        return ParameterRange(
+            name=name, searched=_spell(space), good=_middle(space, values), best=best_value, edge=edge
+        )
     choices = space.choices if isinstance(space, CategoricalDistribution) else ()
     counts = Counter(values).most_common()
-    good_text = ", ".join(f"{show(choice)} ({count} of {len(values)})" for choice, count in counts)
-    return Region(name=name, searched=show(list(choices)), good=good_text, best=shown)
+    good_choices = ", ".join(f"{show(choice)} ({count} of {len(values)})" for choice, count in counts)
+    return ParameterRange(name=name, searched=show(list(choices)), good=good_choices, best=best_value)
 
 
-def _range(space: FloatDistribution | IntDistribution) -> str:
+def _spell(space: FloatDistribution | IntDistribution) -> str:
     return f"{_number(space.low)} {DASH} {_number(space.high)}{', log' if space.log else ''}"
 
 
@@ -74,8 +75,8 @@ def _middle(space: FloatDistribution | IntDistribution, values: Sequence[float])
 
 def _edge(space: FloatDistribution | IntDistribution, value: float) -> Literal["", "lower", "upper"]:
     low, high, here = (math.log(x) if space.log else x for x in (space.low, space.high, value))
-    place = (here - low) / (high - low)
-    return "lower" if place <= _EDGE else "upper" if place >= 1 - _EDGE else ""
+    position = (here - low) / (high - low)
+    return "lower" if position <= _EDGE else "upper" if position >= 1 - _EDGE else ""
 
 
 def _number(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Which figures a study can have, and from what."""
+"""The figures of a study, with the reason for each one that the study cannot have."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,84 +7,102 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuning.analysis.importance import evaluator, importance, shared_parameters
+from tuning.analysis.importance import MIN_TRIALS, evaluator, importance, shared_parameters
 from tuning.study import trials
 
-__all__ = ["Drawing", "plan"]
+__all__ = ["FigureSpec", "figure_specs"]
 
 _MAX_PARAMETERS = 8
 """In one figure; more cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A figure to ask of Optuna: `plot_NAME(study, **options)`."""
+class FigureSpec:
+    """A figure that Optuna plots with `plot_NAME(study, **options)`."""
 
     name: str
     study: optuna.Study
     options: dict[str, Any]
-    obstacle: str
-    """Why the study cannot have this figure; empty where it can."""
+    unavailable_because: str
+    """Why the study cannot have this figure; empty if it can."""
 
 
-def plan(study: optuna.Study, names: Sequence[str]) -> list[Drawing]:
-    """Return every figure that a study of this kind has, those with an obstacle too.
+def figure_specs(study: optuna.Study, objectives: Sequence[str]) -> list[FigureSpec]:
+    """Return every figure for a study of this kind, the unavailable ones too.
 
-    names: of the objectives. Raises ValueError unless there is one for each.
+    objectives: their names. Raises ValueError unless there is one for each.
     """
-    if len(names) != len(study.directions):
-        raise ValueError(f"names must have one per objective of the study, but got {names=}, {study.directions=}.")
+    if len(objectives) != len(study.directions):
+        raise ValueError(f"`objectives` must have {len(study.directions)} names, got {len(objectives)}.")
     shown = trials.copy_study(study)
     return [
-        *_over_values(study, shown, names[0]),
-        Drawing(name="intermediate_values", study=shown, options={}, obstacle=_no_reports(shown)),
-        Drawing(
-            name="timeline",
-            study=trials.copy_study(study, keep=lambda trial: True),  # what was queued again has taken time too
-            options={},
-            obstacle=_no_time(study),
+        *_of_scores(study, shown, objectives[0]),
+        FigureSpec(
+            name="intermediate_values", study=shown, options={}, unavailable_because=_why_no_intermediate_values(shown)
         ),
-        *_over_objectives(study, names),
+        FigureSpec(
+            name="timeline",
+            study=trials.copy_study(study, keep=lambda trial: True),  # a retried trial has taken time too
+            options={},
+            unavailable_because=_why_no_timeline(study),
+        ),
+        *_of_objectives(study, objectives),
     ]
 
 
-def _over_values(study: optuna.Study, shown: optuna.Study, name: str) -> Iterator[Drawing]:
-    """What shows scores, or scores over parameters."""
-    found, matter = trials.scored(study), importance(study)
-    few, value = _too_few(found), {"target_name": name}
-    shared = sorted(shared_parameters(found), key=lambda name: -matter.shares.get(name, 0.0))
-    varied = [*shared, *(name for name in _varied(found) if name not in shared)][:_MAX_PARAMETERS]
-    single = "" if len(varied) > 1 else "fewer than two parameters took more than one value"
+def _of_scores(study: optuna.Study, shown: optuna.Study, objective: str) -> Iterator[FigureSpec]:
+    complete, matter = trials.scored(study), importance(study)
+    label = {"target_name": objective}
+    shared = sorted(shared_parameters(complete), key=lambda name: -matter.fractions.get(name, 0.0))
+    varied = [*shared, *(name for name in _varied(complete) if name not in shared)][:_MAX_PARAMETERS]
+    too_few = _why_too_few(complete, 2)
+    # A surface, or lines that cross, suggest structure where few trials show none.
+    too_few_for_many = _why_too_few(complete, MIN_TRIALS)
     unshared = "" if len(shared) > 1 else "fewer than two parameters that all complete trials have took several values"
-    yield Drawing(name="optimization_history", study=shown, options=value, obstacle=few)
-    yield Drawing(
+    single = "" if len(varied) > 1 else "fewer than two parameters took more than one value"
+    yield FigureSpec(name="optimization_history", study=shown, options=label, unavailable_because=too_few)
+    yield FigureSpec(
         name="param_importances",
         study=shown,
-        options=value | {"params": list(matter.shares), "evaluator": evaluator(found)},
-        obstacle=matter.reason,
+        options=label | {"params": list(matter.fractions), "evaluator": evaluator(complete)},
+        unavailable_because=matter.unavailable_because,
     )
-    yield Drawing(
+    yield FigureSpec(
         name="slice",
         study=shown,
-        options=value | {"params": varied},
-        obstacle=few or ("" if varied else "no parameter took more than one value"),
+        options=label | {"params": varied},
+        unavailable_because=too_few or ("" if varied else "no parameter took more than one value"),
     )
-    yield Drawing(name="contour", study=shown, options=value | {"params": shared[:2]}, obstacle=few or unshared)
-    yield Drawing(name="parallel_coordinate", study=shown, options=value | {"params": varied}, obstacle=few or single)
+    yield FigureSpec(
+        name="contour",
+        study=shown,
+        options=label | {"params": shared[:2]},
+        unavailable_because=too_few_for_many or unshared,
+    )
+    yield FigureSpec(
+        name="parallel_coordinate",
+        study=shown,
+        options=label | {"params": varied},
+        unavailable_because=too_few_for_many or single,
+    )
 
 
-def _over_objectives(study: optuna.Study, names: Sequence[str]) -> Iterator[Drawing]:
-    if len(names) == 2:
-        both = trials.copy_study(study, objectives=2)
-        few = _too_few(trials.scored(study))
-        yield Drawing(name="pareto_front", study=both, options={"target_names": list(names)}, obstacle=few)
+def _of_objectives(study: optuna.Study, objectives: Sequence[str]) -> Iterator[FigureSpec]:
+    if len(objectives) == 2:
+        yield FigureSpec(
+            name="pareto_front",
+            study=trials.copy_study(study, objectives=2),
+            options={"target_names": list(objectives)},
+            unavailable_because=_why_too_few(trials.scored(study), 2),
+        )
 
 
-def _too_few(found: Sequence[FrozenTrial]) -> str:
-    return "" if len(found) > 1 else f"it needs two complete trials, and there {'is one' if found else 'are none'}"
+def _why_too_few(complete: Sequence[FrozenTrial], needed: int) -> str:
+    there_are = "there is 1" if len(complete) == 1 else f"there are {len(complete)}"
+    return "" if len(complete) >= needed else f"it needs {needed} complete trials, and {there_are}"
 
 
-def _no_time(study: optuna.Study) -> str:
+def _why_no_timeline(study: optuna.Study) -> str:
     found = study.get_trials(deepcopy=False)
     times = {time for trial in found for time in (trial.datetime_start, trial.datetime_complete) if time}
     if not times:
@@ -93,15 +111,13 @@ def _no_time(study: optuna.Study) -> str:
     return "" if running or len(times) > 1 else "no trial has taken any time"
 
 
-def _no_reports(shown: optuna.Study) -> str:
+def _why_no_intermediate_values(shown: optuna.Study) -> str:
     ends = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # Optuna draws no others
-    found = shown.get_trials(deepcopy=False, states=ends)
-    return (
-        "" if any(trial.intermediate_values for trial in found) else "only failed trials have reported a value, or none"
-    )
+    drawn = shown.get_trials(deepcopy=False, states=ends)
+    return "" if any(trial.intermediate_values for trial in drawn) else "no trial that did not fail reported a value"
 
 
-def _varied(found: Sequence[FrozenTrial]) -> list[str]:
-    """Names of parameters that took more than one value, sorted; not every trial needs to have them."""
-    names = {name for trial in found for name in trial.params}
-    return sorted(n for n in names if len({trial.params[n] for trial in found if n in trial.params}) > 1)
+def _varied(complete: Sequence[FrozenTrial]) -> list[str]:
+    """Return the parameters that took more than one value, sorted; not every trial needs to have them."""
+    names = {name for trial in complete for name in trial.params}
+    return sorted(n for n in names if len({trial.params[n] for trial in complete if n in trial.params}) > 1)

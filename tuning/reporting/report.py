@@ -1,6 +1,6 @@
-"""One self-contained HTML page about a search: no file beside it, no network; its figures can be moved in.
+"""The report of a search: one self-contained HTML page with interactive figures, which needs no network.
 
-A number that does not exist stands as a dash, never as 0.
+A number that does not exist is a dash, never 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from trainer.reporting.report import DASH, Estimate, interval, number, show
 from tuning.analysis import narrative
 from tuning.analysis.importance import importances
-from tuning.analysis.ranges import regions
-from tuning.analysis.verdict import verdict
+from tuning.analysis.ranges import parameter_ranges
 from tuning.finals.statistics import FinalRun, Standing, rank
-from tuning.reporting.figures import interactive
+from tuning.reporting.figures import plot_figures
 from tuning.study import trials
 
 __all__ = ["StudyReport", "write_report"]
@@ -25,22 +24,22 @@ __all__ = ["StudyReport", "write_report"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyReport:
-    """All that stands in the report of a search, be it finished, running or stopped."""
+    """The content of the report of a search that is finished, running or stopped."""
 
     name: str
     objective_label: str
     """The first objective, such as `dev macro F1`."""
     study: optuna.Study
-    """With the sampler and pruner it ran with. `tuning.study.trials` names the user attributes of its trials."""
+    """With the sampler and pruner it ran with; `tuning.study.trials` names the user attributes of its trials."""
     finals: Sequence[FinalRun] = ()
     winner: int | None = None
     """Number of the trial whose settings won."""
     winner_settings: Mapping[str, object] = field(default_factory=dict)
-    """Setting to value, in the types of YAML."""
-    test_scores: Mapping[str, float] | None = None
-    """Of the winner: name to score."""
+    """Settings of the winner that differ from those that all trials share: name to value, in the types of YAML."""
+    test_scores: Mapping[str, Estimate] = field(default_factory=dict)
+    """Scores of the winner: name to score."""
     facts: Mapping[str, object] = field(default_factory=dict)
-    """Whatever else should be listed: name to value."""
+    """Other facts to list: name to value."""
     other_objectives: Sequence[str] = ()
     """Names of the objectives after the first."""
 
@@ -56,18 +55,20 @@ def write_report(path: Path, data: StudyReport) -> Path:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, show=show, interval=interval, key=_sort_key, listed=narrative.listed)
+    environment.filters.update(
+        number=number, show=show, interval=interval, key=_sort_key, list_trials=narrative.list_trials
+    )
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
-    names = [data.objective_label, *data.other_objectives]
-    plots, missing = interactive(data.study, names)
+    objectives = [data.objective_label, *data.other_objectives]
+    figures, unavailable = plot_figures(data.study, objectives)
     page = template.render(
         data=data,
         dash=DASH,
         **_findings(data),
-        plots=plots,
-        missing=missing,
-        plotly=get_plotlyjs() if plots else "",
-        trials=_trial_table(data.study, names),
+        figures=figures,
+        unavailable=unavailable,
+        plotly=get_plotlyjs() if figures else "",
+        trials=_trial_table(data.study, objectives),
         settings=yaml.safe_dump(dict(data.winner_settings), sort_keys=False, allow_unicode=True),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,19 +78,20 @@ def write_report(path: Path, data: StudyReport) -> Path:
 
 def _findings(data: StudyReport) -> dict[str, Any]:
     standings, found = rank(data.finals), importances(data.study)
-    space = regions(data.study)
+    ranges = parameter_ranges(data.study)
     return {
-        "search": [
-            narrative.searched(data.study, data.objective_label),
-            *narrative.spent(data.study),
-            *narrative.best(data.study, data.objective_label, standings),
-            *narrative.mattered(found),
-            *narrative.edges(space),
+        "summary": [
+            narrative.describe_search(data.study, data.objective_label),
+            *narrative.describe_effort(data.study),
+            *narrative.describe_limits(data.study),
+            *narrative.describe_best(data.study, data.objective_label, standings),
+            *narrative.describe_finals(standings),
+            *narrative.describe_importance(found),
+            *narrative.describe_edges(ranges),
         ],
-        "verdict": list(verdict(standings)),
         "finals": _final_table(data.finals, standings),
-        "regions": space,
-        "shares": found[0].shares,
+        "ranges": ranges,
+        "fractions": found[0].fractions,
         "failures": narrative.failures(data.study),
     }
 
@@ -107,26 +109,41 @@ def _final_table(finals: Sequence[FinalRun], standings: Sequence[Standing]) -> d
     return {"seeds": seeds, "rows": rows}
 
 
-def _trial_table(study: optuna.Study, names: Sequence[str]) -> dict[str, Any]:
+def _trial_table(study: optuna.Study, objectives: Sequence[str]) -> dict[str, Any]:
     found = study.get_trials(deepcopy=False)
     parameters = sorted({name for trial in found for name in trial.params})
-    head = ["trial", "state", *names, "seconds", *parameters, "run", "cause of failure"]
-    return {"head": head, "rows": [_trial_row(trial, len(names), parameters) for trial in found]}
-
-
-def _trial_row(trial: FrozenTrial, objectives: int, parameters: Iterable[str]) -> list[object]:
-    values = trial.values if trial.state == TrialState.COMPLETE else [None] * objectives
-    return [
-        trial.number,
-        trials.state(trial),
-        *values,
-        trials.seconds(trial),
-        *(trial.params.get(name) for name in parameters),
-        trials.run_id(trial),
-        trial.user_attrs.get(trials.Attribute.CAUSE),
+    causes = [trial.user_attrs.get(trials.Attribute.CAUSE) for trial in found]
+    has_failures = any(cause is not None for cause in causes)
+    head = [
+        "trial",
+        "state",
+        *objectives,
+        "seconds",
+        *(["cause of failure"] if has_failures else []),
+        *parameters,
+        "run",
     ]
+    rows = [
+        [
+            *_result_cells(trial, len(objectives)),
+            *([cause] if has_failures else []),
+            *_parameter_cells(trial, parameters),
+        ]
+        for trial, cause in zip(found, causes, strict=True)
+    ]
+    return {"head": head, "rows": rows}
+
+
+def _result_cells(trial: FrozenTrial, objectives: int) -> list[object]:
+    # Optuna gives a pruned trial the value it reported last, which is no result.
+    values = trial.values if trial.state == TrialState.COMPLETE else [None] * objectives
+    return [trial.number, trials.state(trial), *values, trials.seconds(trial)]
+
+
+def _parameter_cells(trial: FrozenTrial, parameters: Iterable[str]) -> list[object]:
+    return [*(trial.params.get(name) for name in parameters), trials.run_id(trial)]
 
 
 def _sort_key(value: object) -> str:
-    """What the page's script sorts by; empty for what is missing, which goes last either way."""
+    """Return the key that the page's script sorts by; a missing value has an empty one and goes last."""
     return "" if value is None else repr(value) if isinstance(value, int | float) else str(value)

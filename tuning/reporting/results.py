@@ -1,4 +1,4 @@
-"""What a search leaves on its run: tables, figures, the report, the winner's settings."""
+"""The results of a search: table of trials, report and winning settings on its run, and a summary in the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ import yaml
 
 from trainer.core import artifacts
 from trainer.reporting import console
+from trainer.reporting.report import Estimate
 from trainer.tracking.run import Tracker
 from trainer.tracking.tables import table_tags
 from tuning.analysis.narrative import count
 from tuning.finals.statistics import FinalRun, rank
 from tuning.finals.winner import Winner
-from tuning.reporting import figures
 from tuning.reporting.report import StudyReport, write_report
 from tuning.reporting.trials_table import TRIALS, write_trials
 from tuning.study.trials import begun, score, scored, seconds
@@ -21,10 +21,11 @@ from tuning.study.trials import begun, score, scored, seconds
 __all__ = ["PRESET", "log", "show"]
 
 PRESET = "winner.yaml"
-_HEADLINES = ("macro_f1", "macro_f1_low", "macro_f1_high", "micro_f1", "macro_ap")
+_LABELS = {"macro_f1": "macro F1", "micro_f1": "micro F1", "macro_ap": "macro AP"}
+_HEADLINES = (*_LABELS, "macro_f1_low", "macro_f1_high")
 
 
-def log(  # noqa: PLR0913, PLR0917  # all that a search has come to
+def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
     tracker: Tracker,
     study: optuna.Study,
     goals: Sequence[str],
@@ -33,10 +34,12 @@ def log(  # noqa: PLR0913, PLR0917  # all that a search has come to
     preset: Mapping[str, Any],
     facts: Mapping[str, object],
 ) -> None:
-    """Write every result to the folder of the study's run, and record it. goals: names of the objectives."""
+    """Write every result to the folder of the study's run, and log it.
+
+    goals: names of the objectives. preset: all settings of the winner.
+    """
     folder = tracker.folder
     write_trials(folder, study)
-    figures.draw(study, folder, goals)
     write_report(
         folder / artifacts.REPORT,
         StudyReport(
@@ -46,14 +49,14 @@ def log(  # noqa: PLR0913, PLR0917  # all that a search has come to
             study=study,
             finals=finals,
             winner=winner.setting if winner else None,
-            winner_settings=preset,
-            test_scores=_test_scores(winner) if winner else None,
+            winner_settings=winner.settings if winner else {},
+            test_scores=_test_estimates(winner) if winner else {},
             facts=facts,
         ),
     )
     if winner:
         (folder / PRESET).write_text(yaml.safe_dump(dict(preset), sort_keys=False, allow_unicode=True), "utf-8")
-    for name in (TRIALS, artifacts.FIGURES, artifacts.REPORT, *([PRESET] if winner else [])):
+    for name in (TRIALS, artifacts.REPORT, *([PRESET] if winner else [])):
         if (folder / name).exists():
             tracker.log_artifact(name)
     tracker.set_tags(table_tags([TRIALS]))
@@ -65,11 +68,10 @@ def log(  # noqa: PLR0913, PLR0917  # all that a search has come to
 def show(
     screen: console.Console, tracker: Tracker, study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None
 ) -> None:
-    """Say what came out and where to look next."""
-    found = scored(study)
-    screen.show_note(
-        f"best trial: {found[0].number} with {score(found[0]):.4f}, picked as the best of {len(found)}, luck with it"
-    )
+    """Print the best trial, the finals, the winner and where its results are."""
+    best, *others = scored(study)
+    over = f", the best of {1 + len(others)} complete trials (optimistic)" if others else ""
+    screen.show_note(f"best trial: {best.number} with {score(best):.4f}{over}")
     for one in rank(finals):
         shown = "no score" if one.mean is None else f"{one.mean:.4f}"
         between = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
@@ -77,7 +79,7 @@ def show(
         over = count(len(one.scores), "fresh seed")
         screen.show_note(f"settings of trial {one.setting} over {over}: {shown}{between}{missing}")
     if winner:
-        screen.show_note(f"winner: settings of trial {winner.setting}; its model is that of run {winner.run_id}")
+        screen.show_note(f"winner: settings of trial {winner.setting}, model of run {winner.run_id}")
         screen.show_note(f"preset:   {tracker.folder / PRESET}")
         screen.show_note(f"candidate: mlflow run . -e promote -P run_id={winner.run_id}")
     screen.show_note(f"report:   {tracker.folder / artifacts.REPORT}")
@@ -87,6 +89,16 @@ def show(
 def _test_scores(winner: Winner) -> dict[str, float]:
     named = {name: artifacts.metric("test", name) for name in _HEADLINES}
     return {name: winner.scores[metric] for name, metric in named.items() if metric in winner.scores}
+
+
+def _test_estimates(winner: Winner) -> dict[str, Estimate]:
+    """Return the headline scores on test with their intervals, by their names for people."""
+    scores = _test_scores(winner)
+    return {
+        label: Estimate(scores[name], scores.get(f"{name}_low"), scores.get(f"{name}_high"))
+        for name, label in _LABELS.items()
+        if name in scores
+    }
 
 
 def _metrics(study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None) -> dict[str, float]:

@@ -17,11 +17,11 @@ TRIALS = "trials.json"
 
 
 def write_trials(folder: Path, study: optuna.Study) -> Path:
-    """Write `trials.json` in the form of `mlflow.log_table`, one row per trial by number, and return its path.
+    """Write `trials.json` in the format of `mlflow.log_table`, one row per trial by number, and return its path.
 
-    Columns: number, state (`requeued` for one that does not count), value or one `value_i` per objective, of complete
-    trials alone; seconds; steps (how many were reported) and last_report, its value; run_id; cause; then the parameters
-    as `params.NAME`. What a trial lacks is null, and so is a value that is not finite.
+    Columns: number, state (`requeued` for one that does not count), value or one `value_i` per objective (complete
+    trials only), seconds, steps (number of reports), last_report (its value), run_id, cause (of a failure), then the
+    parameters as `params.NAME`. A missing value and one that is not finite are null.
     """
     rows = [_row(trial, len(study.directions)) for trial in study.get_trials(deepcopy=False)]
     return write_json(folder / TRIALS, as_table(rows))

@@ -1,4 +1,4 @@
-"""The report of a search shows what the study holds, escapes all text and asks the network for nothing."""
+"""The report of a search shows trials, finals and winner, escapes all text and needs no network."""
 
 import re
 from dataclasses import replace
@@ -10,9 +10,10 @@ import yaml
 from optuna.trial import TrialState
 from study_parts import make_search, make_study, make_trial
 
-from trainer.reporting.report import DASH
+from trainer.reporting.report import DASH, Estimate
 from tuning.finals.statistics import FinalRun
 from tuning.reporting.report import StudyReport, write_report
+from tuning.study.trials import scored
 
 SCORES = {5: (0.53, 0.54, 0.55), 9: (0.51, 0.52, None)}
 
@@ -31,7 +32,7 @@ def data():
         finals=finals,
         winner=5,
         winner_settings={"loss": "asl", "learning_rate": 0.0002, "note": "größer"},
-        test_scores={"macro F1": 0.5012},
+        test_scores={"macro F1": Estimate(0.5012, 0.4711, 0.5304)},
         facts={"workers": 4, "storage": "a file"},
     )
 
@@ -74,15 +75,16 @@ def write(data, tmp_path):
     return Page(write_report(tmp_path / "report.html", data).read_text("utf-8"))
 
 
-def test_every_given_thing_is_on_the_page(html):
+def test_the_page_has_all_data(html):
     page = Page(html)
     expected = (
         "emotionen-größe",
-        "luck was picked with it",
-        "What mattered most",
+        "best of 17",
+        "The most important parameters",
         "loss is not finite",
         "0.5400",
         "0.5012",
+        f"0.4711{DASH}0.5304",
         "a file",
     )
 
@@ -91,7 +93,7 @@ def test_every_given_thing_is_on_the_page(html):
     assert yaml.safe_load(settings) == {"loss": "asl", "learning_rate": 0.0002, "note": "größer"}
 
 
-def test_finals_stand_in_their_order_with_intervals_and_dashes(html):
+def test_finals_are_in_order_with_intervals_and_dashes(html):
     rows = [row for row in Page(html).rows if row and row[0] in {"5winner", "9"} and len(row) == 6]
 
     assert rows[0] == ["5winner", "0.5400", f"0.5152{DASH}0.5648", "0.5300", "0.5400", "0.5500"]
@@ -104,7 +106,7 @@ def test_one_seed_has_no_interval(data, tmp_path):
     assert ["5winner", "0.5300", DASH, "0.5300"] in page.rows
 
 
-def test_every_trial_has_a_row_and_what_it_lacks_is_a_dash(html, data):
+def test_every_trial_has_a_row_with_a_dash_for_a_missing_value(html, data):
     page = Page(html)
     head = next(row for row in page.rows if row and row[:2] == ["trial", "state"])
     rows = [dict(zip(head, row, strict=True)) for row in page.rows[page.rows.index(head) + 1 :]]
@@ -156,7 +158,7 @@ def test_all_text_is_escaped(data, tmp_path):
         objective_label=evil,
         study=study,
         winner_settings={evil: evil},
-        test_scores={evil: 0.5},
+        test_scores={evil: Estimate(0.5)},
         facts={evil: evil},
     )
     page, clean = write(poisoned, tmp_path), write(replace(data, study=study), tmp_path)
@@ -178,12 +180,14 @@ def test_small_studies_have_a_whole_page(count, directions, tmp_path):
     page = write(data, tmp_path)
 
     assert page.tags[-1][0] == "script"
-    assert "param_importances: importance needs 8 complete trials" in page.text
+    assert "param_importances: it needs 8 complete trials" in page.text
     assert "No finals were run" in page.text
+    assert f"With {len(scored(data.study))} complete trial" in page.text
+    assert "good trials" not in page.text
     assert not re.search(r"\bnan\b|None\b", page.text)
 
 
-def test_what_was_queued_again_is_listed_and_not_counted(data, tmp_path):
+def test_a_retried_trial_is_listed_and_not_counted(data, tmp_path):
     study = make_study(make_trial(0.5), make_trial(0.9, surplus=True))
     page = write(replace(data, study=study), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Importances name the parameter that made the difference, within each loss too, and stay silent on few trials."""
+"""Importances rank the deciding parameter first, within each loss too; few trials have none."""
 
 import pytest
 from study_parts import SHARED, make_search, make_study, make_trial
@@ -7,44 +7,44 @@ from tuning.analysis.importance import MIN_TRIALS, importance, importances
 from tuning.study import trials
 
 
-def test_the_parameter_that_decides_has_the_largest_share():
+def test_the_deciding_parameter_has_the_largest_importance():
     overall, *within = importances(make_search(60))
 
-    assert next(iter(overall.shares)) == "learning_rate"
-    assert sum(overall.shares.values()) == pytest.approx(1)
-    assert set(overall.shares) == set(SHARED)
+    assert next(iter(overall.fractions)) == "learning_rate"
+    assert sum(overall.fractions.values()) == pytest.approx(1)
+    assert set(overall.fractions) == set(SHARED)
     assert [one.loss for one in within] == ["asl", "combined"]
 
 
-def test_parameters_of_one_loss_have_shares_within_that_loss_alone():
+def test_parameters_of_one_loss_have_importances_within_that_loss_only():
     _, asl, combined = importances(make_search(60))
 
-    assert set(asl.shares) == {"learning_rate", "dropout", "layers", "margin", "gamma"}
-    assert set(combined.shares) == {"learning_rate", "dropout", "layers", "ratio"}
+    assert set(asl.fractions) == {"learning_rate", "dropout", "layers", "margin", "gamma"}
+    assert set(combined.fractions) == {"learning_rate", "dropout", "layers", "ratio"}
     assert asl.trials + combined.trials == len(trials.scored(make_search(60)))
 
 
 def test_one_loss_has_one_entry_with_all_its_parameters():
     (only,) = importances(make_search(40, losses=("asl",)))
 
-    assert set(only.shares) == {"learning_rate", "dropout", "layers", "margin", "gamma"}
+    assert set(only.fractions) == {"learning_rate", "dropout", "layers", "margin", "gamma"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, MIN_TRIALS - 1])
-def test_few_trials_give_a_reason_and_no_shares(count):
+def test_few_trials_give_a_reason_and_no_importances(count):
     found = [make_trial(0.1 * place, {"learning_rate": 1e-4 + 1e-5 * place, "layers": 1}) for place in range(count)]
     one = importance(make_study(*found))
 
-    assert one.shares == {}
-    assert one.reason == f"importance needs {MIN_TRIALS} complete trials, and there are {count}"
+    assert one.fractions == {}
+    assert one.unavailable_because == f"it needs {MIN_TRIALS} complete trials, and there are {count}"
 
 
 def test_equal_scores_and_single_parameters_give_a_reason():
     same = [make_trial(0.5, {"learning_rate": 1e-4 + 1e-5 * place, "dropout": 0.01 * place}) for place in range(9)]
     single = [make_trial(0.1 * place, {"learning_rate": 1e-4 + 1e-5 * place, "layers": 1}) for place in range(9)]
 
-    assert importance(make_study(*same)).reason == "all complete trials have the same score"
-    assert "fewer than two parameters" in importance(make_study(*single)).reason
+    assert importance(make_study(*same)).unavailable_because == "all complete trials have the same score"
+    assert "fewer than two parameters" in importance(make_study(*single)).unavailable_because
 
 
 def test_the_first_of_two_objectives_decides():
@@ -55,12 +55,12 @@ def test_the_first_of_two_objectives_decides():
         )
         for place in range(60)
     ]
-    shares = importance(make_study(*found, directions=("maximize", "minimize"))).shares
+    fractions = importance(make_study(*found, directions=("maximize", "minimize"))).fractions
 
-    assert shares["learning_rate"] > 0.8
+    assert fractions["learning_rate"] > 0.8
 
 
-def test_trials_that_were_queued_again_do_not_count():
+def test_retried_trials_do_not_count():
     found = [make_trial(0.1 * place, {"learning_rate": 1e-4, "layers": 1}, surplus=True) for place in range(9)]
 
     assert importance(make_study(*found)).trials == 0
