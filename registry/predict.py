@@ -35,7 +35,7 @@ SOME_REJECTED = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every row was scored, 3 when some were rejected, 1 after an error of the user."""
-    with signals.handled(signals.raise_exit, signal.SIGTERM):
+    with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
         return run_cli(lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv)
 
 

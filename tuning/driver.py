@@ -167,7 +167,7 @@ class Driver:
 
     def _stop(self, queue: Queue) -> None:
         """End what runs and queue it again. A second signal must not leave processes behind."""
-        with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
+        with signals.signal_handlers(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
             left = list(self._running.values())
             for running in left:
                 running.interrupt()

@@ -86,7 +86,7 @@ def _lead(task: Task, opened: optuna.Study, place: Place, screen: console.Consol
 def _help() -> Iterator[None]:
     """A driver that helps has no run, and leaves that of `mlflow run` alone: its trainings must not write into it."""
     os.environ.pop("MLFLOW_RUN_ID", None)
-    with signals.handled(signals.raise_exit, signal.SIGTERM):
+    with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
         yield
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from registry.promotion.gate import ModelScores
 from registry.promotion.model_check import Judged
 from trainer.core import artifacts
-from trainer.core.environment import redact
 from trainer.core.errors import RegistryError
+from trainer.core.redaction import redact
 from trainer.evaluation import calibration
 from trainer.runs.results import Predictions, read_predictions
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.config import CheckConfig
-from trainer.core.environment import child_environment, redact
+from trainer.core.environment import child_environment
+from trainer.core.redaction import redact
 
 __all__ = ["RESULT", "SCORES", "Judged", "ModelCheck", "check_model"]
 

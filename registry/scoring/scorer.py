@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from registry.store.aliases import read_aliases
 from registry.store.versions import list_versions
-from trainer.core.environment import redact
 from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest
+from trainer.core.redaction import redact
 from trainer.tracking.connection import connect
 from trainer.tracking.registration import folder_digest
 

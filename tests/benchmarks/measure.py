@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from textwrap import wrap
 
-from trainer.core.signals import handled, raise_exit
+from trainer.core.signals import raise_system_exit, signal_handlers
 
 __all__ = ["COLUMNS", "ROOT", "Row", "Table", "alternate", "contend", "peak_resident_mib", "run_python"]
 
@@ -116,7 +116,7 @@ def run_python(words, folder):
     command, started = [sys.executable, *words], time.perf_counter()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     done = subprocess.Popen(command, cwd=folder, env=environment, **pipes)
-    with handled(raise_exit, signal.SIGTERM), done:
+    with signal_handlers(raise_system_exit, signal.SIGTERM), done:
         try:
             _, errors = done.communicate()
         except BaseException:  # it may have to close something first: a search writes down what its trainings took

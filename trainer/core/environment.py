@@ -1,26 +1,24 @@
-"""What a run ran on: versions, machine, commit, command. No secret is ever part of it."""
+"""Describes what a run ran on: versions, machine, commit, command. Secrets are left out."""
 
 import functools
 import importlib.metadata
 import os
 import platform
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.core.redaction import redact_command
+
 __all__ = [
     "GitState",
-    "asked_threads",
     "available_cores",
     "child_environment",
     "describe",
     "git_state",
-    "redact",
-    "redact_command",
+    "requested_threads",
 ]
 
 PACKAGES = (
@@ -46,7 +44,7 @@ PACKAGES = (
     "tyro",
 )
 
-# An allow-list: the environment is where secrets live, so nothing is taken from it but these.
+# An allow-list: other variables may be secrets.
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "HF_HUB_OFFLINE",
@@ -62,47 +60,22 @@ VARIABLES = (
 )
 
 _ROOT = Path(__file__).resolve().parents[2]
-_USER_PART = re.compile(r"(?<=://)[^/\s'\"]*@")
-_SECRET_FLAG = re.compile(
-    r"--?[\w.-]*(?:token(?!i|s)|secret|passw|credential|(?:api|access)[_-]?key)[\w.-]*", re.IGNORECASE
-)
-_MASK = "***"
 
 
 @dataclass(frozen=True)
 class GitState:
-    """The commit that holds this code, and whether files differ from it."""
+    """The commit of this code, and whether files differ from it."""
 
     commit: str
     dirty: bool
 
 
-def redact(text: str) -> str:
-    """`text` without the `user:password@` of any address in it."""
-    return _USER_PART.sub("", text)
-
-
-def redact_command(words: Sequence[str]) -> str:
-    """One shell line of `words`; values of flags named like a secret, and passwords in addresses, are masked."""
-    shown = []
-    hide_next = False
-    for word in words:
-        flag, equals, _ = word.partition("=")
-        is_secret = _SECRET_FLAG.fullmatch(flag) is not None
-        if hide_next:
-            shown.append(_MASK)
-        else:
-            shown.append(f"{flag}={_MASK}" if is_secret and equals else redact(word))
-        hide_next = is_secret and not equals and not hide_next
-    return shlex.join(shown)
-
-
 @functools.cache
 def git_state() -> GitState | None:
-    """The commit of this code and its dirty flag; None without git or outside a repository.
+    """Return the commit of this code and its dirty flag; None without git or outside a repository.
 
-    A copy of this package that merely lies inside somebody's repository (say in an ignored `.venv`) has none.
-    New files that git does not ignore count as dirty: code may import them.
+    A copy of this package inside another repository, such as in an ignored `.venv`, has none: MLflow would report the
+    commit of that repository. New files that git does not ignore count as dirty, since code may import them.
     """
     here = Path(__file__).resolve()
     commit = _git(here.parent, "rev-parse", "HEAD")
@@ -113,7 +86,7 @@ def git_state() -> GitState | None:
 
 
 def describe() -> dict[str, object]:
-    """The content of `environment.json`. Absent facts are absent keys; memory in bytes."""
+    """Return the content of `environment.json`. A fact that cannot be determined has no key; memory is in bytes."""
     import psutil
 
     git = git_state()
@@ -135,26 +108,26 @@ def describe() -> dict[str, object]:
 
 
 def child_environment() -> dict[str, str]:
-    """Environment for a Python process of this project: it finds our packages anywhere, and writes into no open run."""
+    """Return the environment of a child process in Python: with our packages on its path, without the open run."""
     paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     return {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {"PYTHONPATH": paths}
 
 
-def asked_threads() -> int | None:
-    """Threads that OMP_NUM_THREADS asks for, on the outermost level; None where it is not set, or no number above 0."""
+def requested_threads() -> int | None:
+    """Return the threads of the outermost level in OMP_NUM_THREADS; None when it is not set or not above 0."""
     number = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(number) or None if number.isdigit() else None
 
 
 def available_cores() -> list[int]:
-    """Numbers of the processor cores that this process may use; fewer than the machine has where it is confined."""
+    """Return the numbers of the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # Without the optional locks a status in one process never disturbs a commit in another.
+    # With optional locks, `git status` in one process can make a commit in another fail.
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -173,7 +146,7 @@ def _cpu_model() -> str | None:
 
 
 def _gpu_names() -> list[str] | None:
-    # Only asked of a torch that the program has loaded already: importing it here would cost seconds.
+    # Importing torch takes seconds, so it is used only when the program has loaded it.
     torch = sys.modules.get("torch")
     if torch is None:
         return None

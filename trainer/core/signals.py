@@ -1,4 +1,4 @@
-"""What signals do while a run is open."""
+"""Signal handlers for the time of a block."""
 
 import signal
 import threading
@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["handled", "raise_exit"]
+__all__ = ["raise_system_exit", "signal_handlers"]
 
 
 @contextmanager
-def handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers, *numbers: int) -> Iterator[None]:
-    """Inside, signals of these numbers go to `handler`. Outside the main thread, which alone may say so, as before."""
+def signal_handlers(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers, *numbers: int
+) -> Iterator[None]:
+    """Install `handler` for these signals inside the block.
+
+    Does nothing outside the main thread, where Python allows no handler.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -24,6 +29,6 @@ def handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers
             signal.signal(number, previous)
 
 
-def raise_exit(number: int, _: FrameType | None) -> NoReturn:
-    """Make a signal an exception, so that what is open is closed like after any other."""
+def raise_system_exit(number: int, _: FrameType | None) -> NoReturn:
+    """Raise SystemExit with the status a shell gives this signal, so that open files and runs are closed."""
     raise SystemExit(128 + number)

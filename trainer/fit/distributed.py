@@ -17,7 +17,7 @@ from accelerate.utils import (
 )
 from accelerate.utils.operations import TensorInformation, is_tensor_information
 
-from trainer.core.environment import asked_threads
+from trainer.core.environment import requested_threads
 
 __all__ = ["DistributedContext", "has_bf16", "open_context", "restore_rng_state", "rng_state"]
 
@@ -100,7 +100,7 @@ def open_context(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Distr
     Every process starts from `seed`, so that random weights are equal on all; see `DistributedContext.seed_rank`.
     torch uses OMP_NUM_THREADS threads, or its own choice where that is not set.
     """
-    if threads := asked_threads():  # torch reads the variable at import, which a forked process inherits
+    if threads := requested_threads():  # torch reads the variable at import, which a forked process inherits
         torch.set_num_threads(threads)
     on_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     resolved: Literal["fp32", "bf16"] = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision

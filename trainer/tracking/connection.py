@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from trainer.core.environment import redact
 from trainer.core.errors import EmotionsError, TrackingError
+from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.delivery_errors import http_status
 

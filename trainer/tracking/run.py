@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts, signals
-from trainer.core.environment import git_state, redact
+from trainer.core.environment import git_state
 from trainer.core.errors import EmotionsError, TrackingError
+from trainer.core.redaction import redact
 from trainer.core.run_folder import has_results
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe, readable_errors
@@ -63,7 +64,7 @@ def open_run(
     backend = connect()
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
     stops = [number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
-    with signals.handled(signals.raise_exit, *stops):
+    with signals.signal_handlers(signals.raise_system_exit, *stops):
         with readable_errors(backend):
             run = _find_or_create_run(backend, experiment, resume, project_run, name)
             other = project_run if project_run != run.info.run_id else None
@@ -216,7 +217,7 @@ def _recorded(tracker: MlflowTracker, project_run: str | None) -> Iterator[None]
         raise
     finally:
         # A second Ctrl-C must not cost the run its status; the wait for the server is bounded.
-        with signals.handled(signal.SIG_IGN, *_STOP_SIGNALS, signal.SIGINT):
+        with signals.signal_handlers(signal.SIG_IGN, *_STOP_SIGNALS, signal.SIGINT):
             system_metrics.stop()
             _end(tracker, failure, project_run)
 

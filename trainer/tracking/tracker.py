@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import SupportsFloat
 
 from trainer.core import artifacts
-from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
+from trainer.core.redaction import redact
 from trainer.core.run_folder import sync_command
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.event_log import REJECTED, EventLog

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import tenacity
 
-from trainer.core.environment import redact
+from trainer.core.redaction import redact
 from trainer.core.run_folder import sync_command
 from trainer.tracking.backend import UPLOADS, MlflowBackend
 from trainer.tracking.delivery_errors import http_status, is_permanent_error

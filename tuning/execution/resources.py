@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
-from trainer.core.environment import asked_threads, available_cores
+from trainer.core.environment import available_cores, requested_threads
 from trainer.core.errors import SettingsError
 from tuning.execution.process import Share
 
@@ -23,7 +23,7 @@ def shares(workers: str, processes: str, gpus: list[str] | None = None) -> list[
     workers: a number or `auto`; processes: that setting of the trainings; gpus: `gpu_names`, where known already.
     """
     parts = divide(available_cores(), gpu_names() if gpus is None else gpus, workers, processes)
-    threads = asked_threads()
+    threads = requested_threads()
     return parts if threads is None else [replace(part, threads=threads) for part in parts]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts
-from trainer.core.environment import redact
 from trainer.core.errors import TrackingError
+from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_SETTINGS, has_results
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors

@@ -77,7 +77,9 @@ class Finish:
                 training.wait(BEAT_SECONDS)
         except BaseException:
             training.ask_to_stop()
-            with signals.handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):  # a second one must leave nothing
+            with signals.signal_handlers(
+                signal.SIG_IGN, signal.SIGTERM, signal.SIGINT
+            ):  # a second one must leave nothing
                 training.wait(STOP_SECONDS)
                 training.clean_up()
                 training.wait()
