@@ -31,7 +31,7 @@ def test_words_are_those_given_else_those_of_the_process(monkeypatch):
     ("error", "message"),
     [
         (DataError("rows must be there, but got rows=0. Add some."), "rows must be there"),
-        (OSError(errno.ENOSPC, "No space left on device"), "disk must have room, but got [Errno 28]"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on the device"),
     ],
 )
 def test_what_the_user_can_mend_is_one_message(error, message, capsys):

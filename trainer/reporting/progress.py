@@ -1,27 +1,36 @@
-"""Progress through a long task: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long task: a live bar of rich on a terminal, a line now and then elsewhere."""
 
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    import rich.console
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 __all__ = ["LineProgress", "LiveProgress", "Progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 _LINES_PER_RUN = 10
+_SECONDS_OF_SPEED = 600.0  # rich's 30 s have no two updates where ten steps take longer, and then no ETA
+_FORMATS = {
+    "train/loss": "loss {:.3f}",
+    "train/learning_rate": "lr {:.1e}",
+    "train/samples_per_second": "{:,.0f} samples/s",
+    "rows_per_second": "{:,.0f} rows/s",
+    "running": "{:.0f} running",
+    "pruned": "{:.0f} pruned",
+    "failed": "{:.0f} failed",
+    "best": "best {:.4f}",
+}
 
 
 class Progress:
-    """A context to report steps in. This one says nothing: it is for every process but the first."""
+    """A context that takes the number of finished units. This one prints nothing."""
 
     def update(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Say that `step` units are done, optimizer steps in training.
-
-        Of the numbers, train/loss, train/learning_rate, train/samples_per_second, rows_per_second, and running, pruned,
-        failed and best of a search are shown where they are given.
-        """
+        """Show that `step` units are finished, optimizer steps in training, and those of the numbers in _FORMATS."""
 
     def __enter__(self) -> Self:
         return self
@@ -33,10 +42,15 @@ class Progress:
 
 
 class LineProgress(Progress):
-    """Writes a line at each tenth of the way, and when thirty seconds passed without one."""
+    """Writes a line at each tenth of the task, and when thirty seconds passed without one."""
 
     def __init__(
-        self, write: Callable[[str], None], total: int, start: int, clock: Callable[[], float], unit: str = "step"
+        self,
+        write: Callable[[str], None],
+        total: int,
+        start: int,
+        clock: Callable[[], float] = time.monotonic,
+        unit: str = "step",
     ) -> None:
         self._write, self._total, self._start, self._clock, self._unit = write, total, start, clock, unit
         self._began = self._last = clock()
@@ -59,17 +73,15 @@ class LineProgress(Progress):
 
 
 class LiveProgress(Progress):
-    """Draws a bar that fits 80 columns; what the same console prints meanwhile stands above it."""
+    """Draws a bar that fits 80 columns; the same console prints its lines above it."""
 
     def __init__(
-        self, console: "rich.console.Console", total: int, start: int, on_end: Callable[[], None], unit: str = "step"
+        self, console: rich.console.Console, total: int, start: int, on_end: Callable[[], None], unit: str = "step"
     ) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
         counted = [MofNCompleteColumn(), *([] if unit == "step" else [TextColumn(unit)])]
         numbers = TextColumn("{task.fields[numbers]}", markup=False)
-        self._bar = Bar(BarColumn(10), *counted, numbers, TextColumn("ETA"), TimeRemainingColumn(), console=console)
+        columns = (BarColumn(10), *counted, numbers, TextColumn("ETA"), TimeRemainingColumn())
+        self._bar = Bar(*columns, console=console, speed_estimate_period=_SECONDS_OF_SPEED)
         self._task = self._bar.add_task("", total=total, completed=start, numbers="")
         self._on_end = on_end
 
@@ -89,17 +101,7 @@ class LiveProgress(Progress):
 
 
 def _shown(numbers: Mapping[str, float]) -> list[str]:
-    formats = {
-        "train/loss": "loss {:.3f}",
-        "train/learning_rate": "lr {:.1e}",
-        "train/samples_per_second": "{:,.0f} samples/s",
-        "rows_per_second": "{:,.0f} rows/s",
-        "running": "{:.0f} running",
-        "pruned": "{:.0f} pruned",
-        "failed": "{:.0f} failed",
-        "best": "best {:.4f}",
-    }
-    return [text.format(numbers[name]) for name, text in formats.items() if name in numbers]
+    return [text.format(numbers[name]) for name, text in _FORMATS.items() if name in numbers]
 
 
 def _duration(seconds: float) -> str:
