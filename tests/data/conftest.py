@@ -1,6 +1,5 @@
 import csv
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,15 +19,6 @@ ROWS: dict[str, Rows] = {
     "dev": [("so glad", ["joy"]), ("go away", ["anger"])],
     "test": [("i miss her", ["sadness"]), ("best | worst", ["joy", "anger"])],
 }
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    default = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("EMOTIONS_SHARED_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"needs real data: no folder {folder} (set EMOTIONS_SHARED_DATA)")
-    return folder
 
 
 @pytest.fixture

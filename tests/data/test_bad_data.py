@@ -1,4 +1,4 @@
-"""What is wrong with a data set is found before training: file, line and value named, everything counted."""
+"""Faults of a data set are reported before training: with file, line and value, all of them counted."""
 
 import pytest
 
@@ -48,14 +48,14 @@ CASES = [
     (
         GOOD,
         {"train__csv": "text,labels\nhello,0\nbye,1\n"},
-        r"label ids must come with their names, but got ids=\['0', '1'\]",
+        r"ids \(0, 1\).*labels\.txt",
     ),
     (GOOD, {"dev__csv": 'text,labels\n"  ",joy\n'}, "dev.csv:2: empty text: '  '"),
     (GOOD, {"dev__csv": "text,labels\n,joy\n"}, "dev.csv:2: empty text: ''"),
     (
         GOOD,
         {"dev__csv": None, "dev__jsonl": '{"text": "a \\ud83d", "labels": "joy"}\n'},
-        "dev.jsonl:1: text holds half of a surrogate pair at 3",
+        "dev.jsonl:1: .*surrogate pair at 3",
     ),
     (
         GOOD,
@@ -63,27 +63,27 @@ CASES = [
         r"dev.csv:2: invalid UTF-8 at byte 4: b'hi \\xff there,joy'",
     ),
     (GOOD, {"dev__csv": 'text,labels\n"hi,joy\nho,joy\n'}, "dev.csv:2: cannot be split into columns"),
-    (GOOD, {"dev__csv": "id,text,labels\n1,hi,joy\n1,ho,joy\n"}, "dev.csv:3: id '1' stands in line 2 already"),
+    (GOOD, {"dev__csv": "id,text,labels\n1,hi,joy\n1,ho,joy\n"}, "dev.csv:3: id '1' .* line 2"),
     (GOOD, {"dev__csv": "id,text,labels\n,hi,joy\n"}, "dev.csv:2: id must be a string or a whole number: ''"),
     # files as a whole
     (GOOD, {"dev__csv": ""}, "dev.csv:1: is an empty file"),
     (GOOD, {"dev__csv": "text,labels\n"}, "dev.csv:1: is an empty file"),
-    (GOOD, {"dev__csv": "text,text\nhi,joy\n"}, "column names must be distinct"),
+    (GOOD, {"dev__csv": "text,text\nhi,joy\n"}, "text, text in dev.csv"),
     (
         GOOD,
         {"dev__csv": "words,labels\nhi,joy\n"},
-        "must have the column 'text', but got file='dev.csv' .* with text_column",
+        "dev.csv has no column text, only words, labels.*text_column",
     ),
-    (GOOD, {"dev__csv": "text\nhi\n"}, "must have a label column, or one 0/1 column per label, but got file='dev.csv'"),
-    (GOOD, {"dev__csv": None}, "but got none for dev in folder="),
-    (GOOD, {"dev__csv": None, "test__csv": None}, "but got none for dev, test in folder="),
-    (GOOD, {"dev__jsonl": "{}"}, r"must have one file for dev, but got \['dev.csv', 'dev.jsonl'\]"),
-    (GOOD, {"dev__csv": None, "dev__parquet": b"PAR1 no"}, "must be readable as Parquet, but got file='dev.parquet'"),
-    (GOOD, {"labels__txt": "joy\njoy\n"}, "list of labels must have distinct names"),
-    (GOOD, {"labels__txt": "\n"}, "list of labels must have distinct names"),
-    (GOOD, {"labels__txt": b"jo\xffy\n"}, "list of labels must be UTF-8"),
+    (GOOD, {"dev__csv": "text\nhi\n"}, "dev.csv .* column labels .* only text.*label_column"),
+    (GOOD, {"dev__csv": None}, "no file for dev, only test.csv, train.csv"),
+    (GOOD, {"dev__csv": None, "test__csv": None}, "no file for dev, test, only train.csv"),
+    (GOOD, {"dev__jsonl": "{}"}, "files for dev: dev.csv, dev.jsonl"),
+    (GOOD, {"dev__csv": None, "dev__parquet": b"PAR1 no"}, "dev.parquet as Parquet"),
+    (GOOD, {"labels__txt": "joy\njoy\n"}, "labels.txt .* got joy, joy"),
+    (GOOD, {"labels__txt": "\n"}, "labels.txt .* got none"),
+    (GOOD, {"labels__txt": b"jo\xffy\n"}, "labels.txt .* UTF-8"),
     # labels
-    (GOOD, {"labels__txt": "joy\nsadness\ngrief"}, "a label without a single train example: grief"),
+    (GOOD, {"labels__txt": "joy\nsadness\ngrief"}, "without a single train example: grief"),
     (GOOD, {"train__csv": "text,labels\nhello,\n"}, "unknown label 'joy': it does not appear in train"),
     (
         GOOD,
@@ -92,17 +92,17 @@ CASES = [
             "dev__csv": "text,joy\nhi,1\n",
             "test__csv": "text,joy,fear\nhey,1,0\n",
         },
-        r"splits must share their labels, but got \['fear'\] only in train and \[\] only in dev",
+        "fear only in train and none only in dev",
     ),
     (
         GOOD,
         {"labels__txt": "joy\nfear", "train__csv": "text,joy\nhello,1\n"},
-        "file='train.csv' .*label columns missing: fear",
+        "train.csv .*label columns missing: fear",
     ),
     (
         GOOD,
         dict.fromkeys(GOOD, "text,joy\nhello,2\n"),
-        "train.csv:2: label column 'joy' must be 0 or 1: '2'",
+        "train.csv:2: label column 'joy' .*: '2'",
     ),
     # the official form
     (OFFICIAL, {"dev__tsv": "hi\t0\n"}, r"dev.tsv:1: needs 3 columns, but has 2: 'hi\\t0'"),
@@ -111,8 +111,8 @@ CASES = [
     (OFFICIAL, {"dev__tsv": "hi\t\tc\n"}, "dev.tsv:1: has no label id"),
     (OFFICIAL, {"dev__tsv": " \t0\tc\n"}, "dev.tsv:1: empty text"),
     (OFFICIAL, {"dev__tsv": b"h\xe9\t0\tc\n"}, "dev.tsv:1: invalid UTF-8 at byte 2"),
-    (OFFICIAL, {"dev__tsv": "hi\t0\tc\nho\t0\tc\n"}, "dev.tsv:2: id 'c' stands in line 1 already"),
-    (OFFICIAL, {"labels__txt": None}, "folder must have labels.txt or emotions.txt beside train.tsv"),
+    (OFFICIAL, {"dev__tsv": "hi\t0\tc\nho\t0\tc\n"}, "dev.tsv:2: id 'c' .* line 1"),
+    (OFFICIAL, {"labels__txt": None}, "labels.txt .* emotions.txt.* train.tsv"),
     # JSON lines
     (JSON, {"dev__jsonl": "{oops\n"}, "dev.jsonl:1: is not JSON"),
     (JSON, {"dev__jsonl": "[1]\n"}, "dev.jsonl:1: is not a JSON object"),
@@ -124,7 +124,7 @@ CASES = [
     (
         JSON,
         {"train__jsonl": '{"text": "hello", "labels": [3]}\n'},
-        r"label ids must come with their names, but got ids=\['3'\]",
+        r"ids \(3\).*labels\.txt",
     ),
 ]
 
@@ -139,7 +139,7 @@ def test_bad_input_is_named(write, good, changes, message):
 def test_all_problems_of_all_files_are_counted_and_ten_are_shown(write):
     bad = b"text,labels\n" + b"".join(b"row %d,rage\n" % i for i in range(7)) + b"\xff,joy\n,joy\n"
     folder = write(**(GOOD | {"train__csv": "text,labels\nhello,joy\n,joy\n", "dev__csv": bad, "test__csv": bad}))
-    with pytest.raises(DataError, match=r"got 19 problems \(first 10 shown\)") as caught:
+    with pytest.raises(DataError, match=r"19 faulty rows \(first 10 shown\)") as caught:
         read(folder)
     shown = str(caught.value).splitlines()[1:]
     assert len(shown) == 10

@@ -26,7 +26,7 @@ def encoded(lengths):
     max_tokens=st.integers(1, 500),
     seed=st.integers(0, 9),
 )
-def test_batches_by_pieces_hold_every_row_once_within_the_budget_in_every_epoch(lengths, max_tokens, seed):
+def test_batches_by_tokens_contain_every_example_once_within_the_budget_in_every_epoch(lengths, max_tokens, seed):
     first, second = (token_budget_batches(lengths, max_tokens, seed=seed, epoch=epoch) for epoch in (0, 1))
     for plan in (first, second):
         assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
@@ -34,7 +34,7 @@ def test_batches_by_pieces_hold_every_row_once_within_the_budget_in_every_epoch(
     assert sorted(map(len, first)) == sorted(map(len, second))
 
 
-def test_batches_by_pieces_are_random_and_made_again_from_seed_and_epoch_alone():
+def test_batches_by_tokens_are_random_and_depend_on_seed_and_epoch_alone():
     lengths = np.random.default_rng(0).integers(3, 40, 2000)
 
     def plan(seed, epoch):
@@ -49,7 +49,7 @@ def test_batches_by_pieces_are_random_and_made_again_from_seed_and_epoch_alone()
 
 
 @given(lengths_lists, st.integers(1, 40), st.integers(0, 2**32), st.integers(0, 5))
-def test_an_epoch_has_each_row_once_and_one_short_batch_at_most(lengths, batch_size, seed, epoch):
+def test_an_epoch_has_each_example_once_and_at_most_one_short_batch(lengths, batch_size, seed, epoch):
     plan = length_grouped_batches(lengths, batch_size, seed=seed, epoch=epoch)
     assert sorted(row for rows in plan for row in rows) == list(range(len(lengths)))
     sizes = [len(rows) for rows in plan]
@@ -57,7 +57,7 @@ def test_an_epoch_has_each_row_once_and_one_short_batch_at_most(lengths, batch_s
     assert sum(size != batch_size for size in sizes) == bool(len(lengths) % batch_size)
 
 
-def test_an_epoch_is_made_again_from_seed_and_epoch_alone():
+def test_an_epoch_depends_on_seed_and_epoch_alone():
     lengths = np.random.default_rng(0).integers(3, 60, 1000)
     as_lists = [
         [rows.tolist() for rows in length_grouped_batches(lengths, 16, seed=seed, epoch=epoch)]
@@ -68,7 +68,7 @@ def test_an_epoch_is_made_again_from_seed_and_epoch_alone():
     assert as_lists[0] != as_lists[3]
 
 
-def test_batches_of_like_length_have_little_padding_and_random_order():
+def test_batches_of_similar_length_have_little_padding_and_random_order():
     lengths = np.random.default_rng(0).integers(4, 60, 6400)
     plan = length_grouped_batches(lengths, 32, seed=1, epoch=0)
     unsorted = [np.arange(start, start + 32) for start in range(0, 6400, 32)]
@@ -94,19 +94,19 @@ def test_one_process_takes_micro_batches_in_order():
 
 
 @given(lengths_lists.filter(len), st.integers(1, 600))
-def test_evaluation_batches_keep_the_budget_and_hold_every_row_once(lengths, max_tokens):
+def test_evaluation_batches_keep_the_budget_and_contain_every_example_once(lengths, max_tokens):
     plan = sequential_batches(lengths, max_tokens=max_tokens)
     assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= max_tokens for rows in plan)
     assert lengths[plan[0][0]] == lengths.max()
     assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
 
 
-def test_evaluation_of_nothing_is_an_empty_plan():
+def test_evaluation_of_nothing_has_no_batches():
     assert sequential_batches(np.array([], dtype=np.int64), max_tokens=8) == []
 
 
 @given(lengths_lists.filter(len), st.data())
-def test_padding_keeps_pieces_and_masks_the_rest(lengths, data):
+def test_padding_keeps_tokens_and_masks_the_rest(lengths, data):
     rows = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8)), dtype=np.int64)
     texts = encoded(lengths)
     ids, mask = pad(texts, rows, 0)
@@ -124,7 +124,7 @@ def test_padding_of_an_empty_micro_batch_has_no_rows():
     assert ids.shape == mask.shape == (0, 0)
 
 
-def test_padding_share_is_the_masked_share_of_cells():
+def test_padding_fraction_is_the_masked_part_of_the_batches():
     lengths = np.array([1, 4, 2, 2])
     assert padding_fraction([np.array([0, 1]), np.array([2, 3])], lengths) == pytest.approx(1 - 9 / 12)
 
@@ -134,11 +134,11 @@ def test_padding_share_is_the_masked_share_of_cells():
     [
         (
             lambda: length_grouped_batches(np.array([1]), 0, seed=0, epoch=0),
-            "batch_size must be at least 1, but got batch_size=0",
+            "batch_size must be at least 1, got 0",
         ),
-        (lambda: split_batch(np.arange(3), 2, 2, 1), "rank must be in .* but got rank=2, num_processes=2"),
+        (lambda: split_batch(np.arange(3), 2, 2, 1), "rank must be .* got rank=2, num_processes=2"),
         (lambda: sequential_batches(np.array([1]), max_tokens=0), "max_tokens must be at least 1"),
-        (lambda: padding_fraction([], np.array([1])), "plan must have cells"),
+        (lambda: padding_fraction([], np.array([1])), "batches must contain tokens"),
     ],
 )
 def test_impossible_arguments_are_refused(call, message):

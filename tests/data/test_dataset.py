@@ -43,11 +43,11 @@ def test_digest_follows_content(other):
     assert other.digest != split().digest
 
 
-def test_digest_knows_where_a_text_ends():
+def test_digest_depends_on_where_a_text_ends():
     assert split(texts=("ab", "c")).digest != split(texts=("a", "bc")).digest
 
 
-def test_digest_ignores_row_ids_and_memory_layout():
+def test_digest_ignores_example_ids_and_memory_layout():
     same = Split(
         texts=("a", "b"),
         labels=np.asfortranarray(np.eye(2, dtype=np.float32)),
@@ -63,8 +63,10 @@ def test_digests_of_a_dataset_go_by_role():
     assert data.digests["train"] == data.digests["test"] != data.digests["dev"]
 
 
-def test_facts_are_json_and_say_what_is_left_in_train():
-    facts = dataset(overlap=OverlapReport(dev_exact=1, dev_normalised=2, dropped=0, dev_left=2)).facts()
+def test_facts_are_json_and_count_what_is_left_in_train():
+    facts = dataset(
+        overlap=OverlapReport(dev_exact=1, dev_normalised=2, test_in_dev_normalised=3, dropped=0, dev_left=2)
+    ).facts()
     assert json.loads(json.dumps(facts)) == facts
     assert facts["left_in_train"] == {"dev": 2, "test": 0}
     assert facts["overlap"] == {
@@ -72,17 +74,20 @@ def test_facts_are_json_and_say_what_is_left_in_train():
         "dev_normalised": 2,
         "test_exact": 0,
         "test_normalised": 0,
+        "test_in_dev_exact": 0,
+        "test_in_dev_normalised": 3,
         "dropped": 0,
     }
     assert facts["rows"] == {"train": 2, "dev": 2, "test": 2}
     assert facts["rows_trained_on"] == 2
+    assert facts["observed"] == {"train": 1.0, "dev": 1.0, "test": 1.0}
     assert set(facts) == {
-        *("name", "source", "licence", "label_names", "digests"),
+        *("name", "source", "revision", "licence", "label_names", "digests", "observed"),
         *("overlap", "left_in_train", "rows", "rows_trained_on"),
     }
 
 
-def test_take_keeps_rows_together():
+def test_take_keeps_examples_together():
     taken = split(texts=("a", "b", "c"), labels=((1, 0), (0, 1), (1, 1))).take(np.array([2, 0]))
     assert (taken.texts, taken.example_ids, taken.labels.tolist()) == (("c", "a"), ("2", "0"), [[1, 1], [1, 0]])
 
@@ -90,19 +95,19 @@ def test_take_keeps_rows_together():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: split(labels=((1, 2), (0, 1))), r"labels must lie in \[0, 1\]"),
-        (lambda: split(labels=((1, float("nan")), (0, 1))), r"labels must lie in \[0, 1\], but got .* NaN"),
-        (lambda: split(texts=("a", " ")), "texts must not be blank, but got row_id='1'"),
-        (lambda: split(example_ids=("0", "0")), "example_ids must be n distinct ids, but got n=2, 1 distinct"),
-        (lambda: split(observed=[[True, True]]), r"observed must have shape \(n, k\)"),
-        (lambda: split(observed=[[1, 1], [1, 1]]), "observed bool, but got .*int64"),
-        (lambda: dataset(label_names=("p", "p")), "label_names must be distinct"),
-        (lambda: dataset(label_names=("p",)), "one column per label, but got 2 in train"),
-        (lambda: dataset(dev=split(texts=(), labels=np.zeros((0, 2)))), "must have rows, but got none in dev"),
-        (lambda: dataset(train=split(labels=((1, 0), (1, 0)))), "a label without a single train example: q"),
+        (lambda: split(labels=((1, 2), (0, 1))), r"labels must be in \[0, 1\]"),
+        (lambda: split(labels=((1, float("nan")), (0, 1))), r"labels must be in \[0, 1\], got .* NaN"),
+        (lambda: split(texts=("a", " ")), "must not be blank, .* example 1 "),
+        (lambda: split(example_ids=("0", "0")), "ids must be 2 distinct ones, got 1"),
+        (lambda: split(observed=[[True, True]]), r"observed must have .* got \(2, 2\) and \(1, 2\)"),
+        (lambda: split(observed=[[1, 1], [1, 1]]), "observed bool, got .*int64"),
+        (lambda: dataset(label_names=("p", "p")), "Labels must be distinct .* got p, p"),
+        (lambda: dataset(label_names=("p",)), "train must have .* got 2 columns for 1 labels"),
+        (lambda: dataset(dev=split(texts=(), labels=np.zeros((0, 2)))), "no example in dev"),
+        (lambda: dataset(train=split(labels=((1, 0), (1, 0)))), "without a single train example: q"),
         (
             lambda: dataset(train=split(observed=((True, True), (True, False)))),
-            "a label without a single train example: q",
+            "without a single train example: q",
         ),
     ],
 )

@@ -1,12 +1,14 @@
 """The hub's own loading code, on folders in the hub's layout."""
 
+import shutil
+
 import datasets
 import pytest
 
 from trainer.core.errors import DataError
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES
-from trainer.data.sources import hub, load
+from trainer.data.sources import load
 
 NAMES = ["joy", "anger", "sadness"]
 CARD = """---
@@ -72,21 +74,19 @@ def test_a_folder_in_hub_layout_is_read_with_its_names_and_ids(hub_folder, small
 def test_a_config_is_chosen_after_a_colon_and_asked_for_where_there_are_several(hub_folder):
     add_card(hub_folder)
     assert load(DataConfig(dataset=f"{hub_folder}:simplified"), seed=0).train.example_ids[0] == "train0"
-    with pytest.raises(DataError, match=r"(?s)config_name=None.*simplified.*Write a config as owner/name:config"):
+    with pytest.raises(DataError, match=r"(?s)config default.*simplified.*owner/name:config"):
         load(DataConfig(dataset=str(hub_folder)), seed=0)
-    with pytest.raises(DataError, match="config_name='nope'"):
+    with pytest.raises(DataError, match="config nope"):
         load(DataConfig(dataset=f"{hub_folder}:nope"), seed=0)
 
 
 def test_a_missing_split_is_named(hub_folder):
     (hub_folder / "simplified" / "test-00000-of-00001.parquet").unlink()
-    with pytest.raises(
-        DataError, match=r"splits train, validation and test, but got \['train', 'validation'\].*for test"
-    ):
+    with pytest.raises(DataError, match="no split for test, only train, validation"):
         load(DataConfig(dataset=str(hub_folder)), seed=0)
 
 
-def test_a_hub_id_reaches_the_hub_with_config_and_revision(hub_folder, monkeypatch):
+def test_a_hub_id_is_loaded_with_its_config_and_revision(hub_folder, monkeypatch):
     calls = []
     real = datasets.load_dataset
 
@@ -100,16 +100,46 @@ def test_a_hub_id_reaches_the_hub_with_config_and_revision(hub_folder, monkeypat
     load(DataConfig(dataset="owner/name"), seed=0)
     assert calls == [("google-research-datasets/go_emotions", "simplified", "abc123"), ("owner/name", None, None)]
     assert data.source == "google-research-datasets/go_emotions:simplified@abc123"
+    assert data.revision == "abc123"
     assert [len(getattr(data, role)) for role in ROLES] == [5, 2, 2]
 
 
 def test_offline_without_a_cache_says_what_to_do(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=r"reachable or in the local cache.*-P dataset=<folder>.*HF_HUB_OFFLINE=1"):
+    with pytest.raises(DataError, match=r"-P dataset=FOLDER.*HF_HUB_OFFLINE=1"):
         load(DataConfig(dataset="google-research-datasets/go_emotions:simplified"), seed=0)
 
 
 def test_a_damaged_file_is_an_error_of_the_data(hub_folder):
     (hub_folder / "simplified" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 not parquet")
-    with pytest.raises(DataError, match="hub data set must exist and load"):
-        hub.read_hub(str(hub_folder), None, None, "text", "labels")
+    with pytest.raises(DataError, match="go_emotions, config default"):
+        load(DataConfig(dataset=str(hub_folder)), seed=0)
+
+
+class TestCommit:
+    """The commit of a hub data set, by which `datasets` names the folder in its cache."""
+
+    COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+    @pytest.fixture
+    def cached(self, hub_folder, tmp_path, monkeypatch):
+        """The cache after `owner/go_emotions` was loaded with a connection, which is gone now."""
+        datasets.load_dataset(str(hub_folder))
+        (prepared,) = {path.parent for path in (tmp_path / "cache").rglob("dataset_info.json")}
+        target = tmp_path / "cache" / "owner___go_emotions" / "default" / "0.0.0" / self.COMMIT
+        shutil.copytree(prepared, target)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+    @pytest.mark.usefixtures("cached")
+    @pytest.mark.parametrize("revision", ["", "v1.0", COMMIT])
+    def test_it_is_recorded(self, revision):
+        data = load(DataConfig(dataset="owner/go_emotions", dataset_revision=revision), seed=0)
+        assert (data.revision, data.source) == (self.COMMIT, f"owner/go_emotions@{self.COMMIT}")
+        assert data.facts()["revision"] == self.COMMIT
+        assert len(data.train) == 5
+
+    @pytest.mark.usefixtures("cached")
+    def test_another_commit_than_the_one_requested_is_refused(self):
+        other = self.COMMIT[::-1]
+        with pytest.raises(DataError, match=f"commit {other}.*{self.COMMIT}"):
+            load(DataConfig(dataset="owner/go_emotions", dataset_revision=other), seed=0)

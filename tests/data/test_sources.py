@@ -211,11 +211,11 @@ def test_a_sample_of_train_is_seeded_and_leaves_dev_and_test_alone():
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ("startr", r"dataset must be `starter`.*config.dataset='startr'. Did you mean starter\?"),
-        ("no/such/folder", r"but got config.dataset='no/such/folder'. There is no folder 'no/such' either"),
-        ("trainer/data/{}/x", "There is no folder"),
-        ("pyproject.toml", "dataset must be a folder .* but got the file dataset='pyproject.toml'"),
-        ("", "dataset must not be empty"),
+        ("startr", r"dataset.* got startr\. Did you mean starter\?"),
+        ("no/such/folder", r"got no/such/folder\. .*no/such "),
+        ("trainer/data/{}/x", "trainer/data"),
+        ("pyproject.toml", "dataset.* got the file pyproject.toml"),
+        ("", "dataset.* must not be empty"),
     ],
 )
 def test_an_unknown_data_set_is_refused(dataset, message, monkeypatch, tmp_path):
@@ -228,12 +228,12 @@ def test_an_unknown_data_set_is_refused(dataset, message, monkeypatch, tmp_path)
 def test_the_folders_beside_a_wrong_one_are_named(tmp_path):
     for name in ("goemotions", "meld", ".hidden"):
         (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match=r"Folders in '.*': goemotions, meld\."):
+    with pytest.raises(DataError, match=r"Folders in .*: goemotions, meld\."):
         read(tmp_path / "goemotion")
 
 
 def test_a_folder_has_no_revision(write):
-    with pytest.raises(SettingsError, match="dataset_revision must be empty for a local folder"):
+    with pytest.raises(SettingsError, match=r"dataset_revision.* empty for a local folder, got main"):
         read(write(**LEAKY), dataset_revision="main")
 
 
@@ -278,7 +278,7 @@ def test_semeval_without_gold_labels_is_refused(write):
             "2018-E-c-En-test.txt": header + "c\tare\tNONE\tNONE\n",
         }
     )
-    with pytest.raises(DataError, match=r"2018-E-c-En-test.txt:2: label column 'anger' must be 0 or 1: 'NONE'"):
+    with pytest.raises(DataError, match=r"2018-E-c-En-test.txt:2: label column 'anger' .*'NONE'"):
         read(folder)
     (folder / "2018-E-c-En-test-gold.txt").write_text(header + "c\tare\t0\t0\n")
     assert (read(folder).train.texts, read(folder).test.labels.tolist()) == (('"hi',), [[0.0, 0.0]])

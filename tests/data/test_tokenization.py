@@ -28,7 +28,7 @@ def rows(encoded):
     return [encoded.ids[a:b].tolist() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
 
 
-def test_rows_are_cut_with_their_special_pieces_whole():
+def test_texts_are_truncated_with_their_special_tokens_complete():
     encoded = tokenize(TEXTS, make_tokenizer(), max_length=5)
     assert rows(encoded) == [[2, 4, 5, 6, 3], [2, 5, 3], [2, 6, 6, 6, 3], [2, 4, 1, 3]]
     assert encoded.lengths.tolist() == [5, 3, 5, 4]
@@ -36,7 +36,7 @@ def test_rows_are_cut_with_their_special_pieces_whole():
     assert (encoded.ids.dtype, encoded.offsets.dtype) == (np.int32, np.int64)
 
 
-def test_no_texts_give_no_rows():
+def test_no_texts_have_no_tokens():
     assert len(tokenize([], make_tokenizer(), max_length=5)) == 0
 
 
@@ -44,7 +44,7 @@ def same(one, other):
     return rows(one) == rows(other) and one.truncated == other.truncated
 
 
-def test_a_second_call_reads_what_the_first_kept(tmp_path, monkeypatch):
+def test_a_second_call_reads_the_cache_of_the_first(tmp_path, monkeypatch):
     tokenizer = make_tokenizer()
     first = tokenize(TEXTS, tokenizer, max_length=5, cache_folder=tmp_path / "new" / "cache")
     monkeypatch.setattr(tokenization, "_tokenize", lambda *_: pytest.fail("encoded again"))
@@ -60,7 +60,7 @@ def test_a_second_call_reads_what_the_first_kept(tmp_path, monkeypatch):
     [(TEXTS[::-1], "abc", 5), (["a bb c", *TEXTS[1:]], "abc", 5), (TEXTS, "acb", 5), (TEXTS, "abc", 6)],
     ids=["order", "text", "tokenizer", "max_length"],
 )
-def test_everything_the_pieces_depend_on_has_its_own_file(tmp_path, texts, words, max_length):
+def test_everything_that_tokens_depend_on_has_its_own_file(tmp_path, texts, words, max_length):
     tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
     cached = tokenize(texts, make_tokenizer(words), max_length=max_length, cache_folder=tmp_path)
     assert same(cached, tokenize(texts, make_tokenizer(words), max_length=max_length))
@@ -82,7 +82,7 @@ class SlowTokenizer:
         (Path(folder) / "vocabulary.txt").write_text(str(self.offset))
 
 
-def test_a_tokenizer_without_backend_is_known_by_its_files(tmp_path):
+def test_a_tokenizer_without_backend_is_identified_by_its_files(tmp_path):
     for offset in (0, 0, 1):
         encoded = tokenize(TEXTS, SlowTokenizer(offset), max_length=5, cache_folder=tmp_path)
         assert encoded.ids[0] == offset + 1
@@ -90,7 +90,7 @@ def test_a_tokenizer_without_backend_is_known_by_its_files(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a zip", "cut", "flipped", "other"])
-def test_a_damaged_file_is_made_anew(tmp_path, caplog, damage):
+def test_a_damaged_file_is_replaced(tmp_path, caplog, damage):
     whole = tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
@@ -102,19 +102,19 @@ def test_a_damaged_file_is_made_anew(tmp_path, caplog, damage):
     else:
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else damage)
     assert same(tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path), whole)
-    assert "made anew" in caplog.text
+    assert "tokenized again" in caplog.text
     caplog.clear()
     assert same(tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path), whole)
     assert caplog.text == ""
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):
     def full(file, **_):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(DataError, match=r"must be writable and have room.*No space left"):
+    with pytest.raises(DataError, match=r"No space left.*Free disk space"):
         tokenize(TEXTS, make_tokenizer(), max_length=5, cache_folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,70 +1,57 @@
-"""Leaks between splits, and samples of train."""
+"""Texts that are in more than one split."""
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer.core.errors import DataError
 from trainer.data.dataset import OverlapReport, Split
 
-__all__ = ["find_overlap", "normalise", "sample_examples"]
+__all__ = ["find_leaks", "find_overlap", "normalise"]
 
 _MARK = re.compile(r"[^\w\s]|_")
 
 
 def normalise(text: str) -> str:
-    """Return the text with case, character width, white space and punctuation levelled.
+    """Return the text without differences in case, character width, white space and punctuation.
 
-    NFKC, case folded, punctuation taken out (symbols and emoji stay), white space collapsed. A text of nothing but
-    punctuation keeps it: "?!" and "..." are not the same text.
+    NFKC, case folded, punctuation removed (symbols and emoji stay), white space collapsed. A text of punctuation alone
+    keeps it: "?!" and "..." differ.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     bare = _MARK.sub(lambda mark: "" if unicodedata.category(mark[0])[0] == "P" else mark[0], folded)
     return " ".join(bare.split()) or " ".join(folded.split())
 
 
-def find_overlap(train: Split, dev: Split, test: Split) -> tuple[OverlapReport, npt.NDArray[np.bool_]]:
-    """Return the counts of dev and test rows whose text stands in train, and which train rows to blame (n,).
+def find_overlap(train: Split, dev: Split, test: Split) -> OverlapReport:
+    """Return how many examples of dev and test have a text that is also in train, and of test one that is in dev.
 
-    The report says nothing of rows dropped or left: whether to drop any is the caller's choice.
+    The counts of examples dropped and left are 0: the caller decides whether to drop any.
     """
-    keys = {id(split): [normalise(text) for text in split.texts] for split in (train, dev, test)}
-    held_out = {*keys[id(dev)], *keys[id(test)]}
-    trained, trained_keys = set(train.texts), set(keys[id(train)])
-    report = OverlapReport(
-        dev_exact=_count(dev.texts, trained.__contains__),
-        dev_normalised=_count(keys[id(dev)], trained_keys.__contains__),
-        test_exact=_count(test.texts, trained.__contains__),
-        test_normalised=_count(keys[id(test)], trained_keys.__contains__),
+    keys = {id(split): _keys(split) for split in (train, dev, test)}
+
+    def exact(split: Split, other: Split) -> int:
+        return sum(map(set(other.texts).__contains__, split.texts))
+
+    def normalised(split: Split, other: Split) -> int:
+        return sum(map(set(keys[id(other)]).__contains__, keys[id(split)]))
+
+    return OverlapReport(
+        dev_exact=exact(dev, train),
+        dev_normalised=normalised(dev, train),
+        test_exact=exact(test, train),
+        test_normalised=normalised(test, train),
+        test_in_dev_exact=exact(test, dev),
+        test_in_dev_normalised=normalised(test, dev),
     )
-    return report, np.array([key in held_out for key in keys[id(train)]], dtype=np.bool_)
 
 
-def sample_examples(labels: npt.NDArray[np.float32], count: int, *, seed: int) -> npt.NDArray[np.int64]:
-    """Return the sorted indices of a random sample of rows in which every label has at least one example.
-
-    labels: (n, k). count: rows wanted, at most n. Raises DataError when count is too small for all labels.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    positive = labels[order] >= 0.5
-    covered = np.zeros(labels.shape[1], dtype=np.bool_)
-    chosen: list[int] = []
-    for label in np.argsort(positive.sum(axis=0), kind="stable"):
-        if not covered[label] and positive[:, label].any():
-            first = int(positive[:, label].argmax())
-            chosen.append(first)
-            covered |= positive[first]
-    if len(chosen) > count:
-        raise DataError(
-            f"max_train_rows must leave room for an example of every label, but got max_train_rows={count} "
-            f"where {len(chosen)} rows are needed. Raise it."
-        )
-    rest = np.setdiff1d(np.arange(len(labels)), chosen)
-    return np.sort(order[np.concatenate([np.array(chosen, dtype=np.int64), rest[: count - len(chosen)]])])
+def find_leaks(split: Split, *held_out: Split) -> npt.NDArray[np.bool_]:
+    """Return a mask (n,) of the examples of a split whose normalised text is also in a split held out."""
+    keys = {key for other in held_out for key in _keys(other)}
+    return np.array([key in keys for key in _keys(split)], dtype=np.bool_)
 
 
-def _count(values: Sequence[str], is_known: Callable[[str], bool]) -> int:
-    return sum(map(is_known, values))
+def _keys(split: Split) -> list[str]:
+    return [normalise(text) for text in split.texts]

@@ -1,4 +1,4 @@
-"""Texts to pieces, once per data set: ragged arrays, kept on disk under a digest of everything they depend on."""
+"""Tokenizes texts into ragged arrays, cached on disk under a digest of all that they depend on."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizedTexts:
-    """n encoded texts, one after another. Row i is `ids[offsets[i]:offsets[i + 1]]`, special pieces included."""
+    """The tokens of n texts in one array. Text i is `ids[offsets[i]:offsets[i + 1]]`, special tokens included."""
 
     ids: npt.NDArray[np.int32]
-    """(total,) piece ids."""
+    """(total,) token ids."""
     offsets: npt.NDArray[np.int64]
     """(n + 1,), from 0 to total."""
     truncated: int
@@ -39,46 +39,46 @@ class TokenizedTexts:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """(n,) pieces of each text."""
+        """(n,) tokens of each text."""
         return np.diff(self.offsets)
 
     @property
     def truncation_rate(self) -> float:
-        """Share of texts that were cut, in [0, 1]; an error when there is none."""
+        """Fraction of texts that were truncated, in [0, 1]; an error for no texts."""
         return self.truncated / len(self)
 
 
 def tokenize(
     texts: Sequence[str], tokenizer: Any, *, max_length: int, cache_folder: Path | None = None
 ) -> TokenizedTexts:
-    """Return the pieces of the texts, each cut to max_length with its special pieces whole.
+    """Return the tokens of the texts, each truncated to max_length with its special tokens complete.
 
-    tokenizer: any tokenizer of transformers. cache_folder: where the result is kept and looked for under a digest of
-    texts, tokenizer and max_length; None keeps nothing. A damaged file there is made anew.
-    Raises DataError when the folder cannot be written.
+    tokenizer: any tokenizer of transformers. cache_folder: caches the result under a digest of texts, tokenizer and
+    max_length; None caches nothing. A damaged cache file is replaced.
+    Raises DataError when the folder is not writable.
     """
     if cache_folder is None:
         return _tokenize(texts, tokenizer, max_length)
     path = cache_folder / f"{_key(texts, tokenizer, max_length)}.npz"
-    encoded = _load(path, len(texts)) if path.exists() else None
-    if encoded is None:
-        encoded = _tokenize(texts, tokenizer, max_length)
-        _save(path, encoded)
-    return encoded
+    tokens = _load(path, len(texts)) if path.exists() else None
+    if tokens is None:
+        tokens = _tokenize(texts, tokenizer, max_length)
+        _save(path, tokens)
+    return tokens
 
 
 def _tokenize(texts: Sequence[str], tokenizer: Any, max_length: int) -> TokenizedTexts:
-    # One piece more than allowed tells which texts are too long; only those are encoded a second time.
-    rows = _piece_ids(texts, tokenizer, max_length + 1)
-    long = [i for i, row in enumerate(rows) if len(row) > max_length]
-    for i, row in zip(long, _piece_ids([texts[i] for i in long], tokenizer, max_length), strict=True):
-        rows[i] = row
-    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    ids = np.fromiter((piece for row in rows for piece in row), dtype=np.int32, count=int(offsets[-1]))
-    return TokenizedTexts(ids=ids, offsets=offsets, truncated=len(long))
+    # One token more than allowed shows which texts are too long; only those are tokenized a second time.
+    tokens = _token_ids(texts, tokenizer, max_length + 1)
+    long = [i for i, ids in enumerate(tokens) if len(ids) > max_length]
+    for i, ids in zip(long, _token_ids([texts[i] for i in long], tokenizer, max_length), strict=True):
+        tokens[i] = ids
+    offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+    flat = np.fromiter((token for ids in tokens for token in ids), dtype=np.int32, count=int(offsets[-1]))
+    return TokenizedTexts(ids=flat, offsets=offsets, truncated=len(long))
 
 
-def _piece_ids(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[list[int]]:
+def _token_ids(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[list[int]]:
     if not texts:
         return []
     batch = tokenizer(
@@ -102,7 +102,7 @@ def _tokenizer_state(tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         state = json.loads(backend.to_str())
-        # Both only remember the last call; they would make the key depend on what was encoded before.
+        # Both record the last call; the key must not depend on earlier texts.
         state["truncation"] = state["padding"] = None
         return json.dumps(state, sort_keys=True).encode()
     with tempfile.TemporaryDirectory() as folder:
@@ -114,29 +114,29 @@ def _tokenizer_state(tokenizer: Any) -> bytes:
 def _load(path: Path, count: int) -> TokenizedTexts | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            encoded = TokenizedTexts(ids=arrays["ids"], offsets=arrays["offsets"], truncated=int(arrays["truncated"]))
-            whole = len(encoded) == count and encoded.offsets[-1] == len(encoded.ids) and (encoded.lengths >= 0).all()
+            tokens = TokenizedTexts(ids=arrays["ids"], offsets=arrays["offsets"], truncated=int(arrays["truncated"]))
+            consistent = len(tokens) == count and tokens.offsets[-1] == len(tokens.ids) and (tokens.lengths >= 0).all()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        _LOG.warning("encoded texts in %s are damaged (%s) and are made anew", path, error)
+        _LOG.warning("The tokenized texts in %s are damaged (%s); they are tokenized again.", path, error)
         return None
-    if not whole:
-        _LOG.warning("encoded texts in %s do not fit together and are made anew", path)
+    if not consistent:
+        _LOG.warning("The tokenized texts in %s are inconsistent; they are tokenized again.", path)
         return None
-    return encoded
+    return tokens
 
 
-def _save(path: Path, encoded: TokenizedTexts) -> None:
+def _save(path: Path, tokens: TokenizedTexts) -> None:
     aside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             aside = Path(file.name)
-            np.savez(file, ids=encoded.ids, offsets=encoded.offsets, truncated=np.int64(encoded.truncated))
-        aside.replace(path)  # whole or not at all, also beside another process
+            np.savez(file, ids=tokens.ids, offsets=tokens.offsets, truncated=np.int64(tokens.truncated))
+        aside.replace(path)  # atomic, also while another process writes the same file
     except OSError as error:
         if aside is not None:
             aside.unlink(missing_ok=True)
         raise DataError(
-            f"cache folder must be writable and have room, but got folder={str(path.parent)!r} ({error}). "
-            "Free space, or choose another folder."
+            f"Cannot write tokenized texts to {path.parent} ({error}). "
+            "Free disk space or make the folder writable, or choose another one with output."
         ) from error

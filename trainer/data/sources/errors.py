@@ -1,4 +1,4 @@
-"""Collects what is wrong with a data set, so that one error can name it all."""
+"""Collects the faults of a data set's rows, so that one error names them together."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from trainer.core.errors import DataError
 
 __all__ = ["RowErrors", "abbreviate"]
 
-_SHOWN = 10
-_VALUE_LENGTH = 60
+_SHOWN_ERRORS = 10
+_SHOWN_CHARACTERS = 60
 
 
 def abbreviate(value: Any) -> str:
-    """Return the value as an error prints it: its repr, cut to 60 characters."""
+    """Return the repr of a cell, cut to 60 characters: its quotes show white space and its type shows in JSON."""
     text = repr(value)
-    return text if len(text) <= _VALUE_LENGTH else text[: _VALUE_LENGTH - 3] + "..."
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
 class RowErrors:
-    """Counts errors with rows of a data set and keeps the first ten."""
+    """Counts faulty rows of a data set and keeps the messages of the first ten."""
 
     def __init__(self, dataset: str) -> None:
         self._dataset = dataset
@@ -25,18 +25,17 @@ class RowErrors:
         self.count = 0
 
     def add(self, place: str, message: str) -> None:
-        """Record one problem. `place` is `file:line`, `message` names the value."""
+        """Record a fault. place: `file:line`. message: names the value."""
         self.count += 1
-        if len(self._first) < _SHOWN:
+        if len(self._first) < _SHOWN_ERRORS:
             self._first.append(f"  {place}: {message}")
 
     def raise_if_any(self) -> None:
-        """Raise DataError with the count and the first ten errors, if there was one."""
+        """Raise DataError with the count and the first ten faults, when there is one."""
         if not self.count:
             return
-        which = "" if self.count <= _SHOWN else f" (first {_SHOWN} shown)"
+        first = "" if self.count <= _SHOWN_ERRORS else f" (first {_SHOWN_ERRORS} shown)"
         raise DataError(
-            f"every row of the data set must be well formed, but got {self.count} "
-            f"problem{'s' * (self.count > 1)}{which} in dataset={self._dataset!r}. Mend these lines:\n"
+            f"The data set {self._dataset} has {self.count} faulty row{'s' * (self.count > 1)}{first}. Correct them:\n"
             + "\n".join(self._first)
         )

@@ -1,40 +1,56 @@
-"""Data sets of the Hugging Face hub, and folders in the hub's layout, through `datasets.load_dataset`."""
+"""Data sets of the Hugging Face hub, and folders in the hub's layout, read with `datasets.load_dataset`."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 from trainer.core.errors import DataError
 from trainer.data.dataset import ROLES
-from trainer.data.sources.folder import STEMS
-from trainer.data.sources.rows import NOT_STATED, RawDataset
+from trainer.data.sources.errors import RowErrors
+from trainer.data.sources.files import STEMS, describe_folder, has_split_files
+from trainer.data.sources.rows import Tables, build_splits
+from trainer.data.sources.source import NO_LICENCE, Location, SourceData
 from trainer.data.sources.tabular import Table
 
-__all__ = ["read_hub"]
+__all__ = ["read", "recognises"]
+
+_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def read_hub(
-    path: str, config_name: str | None, revision: str | None, text_column: str, label_column: str
-) -> RawDataset:
-    """Return the tables of a hub data set. path: hub id, or a local folder in hub layout.
+def recognises(location: Location) -> bool:
+    """See `Source`."""
+    if not location.is_folder:
+        return _ID.fullmatch(location.config.dataset) is not None
+    return not has_split_files(location.path) and any(location.path.rglob("*.parquet"))
 
-    Label names come from the ClassLabel feature where the column has one.
-    Raises DataError when it cannot be had (offline without a cached copy, unknown id or config) or lacks a split.
-    """
-    splits = _load(path, config_name, revision)
-    chosen = {role: next((stem for stem in STEMS[role] if stem in splits), None) for role in ROLES}
-    missing = [role for role, stem in chosen.items() if stem is None]
-    if missing:
-        raise DataError(
-            f"hub data set must have the splits train, validation and test, but got {sorted(splits)} in {path=}, "
-            f"none for {', '.join(missing)}. Make the splits yourself and pass their folder with -P dataset=<folder>."
-        )
-    train = splits[chosen["train"]]
-    return RawDataset(
-        tables={role: _table(splits[stem], f"{path}/{stem}") for role, stem in chosen.items()},
-        text_column=text_column,
-        label_column=label_column,
-        label_names=_class_names(train.features.get(label_column)),
-        licence=train.info.license or NOT_STATED,
+
+def read(location: Location, errors: RowErrors) -> SourceData:
+    """See `Source`. Label names come from the ClassLabel feature where the column has one."""
+    config = location.config
+    path, _, config_name = config.dataset.partition(":")
+    if location.is_folder:
+        path, config_name = str(location.path), location.config_name or ""
+    splits = _load(path, config_name or None, config.dataset_revision or None)
+    parts = _part_per_role(splits, path)
+    train = splits[parts["train"]]
+    label_names, by_role = build_splits(
+        Tables(
+            by_role={role: _table(splits[part], f"{path}/{part}") for role, part in parts.items()},
+            text_column=config.text_column,
+            label_column=config.label_column,
+            label_names=_class_names(train.features.get(config.label_column)),
+        ),
+        errors,
     )
+    revision = "" if location.is_folder else _revision(train, config.dataset_revision)
+    names = describe_folder(location) if location.is_folder else _describe(config.dataset, revision)
+    licence = train.info.license or NO_LICENCE
+    return SourceData(**names, revision=revision, licence=licence, label_names=label_names, splits=by_role)
+
+
+def _describe(dataset: str, revision: str) -> dict[str, str]:
+    return {"name": dataset, "description": f"{dataset}@{revision}"}
 
 
 def _load(path: str, config_name: str | None, revision: str | None) -> Any:
@@ -44,15 +60,42 @@ def _load(path: str, config_name: str | None, revision: str | None) -> Any:
         return datasets.load_dataset(path, config_name, revision=revision)
     except ConnectionError as error:
         raise DataError(
-            f"hub data set must be reachable or in the local cache, but got dataset={path!r} ({error}). "
-            "Offline, pass a folder with -P dataset=<folder>; or download it once with a connection, and then set "
-            "HF_HUB_OFFLINE=1."
+            f"Cannot reach the Hugging Face hub for {path}, and the local cache does not contain it ({error}). "
+            "Offline, pass a folder with -P dataset=FOLDER, or download the data set once with a connection and then "
+            "set HF_HUB_OFFLINE=1."
         ) from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"hub data set must exist and load, but got dataset={path!r}, {config_name=}, {revision=} ({error}). "
+            f"Cannot load {path}, config {config_name or 'default'}, revision {revision or 'main'} ({error}). "
             "Write a config as owner/name:config; a local folder must exist."
         ) from error
+
+
+def _revision(split: Any, requested: str) -> str:
+    """Return the commit of a hub data set, which `datasets` names its cache folder by; else what was requested.
+
+    Without a connection, `datasets` reads the newest cached commit, whatever the revision. Raises DataError when a
+    commit was requested and that is another one.
+    """
+    folders = [Path(file["filename"]).parent.name for file in split.cache_files]
+    commit = next((name for name in folders if _COMMIT.fullmatch(name)), "")
+    if commit and _COMMIT.fullmatch(requested) and commit != requested:
+        raise DataError(
+            f"Cannot read commit {requested} of the data set without a connection: the local cache contains {commit}. "
+            "Download it once with a connection, or change dataset_revision."
+        )
+    return commit or requested or "main"
+
+
+def _part_per_role(splits: Any, path: str) -> dict[str, str]:
+    parts = {role: next((stem for stem in STEMS[role] if stem in splits), None) for role in ROLES}
+    missing = [role for role, part in parts.items() if part is None]
+    if missing:
+        raise DataError(
+            f"{path} has no split for {', '.join(missing)}, only {', '.join(sorted(splits))}. A data set needs train, "
+            "validation and test: make the splits in a folder and pass it with -P dataset=FOLDER."
+        )
+    return {role: part for role, part in parts.items() if part is not None}
 
 
 def _table(split: Any, name: str) -> Table:

@@ -1,4 +1,4 @@
-"""Files to rows of named cells, each with the line it came from. What the cells mean is decided in `rows.py`."""
+"""Reads files into rows of named cells with their lines; `rows.py` interprets the cells."""
 
 import csv
 import io
@@ -20,19 +20,19 @@ _Rows = list[tuple[int, Mapping[str, Any]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The rows of one split, before texts and labels are looked at."""
+    """The rows of one file, uninterpreted."""
 
     file: str
-    """Name shown in errors."""
+    """Name for error messages."""
     columns: tuple[str, ...]
     rows: Sequence[tuple[int, Mapping[str, Any]]]
     """(line, cells by column), lines from 1."""
 
 
 def read_table(path: Path, errors: RowErrors) -> Table:
-    """Return the table of a file that names its columns; its suffix is one of SUFFIXES.
+    """Return the table of a file that names its columns. path: with a suffix of SUFFIXES.
 
-    Rows that cannot be read go to `errors`. Raises DataError when the file as a whole cannot be read.
+    Faulty rows are added to `errors`. Raises DataError when the file as a whole is unreadable.
     """
     if path.suffix == ".parquet":
         return _read_parquet(path)
@@ -44,12 +44,12 @@ def read_table(path: Path, errors: RowErrors) -> Table:
 def read_delimited(
     path: Path, errors: RowErrors, *, delimiter: str, quoted: bool = True, header: Sequence[str] | None = None
 ) -> Table:
-    """Return the table of a delimited file. header: column names of a file that has no header line."""
-    known = errors.count
+    """Return the table of a delimited file. header: column names of a file without header line."""
+    earlier = errors.count
     records = _delimited_records(_decoded(path, errors), path.name, errors, delimiter, quoted)
     columns = tuple(name.strip() for name in (header or next(records, (0, []))[1]))
     if len(set(columns)) != len(columns):
-        raise DataError(f"column names must be distinct, but got {columns=} in file={path.name!r}.")
+        raise DataError(f"Column names must be distinct, got {', '.join(columns)} in {path.name}.")
     rows: _Rows = []
     for line, cells in records:
         if len(cells) == len(columns):
@@ -57,7 +57,7 @@ def read_delimited(
         else:
             message = f"needs {len(columns)} columns, but has {len(cells)}: {abbreviate(delimiter.join(cells))}"
             errors.add(f"{path.name}:{line}", message)
-    return _table(path, columns, rows, errors, known)
+    return _table(path, columns, rows, errors, earlier)
 
 
 def _delimited_records(
@@ -70,7 +70,7 @@ def _delimited_records(
         strict=True,
     )
     while True:
-        line = reader.line_num + 1  # a quoted cell may span lines: name the first
+        line = reader.line_num + 1  # the first line of a quoted cell that spans several
         try:
             cells = next(reader)
         except StopIteration:
@@ -83,7 +83,7 @@ def _delimited_records(
 
 
 def _read_jsonl(path: Path, errors: RowErrors) -> Table:
-    known = errors.count
+    earlier = errors.count
     rows: _Rows = []
     for line, text in enumerate(_decoded(path, errors).split("\n"), start=1):
         if not text.strip():
@@ -98,7 +98,7 @@ def _read_jsonl(path: Path, errors: RowErrors) -> Table:
         else:
             errors.add(f"{path.name}:{line}", f"is not a JSON object: {abbreviate(text)}")
     columns = tuple(dict.fromkeys(column for _, cells in rows for column in cells))
-    return _table(path, columns, rows, errors, known)
+    return _table(path, columns, rows, errors, earlier)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -108,12 +108,12 @@ def _read_parquet(path: Path) -> Table:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"file must be readable as Parquet, but got file={path.name!r} ({error}).") from error
+        raise DataError(f"Cannot read {path.name} as Parquet ({error}).") from error
     return Table(file=path.name, columns=tuple(table.column_names), rows=list(enumerate(table.to_pylist(), start=1)))
 
 
-def _table(path: Path, columns: tuple[str, ...], rows: _Rows, errors: RowErrors, known: int) -> Table:
-    if not rows and errors.count == known:
+def _table(path: Path, columns: tuple[str, ...], rows: _Rows, errors: RowErrors, earlier: int) -> Table:
+    if not rows and errors.count == earlier:
         errors.add(f"{path.name}:1", "is an empty file: it has no rows")
     return Table(file=path.name, columns=columns, rows=rows)
 
@@ -128,5 +128,5 @@ def _decoded(path: Path, errors: RowErrors) -> str:
                 raw.decode("utf-8")
             except UnicodeDecodeError as error:
                 errors.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {abbreviate(raw)}")
-        # The rest of the file is still checked, so that one run names every problem.
+        # The rest of the file is checked as well, so that one run names every fault.
         return content.decode("utf-8-sig", errors="replace")

@@ -1,0 +1,66 @@
+"""The interface of a data source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from trainer.core.errors import DataError
+from trainer.data.config import DataConfig
+from trainer.data.dataset import Split
+from trainer.data.sources.errors import RowErrors
+
+__all__ = ["NO_LICENCE", "Location", "Source", "SourceData", "locate"]
+
+NO_LICENCE = "not stated"
+"""Licence of a source that names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """The data set that the settings name."""
+
+    config: DataConfig
+    path: Path
+    is_folder: bool
+    """Whether `path` is a folder on this machine."""
+    config_name: str | None = None
+    """The text after the colon of `folder:config`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceData:
+    """A data set as its source states it."""
+
+    name: str
+    """Short name for people."""
+    description: str
+    """Folder, or `owner/name:config@revision` of the hub."""
+    revision: str = ""
+    """Commit of a data set under version control; empty where there is none."""
+    licence: str = NO_LICENCE
+    label_names: tuple[str, ...]
+    """k names, in the order of the columns of `Split.labels` and `Split.observed`."""
+    splits: Mapping[str, Split]
+    """Role → texts, labels, observed mask and ids."""
+
+
+class Source(Protocol):
+    """A module of this package that reads one kind of data set."""
+
+    def recognises(self, location: Location) -> bool:
+        """Return True when the location contains this kind of data set; reads names and first lines only."""
+
+    def read(self, location: Location, errors: RowErrors) -> SourceData:
+        """Return the data set. Raises DataError for a fault of the whole, and together for those added to `errors`."""
+
+
+def locate(config: DataConfig) -> Location:
+    """Return the folder that `dataset` names, or the folder before its last colon. Raises DataError for a file."""
+    for text, config_name in ((config.dataset, None), config.dataset.rpartition(":")[::2]):
+        path = Path(text).expanduser()
+        if text and path.is_dir():
+            return Location(config=config, path=path, is_folder=True, config_name=config_name)
+        if text and path.exists():
+            raise DataError(f"`dataset` must be a folder with train, dev and test, got the file {config.dataset}.")
+    return Location(config=config, path=Path(config.dataset), is_folder=False)
