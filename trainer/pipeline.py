@@ -55,7 +55,7 @@ class Training:
 
     def load_data(self) -> Dataset:
         """The data set of the settings, checked, and recorded as inputs of the run."""
-        with self.context.accelerator.main_process_first():  # so that one process alone finds and tells what is wrong
+        with self.context.accelerator.main_process_first():  # so that one process alone reports a fault
             with_dev = self.earlier is not None
             dataset = sources.load(self.config.data, seed=self.config.run.seed, with_dev=with_dev)
             if self.earlier:
@@ -71,7 +71,8 @@ class Training:
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
             self.tracker.log_dataset(dataset.name, split.digest, role, dataset.source, profile)
         digests = {f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in dataset.digests.items()}
-        self.tracker.set_tags(digests)
+        overlap = {f"{artifacts.TAG_DATA_OVERLAP}.{name}": str(count) for name, count in dataset.overlap.counts.items()}
+        self.tracker.set_tags(digests | overlap)
         return dataset
 
     def build(self, dataset: Dataset) -> Components:
@@ -87,21 +88,21 @@ class Training:
     def announce(self, dataset: Dataset, components: Components) -> None:
         """Say on the screen and in the run what is going to happen."""
         lengths = components.splits["train"].tokens.lengths
-        share = self.earlier.share if self.earlier else 1.0
-        plan = BatchSchedule(lengths, self.config.fit, self.config.run.seed, share)
-        found = plan_summary.measure(components, plan)
+        stop_fraction = self.earlier.share if self.earlier else 1.0
+        batches = BatchSchedule(lengths, self.config.fit, self.config.run.seed, stop_fraction)
+        measured = plan_summary.measure(components, batches)
         self.tracker.set_tags({artifacts.TAG_ATTENTION: components.attention})
-        self.tracker.log_metrics(found, 0)
+        self.tracker.log_metrics(measured, 0)
         is_starter = self.config.data.dataset == sources.STARTER
         self.screen.show_plan(
             {
-                "data": plan_summary.data_facts(dataset, found),
+                "data": plan_summary.data_facts(dataset, measured),
                 "model": plan_summary.model_facts(self.config, components),
-                "training": plan_summary.training_facts(self.config.fit, plan, self.context, self.folder),
+                "training": plan_summary.training_facts(self.config.fit, batches, self.context, self.folder),
             },
             hint=plan_summary.STARTER_NOTE if is_starter else "",
         )
-        for text in plan_summary.warnings(self.config, components):
+        for text in plan_summary.warnings(self.config, dataset, components):
             self.screen.show_warning(text)
 
     def fit(self, dataset: Dataset, components: Components) -> FitResult:
@@ -257,9 +258,12 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
     output = Path(config.run.output)
     settings, defaults = flatten(config), flatten(TrainConfig())
     resume, source = config.run.resume, config.run.retrain_from
-    resumed = run_folder.find_resumable(output, resume, settings, defaults).name if resume else None
-    earlier = load_source_run(output, source, settings, defaults) if source else None
     context = open_context(config.fit.precision, config.run.seed)
+    resumed = earlier = None
+    if context.is_main:  # the only process that needs the earlier run's folder
+        resumed = run_folder.find_resumable(output, resume, settings, defaults).name if resume else None
+        earlier = load_source_run(output, source, settings, defaults) if source else None
+    earlier = context.broadcast(earlier)
     tags = {artifacts.TAG_PRESET: config.run.preset}
     rely_on_event_log()
     run = open_run(output, resume=resumed, parameters=settings, tags=tags) if context.is_main else nullcontext()

@@ -1,4 +1,4 @@
-"""What a training run says of itself before it begins."""
+"""Facts and warnings that a training run shows before it begins."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,31 +19,38 @@ STARTER_NOTE = (
     "This is the starter: a small model on a small data set, to show everything in a minute or two. "
     "For the real thing: -P preset=goemotions-minilm, or goemotions-base on a GPU."
 )
-_PADDING, _TRUNCATION = "data/padding_share", "data/truncation_rate"
+_PADDING = "data/padding_share"
+_TRUNCATION = {
+    "train": "data/truncation_rate",  # the name that older runs have
+    "dev": "data/truncation_rate/dev",
+    "test": "data/truncation_rate/test",
+}
 
 
-def measure(components: Components, plan: BatchSchedule) -> dict[str, float]:
-    """Metrics of train as it is encoded: share of padding in the steps, share of texts that were cut."""
-    encoded = components.splits["train"].tokens
-    return {_PADDING: padding_fraction(plan.epoch(0), encoded.lengths), _TRUNCATION: encoded.truncation_rate}
+def measure(components: Components, batches: BatchSchedule) -> dict[str, float]:
+    """Return the fraction of padding in the steps, and of each split the fraction of texts that were truncated."""
+    lengths = components.splits["train"].tokens.lengths
+    return {_PADDING: padding_fraction(batches.epoch(0), lengths)} | {
+        _TRUNCATION[role]: split.tokens.truncation_rate for role, split in components.splits.items()
+    }
 
 
-def data_facts(dataset: Dataset, found: dict[str, float]) -> dict[str, str]:
-    """Name → value about the data. found: what `measure` returned."""
+def data_facts(dataset: Dataset, measured: dict[str, float]) -> dict[str, str]:
+    """Return name → value about the data. measured: the result of `measure`."""
     overlap = dataset.overlap
     rows = ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES)
     return {
         "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
-        "rows": rows if dataset.added is None else f"{rows}; trained on, dev included, {len(dataset.trained_on):,}",
-        "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} rows; "
+        "examples": rows if dataset.added is None else f"{rows}; trained on, dev included, {len(dataset.trained_on):,}",
+        "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} examples; "
         f"{overlap.dropped} dropped from train",
-        "cut at max_length": f"{found[_TRUNCATION]:.2%} of train",
-        "padding": f"{found[_PADDING]:.1%}",
+        "truncated": ", ".join(f"{role} {measured[name]:.2%}" for role, name in _TRUNCATION.items()),
+        "padding": f"{measured[_PADDING]:.1%}",
     }
 
 
 def model_facts(config: TrainConfig, components: Components) -> dict[str, str]:
-    """Name → value about what is trained."""
+    """Return name → value about the model."""
     return {
         "encoder": f"{config.encoder.model} ({components.num_parameters / 1e6:.1f} M parameters)",
         "attention": components.attention,
@@ -52,8 +59,8 @@ def model_facts(config: TrainConfig, components: Components) -> dict[str, str]:
 
 
 def training_facts(fit: FitConfig, plan: BatchSchedule, context: DistributedContext, folder: Path) -> dict[str, str]:
-    """Name → value about the steps, and where results go."""
-    size = f"{fit.tokens_per_batch:,} pieces" if fit.tokens_per_batch else f"{fit.batch_size} rows"
+    """Return name → value about device, steps and the run folder."""
+    size = f"{fit.tokens_per_batch:,} tokens" if fit.tokens_per_batch else f"{fit.batch_size} examples"
     return {
         "device": f"{context.device_name}, {context.num_processes} process(es)",
         "precision": context.precision,
@@ -68,8 +75,13 @@ def _steps(plan: BatchSchedule) -> str:
     return f"the first {plan.last_step:,} of {plan.total_steps:,}"
 
 
-def warnings(config: TrainConfig, components: Components) -> Iterator[str]:
-    """What its owner should know before the run begins."""
+def warnings(config: TrainConfig, dataset: Dataset, components: Components) -> Iterator[str]:
+    """Yield what the user should know before the run begins."""
+    if count := dataset.overlap.test_in_dev_normalised:
+        yield (
+            f"{count} examples of test have their text in dev too, where thresholds are chosen, so test scores may be "
+            "too high. Remove them from one of the two."
+        )
     if components.attention == "stock" and config.encoder.attention == "auto":
         yield (
             "attention is that of transformers: there is no faster one for talking heads, or without relative "

@@ -36,7 +36,14 @@ FACTS = {
         "label_names": ["joy", "grief", "awe"],
         "rows": {"train": 43410, "dev": 5426, "test": 5427},
         "digests": {"train": "a" * 64, "dev": "b" * 64, "test": "c" * 64},
-        "overlap": {"dev_exact": 1, "dev_normalised": 21, "test_exact": 3, "test_normalised": 41, "dropped": 77},
+        "overlap": {
+            "dev_exact": 1,
+            "dev_normalised": 21,
+            "test_exact": 3,
+            "test_normalised": 41,
+            "test_in_dev_normalised": 5,
+            "dropped": 77,
+        },
         "left_in_train": {"dev": 0, "test": 0},
     },
     artifacts.CALIBRATION: {"temperature": 1.3125}

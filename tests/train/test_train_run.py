@@ -120,6 +120,12 @@ def test_data_set_is_described(finished):
     assert facts["rows"] == ROWS
     assert facts["overlap"]["dropped"] == facts["overlap"]["dev_exact"] == LEAKED
     assert facts["left_in_train"] == {"dev": 0, "test": 0}
+    tags = finished.run.data.tags
+    overlap = {name: tags[f"data.overlap.{name}"] for name in ("dev_in_train", "test_in_train", "test_in_dev")}
+    assert overlap == {"dev_in_train": str(LEAKED), "test_in_train": "0", "test_in_dev": "0"}
+    assert {name for name in finished.run.data.metrics if name.startswith("data/")} == {
+        *("data/padding_share", "data/truncation_rate", "data/truncation_rate/dev", "data/truncation_rate/test")
+    }
     assert facts["digests"] == {role: finished.run.data.tags[f"data.digest.{role}"] for role in ROWS}
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "TAG_ATTENTION",
     "TAG_COMMAND",
     "TAG_DATA_DIGEST",
+    "TAG_DATA_OVERLAP",
     "TAG_ERROR",
     "TAG_GIT_COMMIT",
     "TAG_GIT_DIRTY",
@@ -125,6 +126,8 @@ TAG_ATTENTION = "attention"
 TAG_COMMAND = "command"
 """On runs that train nothing themselves: promote, rollback or tune."""
 TAG_DATA_DIGEST = "data.digest"
+TAG_DATA_OVERLAP = "data.overlap"
+"""Followed by .dev_in_train, .test_in_train or .test_in_dev: examples whose text, normalised, is also there."""
 TAG_MODEL_DIGEST = "model.digest"
 TAG_RESUMES = "resumes"
 """On the run that `mlflow run -P resume=` made: the id of the run that was continued."""

@@ -92,6 +92,15 @@ class OverlapReport:
     test_left: int = 0
     """As dev_left, for test."""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Normalised counts by pair of splits."""
+        return {
+            "dev_in_train": self.dev_normalised,
+            "test_in_train": self.test_normalised,
+            "test_in_dev": self.test_in_dev_normalised,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
