@@ -176,7 +176,7 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
     if missing:
         raise RegistryError(
             f"Run {run_id} has no {', '.join(missing)}, which every training run leaves. Upload them "
-            "(`python -m trainer.tracking.run sync`), or train again with this version."
+            "(`mlflow run . -e sync`), or train again with this version."
         )
     try:
         return _read_artifacts(client, run, models[-1].model_id, folder)

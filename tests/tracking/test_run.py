@@ -14,6 +14,7 @@ from tracking_parts import away, history
 
 from trainer.core import artifacts
 from trainer.core.errors import TrackingError
+from trainer.sync import main as sync_main
 from trainer.tracking import run as tracking
 from trainer.tracking import tracker, uploader
 from trainer.tracking.event_log import EventLog
@@ -260,7 +261,7 @@ def test_delivering_everything_again_changes_nothing(database, tmp_path, saved_m
 
 
 def test_sync_of_a_folder_without_a_run_is_an_error(tmp_path, capsys):
-    assert tracking.main(["sync", str(tmp_path / "typo")]) == 1
+    assert sync_main([f"--output={tmp_path}/typo"]) == 1
     assert "typo" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ import pytest
 from tracking_parts import Server, history, logged_history, wait_for
 
 from trainer.core import artifacts
-from trainer.tracking import run as tracking
+from trainer.sync import main as sync_main
 from trainer.tracking import tracker
 from trainer.tracking.run import open_run, sync
 
@@ -77,11 +77,11 @@ def test_what_a_lost_server_did_not_get_is_synced_later(server, client, tmp_path
     assert f"output={run.folder}" in caplog.text
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    assert tracking.main(["sync", str(run.folder)]) == 1
+    assert sync_main([f"--output={run.folder}"]) == 1
     assert "Cannot connect" in capsys.readouterr().err
 
     server.start()
-    assert tracking.main(["sync", str(tmp_path)]) == 0
+    assert sync_main([f"--output={tmp_path}"]) == 0
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert history(client, run.run_id, "train/loss") == logged_history(run.folder, "train/loss")
     assert sync(run.folder) == 0
@@ -105,16 +105,16 @@ with open_run(pathlib.Path(sys.argv[1])) as run:
 def test_after_kill_9_sync_delivers_every_metric_once_and_the_run_is_killed(server, client, tmp_path, capsys):
     with subprocess.Popen([sys.executable, "-c", _WRITER, tmp_path], stdout=subprocess.PIPE, text=True) as writer:
         run_id = writer.stdout.readline().strip()
-        assert tracking.main(["sync", str(tmp_path)]) == 1
-        assert "Another process" in capsys.readouterr().err
+        assert sync_main([f"--output={tmp_path}"]) == 0
+        assert "in progress" in capsys.readouterr().out
         writer.kill()
 
     assert client.get_run(run_id).info.status == "RUNNING"
-    assert tracking.main(["sync", str(tmp_path)]) == 0
+    assert sync_main([f"--output={tmp_path}"]) == 0
     stored = client.get_run(run_id)
     expected = logged_history(tmp_path / run_id, "train/loss")
     assert len(expected) > 3000
     assert history(client, run_id, "train/loss") == expected
     assert stored.info.status == "KILLED"
     assert "killed" in stored.data.tags[artifacts.TAG_ERROR]
-    assert tracking.main(["sync", str(tmp_path)]) == 0
+    assert sync_main([f"--output={tmp_path}"]) == 0

@@ -1,28 +1,21 @@
-"""One run on the tracking server: opened, recorded during the training, and closed with its status.
+"""One run on the tracking server: opened, recorded during the training, closed with its status, delivered later."""
 
-    python -m trainer.tracking.run sync FOLDER...
-
-delivers what a run folder still contains after the server was away or the process died. It may be repeated freely.
-"""
-
-import argparse
 import contextlib
 import os
 import re
 import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts, signals
 from trainer.core.environment import git_state
-from trainer.core.errors import EmotionsError, TrackingError
+from trainer.core.errors import TrackingError
 from trainer.core.redaction import redact
 from trainer.core.run_folder import has_results
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe, readable_errors
-from trainer.tracking.event_log import REJECTED, EventLog, find_event_logs, has_event_log
+from trainer.tracking.event_log import REJECTED, EventLog, has_event_log
 from trainer.tracking.system_metrics import PREFIX as SYSTEM_PREFIX
 from trainer.tracking.system_metrics import SystemMetrics
 from trainer.tracking.tracker import MlflowTracker, NullTracker, Tracker
@@ -31,7 +24,7 @@ from trainer.tracking.uploader import Uploader
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["MlflowTracker", "NullTracker", "Tracker", "main", "open_run", "sync"]
+__all__ = ["MlflowTracker", "NullTracker", "Tracker", "open_run", "sync"]
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler; a closed terminal
 _STOP_EXITS = {128 + number for number in (*_STOP_SIGNALS, signal.SIGINT)}
@@ -110,25 +103,6 @@ def sync(folder: Path, uri: str | None = None) -> int:
             f"them and run the same command again, or delete that file to give the events up."
         )
     return count
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line of this module; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.tracking.run", description="Runs kept on local disk.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("sync", help="deliver what run folders still contain to the tracking server")
-    command.add_argument("folders", nargs="+", type=Path, help="run folders, or folders that contain some")
-    command.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else the server of the run")
-    arguments = parser.parse_args(argv)
-    status = 0
-    for folder in arguments.folders:
-        for run_folder in find_event_logs(folder) or [folder]:
-            try:
-                print(f"{run_folder}: {sync(run_folder, arguments.tracking_uri)} events delivered")
-            except EmotionsError as error:  # the other folders may be delivered all the same
-                print(f"error: {error}", file=sys.stderr)
-                status = 1
-    return status
 
 
 def _find_or_create_run(
@@ -261,7 +235,3 @@ def _mark_ended(backend: MlflowBackend, run_id: str, *, has_results: bool) -> No
             run_id, artifacts.TAG_ERROR, "The process ended without a status: it was killed, or power was lost."
         )
         backend.client.set_terminated(run_id, "KILLED")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Sync: deliver to the tracking server what run folders still contain after it was away or a process was killed.
+
+`mlflow run . -e sync`, or `python -m trainer.sync --output runs`. Repeating the command is safe.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.core import settings
+from trainer.core.errors import EmotionsError, TrackingError
+from trainer.reporting import console
+from trainer.reporting.command import run_cli
+
+__all__ = ["SyncConfig", "main", "sync_folders"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig:
+    """Deliver the events that run folders still contain, and give runs of killed processes their final status."""
+
+    output: str = "runs"
+    """A run folder, or a folder with run folders."""
+    tracking_uri: str = ""
+    """Tracking server; empty = MLFLOW_TRACKING_URI, else the server that each run was started on."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0 when every folder is delivered, 1 when one is not."""
+    return run_cli(lambda argv: sync_folders(settings.parse(SyncConfig, argv)), argv)
+
+
+def sync_folders(config: SyncConfig) -> int:
+    """Deliver every run folder and return the exit status. A folder that fails does not stop the others."""
+    from trainer.tracking.event_log import find_event_logs, is_locked
+    from trainer.tracking.run import sync  # MLflow loads with it, and `--help` must not wait
+
+    screen = console.make()
+    folders = find_event_logs(Path(config.output))
+    if not folders:
+        raise TrackingError(f"No run folder in {config.output}. Give the folder of the runs with `output`.")
+    delivered, failed = 0, 0
+    for folder in folders:
+        if is_locked(folder):
+            screen.show_note(f"{folder}: skipped, its run is still in progress")
+            continue
+        try:
+            count = sync(folder, config.tracking_uri or None)
+        except EmotionsError as error:
+            screen.show_error(error)
+            failed += 1
+            continue
+        if count:
+            screen.show_note(f"{folder}: {count} events delivered")
+        delivered += count
+    screen.show_note(f"{len(folders)} run folders: {delivered} events delivered, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
