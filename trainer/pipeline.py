@@ -33,7 +33,6 @@ from trainer.serving import model_card, packaging
 from trainer.serving.scoring import Member
 from trainer.tracking.connection import rely_on_event_log
 from trainer.tracking.run import NullTracker, Tracker, open_run
-from trainer.tracking.tables import table_tags
 
 __all__ = ["Training", "open_training"]
 
@@ -81,6 +80,7 @@ class Training:
         with self.context.accelerator.main_process_first():  # it fills the cache, the others read it
             components = build_components(dataset, self.config.data, self.config.encoder, cache=cache)
             if self.context.is_main:
+                run_folder.prune_cache(cache)
                 run_folder.check_disk(self.folder, components.num_parameters * _BYTES_PER_PARAMETER)
         self.context.seed_rank(self.config.run.seed)
         return components
@@ -175,7 +175,7 @@ class Training:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         self.tracker.log_metrics(metrics, fitted.steps)
         self.tracker.log_artifacts()
-        self.tracker.set_tags(table_tags(path.name for path in results.logged_tables(self.folder)))
+        self.tracker.tag_tables(results.table_names(self.folder))
         if self.config.run.read_test:
             self._keep_model(components, fitted, conclusion)
         text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
@@ -265,8 +265,13 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
         earlier = load_source_run(output, source, settings, defaults) if source else None
     earlier = context.broadcast(earlier)
     tags = {artifacts.TAG_PRESET: config.run.preset}
+    name = f"{Path(config.data.dataset).name}, {config.objective.loss}, seed {config.run.seed}"
     rely_on_event_log()
-    run = open_run(output, resume=resumed, parameters=settings, tags=tags) if context.is_main else nullcontext()
+    run = (
+        open_run(output, name=name, resume=resumed, parameters=settings, tags=tags)
+        if context.is_main
+        else nullcontext()
+    )
     with run as tracker:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
         screen = console.make(quiet=not context.is_main)

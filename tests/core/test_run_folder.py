@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,13 @@ def test_data_that_changed_since_the_run_began_are_named(tmp_path):
     with pytest.raises(SettingsError, match="dev, test"):
         run_folder.check_data(tmp_path, {"train": "a", "dev": "c", "test": "d"})
     run_folder.check_data(tmp_path, {"train": "a", "dev": "b"})
+
+
+def test_cached_files_are_deleted_when_they_are_old(tmp_path):
+    for name, days in (("old.npz", 31), ("new.npz", 29)):
+        (tmp_path / name).write_bytes(b"")
+        then = time.time() - days * 24 * 3600
+        os.utime(tmp_path / name, (then, then))
+    run_folder.prune_cache(tmp_path)
+    run_folder.prune_cache(tmp_path / "absent")
+    assert [path.name for path in tmp_path.iterdir()] == ["new.npz"]

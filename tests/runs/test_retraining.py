@@ -72,7 +72,7 @@ def test_files_written_again_name_where_they_are_from(folder, tmp_path):
     again = json.loads((tmp_path / "second" / artifacts.THRESHOLDS).read_text())
     assert again == json.loads((folder / artifacts.THRESHOLDS).read_text()) | {"of_run": "first"}
     assert json.loads((tmp_path / "second" / artifacts.CALIBRATION).read_text())["of_run"] == "first"
-    assert [path.name for path in results.logged_tables(tmp_path / "second")] == [artifacts.PER_LABEL]
+    assert results.table_names(tmp_path / "second") == [artifacts.PER_LABEL]
 
 
 @pytest.mark.parametrize(("name", "value"), [("model", "other"), ("loss", "bce"), ("threshold_policy", "fixed")])

@@ -340,3 +340,13 @@ def test_sync_delivers_a_folder_of_an_older_version(database, tmp_path):
     assert database.get_run(run_id).data.tags["preset"] == "starter"
     assert database.get_run(run_id).info.status == "KILLED"
     assert sorted(path.name for path in folder.iterdir()) == ["events.jsonl", "events.offset", "events.rejected.jsonl"]
+
+
+def test_an_artifact_store_that_this_machine_cannot_write_is_an_error_before_training(database, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    database.create_experiment("elsewhere", artifact_location=(tmp_path / "file" / "artifacts").as_uri())
+
+    with pytest.raises(TrackingError, match=r"artifacts .*NotADirectoryError.*--serve-artifacts"):
+        open_run(tmp_path / "runs", experiment="elsewhere").__enter__()
+    (run,) = database.search_runs([database.get_experiment_by_name("elsewhere").experiment_id])
+    assert run.info.status == "FAILED"

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "find_resumable",
     "format_diff",
     "has_results",
+    "prune_cache",
     "read_config",
     "sync_command",
 ]
@@ -34,6 +36,8 @@ RUNTIME_SETTINGS = (
 """Settings that do not change what is trained: a resumed run may have other values."""
 RUNTIME_AND_DATASET = (*RUNTIME_SETTINGS, "dataset")
 """The same where digests compare the examples themselves: the path of the data may have changed."""
+
+_CACHE_SECONDS = 30 * 24 * 3600
 
 
 def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:
@@ -120,6 +124,14 @@ def has_results(folder: Path, *, with_test: bool) -> bool:
     if not (path.is_file() and with_test):
         return path.is_file()
     return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
+
+
+def prune_cache(folder: Path) -> None:
+    """Delete cached files that are older than 30 days; a run that needs one again makes it again."""
+    oldest = time.time() - _CACHE_SECONDS
+    for path in folder.glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
 
 
 def sync_command(folder: Path) -> str:

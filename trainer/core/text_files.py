@@ -2,10 +2,11 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["truncate_partial_line", "write_json"]
+__all__ = ["truncate_partial_line", "write_json", "write_table"]
 
 _READ_BYTES = 1 << 20
 
@@ -20,6 +21,15 @@ def write_json(path: Path, content: Any) -> Path:
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows in the format of `mlflow.log_table`, which MLflow's page shows as a table.
+
+    Columns are in the order of their first occurrence; a row without a column has null there.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return write_json(path, {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]})
 
 
 def truncate_partial_line(path: Path) -> None:

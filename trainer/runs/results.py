@@ -10,25 +10,24 @@ import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
-from trainer.core.text_files import write_json
+from trainer.core.text_files import write_json, write_table
 from trainer.evaluation import calibration, thresholds
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.cross_validation import PolicyChoice
 from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import figures
-from trainer.tracking.tables import as_table
 
 __all__ = [
     "Predictions",
     "load_thresholds_and_temperature",
-    "logged_tables",
     "read_predictions",
+    "table_names",
     "write_figures",
     "write_predictions",
     "write_tables",
 ]
 
-_LOGGED_TABLES = (artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP)
+_TABLES = (artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP)
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
 """Columns with k values per row."""
@@ -61,15 +60,15 @@ def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | Non
         },
     )
     rows = [{"role": role, **row} for role in ("test", "dev") for row in evaluation.per_label.get(role, [])]
-    write_json(folder / artifacts.PER_LABEL, as_table(rows))
+    write_table(folder / artifacts.PER_LABEL, rows)
     if dev is not None:
         sweep = thresholds.threshold_sweep(calibration.calibrate(dev, evaluation.temperature))
-        write_json(folder / artifacts.THRESHOLD_SWEEP, as_table(sweep))
+        write_table(folder / artifacts.THRESHOLD_SWEEP, sweep)
 
 
-def logged_tables(folder: Path) -> list[Path]:
-    """Files in the form of `mlflow.log_table`: `mlflow.load_table` reads them and the UI shows them as tables."""
-    return [folder / name for name in _LOGGED_TABLES if (folder / name).is_file()]
+def table_names(folder: Path) -> list[str]:
+    """Return the names of the tables that `write_tables` wrote in the format of `mlflow.log_table`."""
+    return [name for name in _TABLES if (folder / name).is_file()]
 
 
 def load_thresholds_and_temperature(folder: Path) -> Evaluation:

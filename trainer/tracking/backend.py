@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from trainer.core import artifacts
 from trainer.tracking.delivery_errors import PermanentDeliveryError
@@ -56,6 +58,15 @@ class MlflowBackend:
     def run(self, run_id: str) -> "Run":
         """Return the run as the server has it now."""
         return self.client.get_run(run_id)
+
+    def check_artifact_store(self, run: "Run") -> None:
+        """Raise what an upload to the artifact store of a run would raise: no library, login or permission."""
+        location = str(run.info.artifact_uri)
+        if location.startswith(("/", "file:")):
+            path = url2pathname(urlsplit(location).path) if location.startswith("file:") else location
+            Path(path).mkdir(parents=True, exist_ok=True)
+        else:
+            self.client.list_artifacts(run.info.run_id)
 
     def set_running(self, run_id: str) -> None:
         """Give a run the status RUNNING and remove the error of its earlier process."""

@@ -168,6 +168,7 @@ def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool
         log = EventLog(folder)
         Uploader(log, backend).upload_pending()
         log.append(run_id, "open", {"uri": redact(backend.uri)})
+        _check_artifact_store(backend, run)
         backend.set_running(run_id)
         log.mark_delivered(log.size)
         return MlflowTracker(run_id, log, backend)
@@ -176,6 +177,17 @@ def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool
             backend.client.set_tag(run_id, artifacts.TAG_ERROR, describe(error))
             backend.client.set_terminated(run_id, _status(error))
         raise
+
+
+def _check_artifact_store(backend: MlflowBackend, run: "Run") -> None:
+    try:
+        backend.check_artifact_store(run)
+    except Exception as error:
+        raise TrackingError(
+            f"Cannot store artifacts of run {run.info.run_id} in {redact(str(run.info.artifact_uri))} "
+            f"({describe(error)}). Install what is missing, set its credentials, or start the server with "
+            f"--serve-artifacts: then it stores them itself."
+        ) from None
 
 
 @contextlib.contextmanager

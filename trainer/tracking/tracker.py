@@ -1,7 +1,8 @@
 """Records a run: `Tracker` records nothing, `MlflowTracker` records on an MLflow server."""
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -47,6 +48,11 @@ class Tracker:
 
     def log_artifacts(self) -> None:
         """Upload those of `artifacts.UPLOADED` that exist in the folder."""
+
+    def tag_tables(self, names: Iterable[str]) -> None:
+        """Tell MLflow that the artifacts of these names are tables, written by `text_files.write_table`."""
+        tables = [{"path": name, "type": "table"} for name in names]
+        self.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
 
     def log_dataset(self, name: str, digest: str, context: str, source: str, profile: Mapping[str, object]) -> None:
         """Log a data set as input of the run.

@@ -10,7 +10,6 @@ from trainer.core import artifacts
 from trainer.reporting import console
 from trainer.reporting.report import Estimate
 from trainer.tracking.run import Tracker
-from trainer.tracking.tables import table_tags
 from tuning.analysis.narrative import count
 from tuning.finals.statistics import FinalRun, rank
 from tuning.finals.winner import Winner
@@ -59,7 +58,7 @@ def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
     for name in (TRIALS, artifacts.REPORT, *([PRESET] if winner else [])):
         if (folder / name).exists():
             tracker.log_artifact(name)
-    tracker.set_tags(table_tags([TRIALS]))
+    tracker.tag_tables([TRIALS])
     if winner:
         tracker.set_tags({artifacts.TAG_WINNER: winner.run_id})
     tracker.log_metrics(_metrics(study, finals, winner), 0)

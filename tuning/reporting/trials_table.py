@@ -7,8 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from trainer.core.text_files import write_json
-from trainer.tracking.tables import as_table
+from trainer.core.text_files import write_table
 from tuning.study import trials
 
 __all__ = ["TRIALS", "write_trials"]
@@ -24,7 +23,7 @@ def write_trials(folder: Path, study: optuna.Study) -> Path:
     parameters as `params.NAME`. A missing value and one that is not finite are null.
     """
     rows = [_row(trial, len(study.directions)) for trial in study.get_trials(deepcopy=False)]
-    return write_json(folder / TRIALS, as_table(rows))
+    return write_table(folder / TRIALS, rows)
 
 
 def _row(trial: FrozenTrial, objectives: int) -> dict[str, Any]:
