@@ -13,8 +13,8 @@ from sklearn.metrics import precision_recall_curve
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference
 from trainer.reporting import figures
-from trainer.reporting.figures import predictions
-from trainer.reporting.figures.style import DPI, plain
+from trainer.reporting.figures import curves, predictions
+from trainer.reporting.figures.style import DPI, plain, select
 
 HISTORY = [
     {"step": 10, "train/loss": 2.5, "train/learning_rate": 1e-4},
@@ -91,6 +91,26 @@ def test_many_labels_make_the_figure_larger_not_denser(name, tmp_path):
     assert many.size > 2 * few.size
 
 
+@pytest.mark.parametrize("name", ["error_cooccurrence", "per_label_f1"])
+def test_a_thousand_labels_stay_a_figure_of_bounded_size(name, tmp_path):
+    """The figure of every label would take 20 GB and be taller than a PNG can be."""
+    path = draw(name, tmp_path / "many.png", example(1000, n=50))
+    assert max(pixels(path).shape[:2]) < 30 * DPI
+
+
+def test_labels_with_the_largest_weights_are_drawn_and_the_title_says_so():
+    shown, title = select(np.array([3.0, 9.0, 1.0, 5.0]), 2, "F1", "positives")
+    assert shown == [1, 3]
+    assert "2 of 4 labels" in title
+    assert select(np.ones(2), 2, "F1", "positives") == ([0, 1], "F1")
+
+
+def test_letters_without_a_glyph_are_no_warning(tmp_path):
+    scores = example(2)
+    odd = make_scores(["怒り", "\U0001f9ff"], scores.probabilities, scores.labels)
+    assert draw("per_label_f1", tmp_path / "f1.png", odd).exists()
+
+
 def test_same_input_gives_the_same_bytes(tmp_path):
     first = draw("per_label_f1", tmp_path / "a.png", example(3))
     second = draw("per_label_f1", tmp_path / "b.png", example(3))
@@ -118,7 +138,7 @@ def test_points_leave_out_what_is_not_finite_and_follow_the_steps():
         {"step": 1, "dev/loss": 2.0},
         {"step": 4},
     ]
-    assert figures._points(history, "dev/loss") == ([1, 3], [2.0, 1.0])
+    assert curves._points(history, "dev/loss") == ([1, 3], [2.0, 1.0])
 
 
 def test_labels_without_positives_and_unknown_numbers_are_drawn(tmp_path):
@@ -152,19 +172,20 @@ def test_replacements_share_out_the_missed_rows_and_skip_unobserved_cells():
     labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0]])
     probabilities = np.array([[0.1, 0.9, 0.2], [0.1, 0.2, 0.2], [0.9, 0.1, 0.1], [0.1, 0.9, 0.9]])
     scores = make_scores("abc", probabilities, labels)
-    misses, shares = predictions._replacements(scores, np.full(3, 0.5))
-    np.testing.assert_array_equal(misses, [2, 0, 1])
+    half = np.full(3, 0.5)
+    np.testing.assert_array_equal(predictions._misses(scores, half), [2, 0, 1])
+    shares = predictions._replacements(scores, half, [0, 1, 2])
     np.testing.assert_allclose(shares, [[0, 0.5, 0, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(predictions._replacements(scores, half, [0, 2]), [[0, 0, 0.5], [0, 0, 0]])
     observed = np.ones((4, 3), bool)
     observed[0] = False
     masked = make_scores("abc", probabilities, labels, observed)
-    misses, shares = predictions._replacements(masked, np.full(3, 0.5))
-    np.testing.assert_array_equal(misses, [1, 0, 1])
-    np.testing.assert_allclose(shares[0], [0, 0, 0, 1])
+    np.testing.assert_array_equal(predictions._misses(masked, half), [1, 0, 1])
+    np.testing.assert_allclose(predictions._replacements(masked, half, [0, 1, 2])[0], [0, 0, 0, 1])
 
 
 def test_wilson_interval_of_a_textbook_case():
-    low, high = predictions._wilson(np.array([0.5]), np.array([10]))
+    low, high = predictions._wilson(np.array([5]), np.array([10]))
     np.testing.assert_allclose([low[0], high[0]], [0.2366, 0.7634], atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""The figures that compare predictions with labels, example by example. Public through `trainer.reporting.figures`."""
+"""Figures that compare predictions with labels, example by example."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -21,6 +21,9 @@ __all__ = ["error_cooccurrence", "precision_recall", "reliability"]
 Array = NDArray[Any]
 _BINS = 15
 _COLUMNS = 7
+_LINE = 0.25
+"""Height in inches of a line of the title."""
+_MOST_LABELS = 40  # a panel takes 0.1 s, and a heat map memory that grows with the square of the labels
 
 
 def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
@@ -28,22 +31,21 @@ def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> P
 
     Thin grey lines join points of equal F1. A label without positives keeps an empty panel that says so.
     """
-    names = scores.label_names
-    columns = min(_COLUMNS, ceil(len(names) ** 0.5 * 1.3))
-    rows = ceil(len(names) / columns)
-    title = "Precision and recall per label on test"
-    width, height = max(1.75 * columns + 0.6, 4.6), 1.75 * rows + 0.9
+    shown, title = style.select(scores.support, _MOST_LABELS, "Precision and recall per label on test", "positives")
+    columns = min(_COLUMNS, ceil(len(shown) ** 0.5 * 1.3))
+    rows = ceil(len(shown) / columns)
+    width, height = max(1.75 * columns + 0.6, 4.6), 1.75 * rows + 0.9 + _LINE * title.count("\n")
     with style.sheet(path, (width, height), title, computed=False) as figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         grid.flat[0].set(
             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1]
         )  # shared by all
-        for axes in grid.flat[len(names) :]:
+        for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
-        for label, axes in enumerate(grid.flat[: len(names)]):
+        for place, (label, axes) in enumerate(zip(shown, grid.flat, strict=False)):
             _panel(axes, scores, label, float(thresholds[label]))
-            axes.tick_params(labelbottom=label + columns >= len(names))
-        _spread(figure)
+            axes.tick_params(labelbottom=place + columns >= len(shown))
+        _spread(figure, 0.62 + _LINE * title.count("\n"))
         figure.supxlabel("recall  (dot and number: F1 at the chosen threshold)", fontsize=9, y=0.08 / height)
         figure.supylabel("precision", fontsize=9, x=0.08 / width)
     return path
@@ -63,34 +65,35 @@ def reliability(
         frequency.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         _calibration((frequency, counts), before, (VERMILLION, "s", texts[0]))
         _calibration((frequency, counts), after, (BLUE, "o", texts[1]))
-        frequency.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="share of cells where the label is present")
+        frequency.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="fraction of cells with the label")
         frequency.legend(loc="upper left")
-        style.note(frequency, "on the dashed line a stated 70 % comes true 70 % of the time")
+        style.note(frequency, "on the dashed line, 70 % of the predictions of 70 % are right")
         counts.set(yscale="log", xlabel="predicted probability", ylabel="cells")
     return path
 
 
 def error_cooccurrence(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
-    """Draw what is predicted where a label is missed; returns `path`.
+    """Draw the labels predicted where a label is missed; returns `path`.
 
-    Row i: the examples where label i is present but below its threshold. Column j: the share of them where j, which is
-    not a true label of the example, reached its own; the last column: no label at all. Beside it, how many were missed.
+    Row i: the examples with label i, but a probability below its threshold. Column j: the fraction of them where j,
+    which the example does not have, is predicted; the last column: no label at all. On the right, the number of misses.
     """
-    names = [style.plain(name) for name in scores.label_names]
-    misses, shares = _replacements(scores, thresholds)
+    misses = _misses(scores, thresholds)
+    shown, title = style.select(misses, _MOST_LABELS, "Labels predicted where a label is missed on test", "misses")
+    names = [style.plain(scores.label_names[label]) for label in shown]
+    misses, fractions = misses[shown], _replacements(scores, thresholds, shown)
     side = 0.3 * len(names) + 2.4
-    title = "What is predicted where a label is missed on test"
     with style.sheet(path, (max(side + 2.4, 6.8), side + 0.4), title) as figure:
         heat, bars = figure.subplots(1, 2, width_ratios=[len(names) + 1, max(2.0, 0.17 * len(names))])
-        _heat_map(heat, names, shares)
-        _miss_bars(bars, misses, scores.positives.sum(0))
+        _heat_map(heat, names, fractions)
+        _miss_bars(bars, misses, scores.support[shown])
     return path
 
 
-def _spread(figure: "Figure") -> None:
+def _spread(figure: "Figure", top: float) -> None:
     """Fixed margins in inches: for many equal panels as good as a computed layout, and several times faster."""
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(left=0.55 / width, right=1 - 0.12 / width, bottom=0.5 / height, top=1 - 0.62 / height)
+    figure.subplots_adjust(left=0.55 / width, right=1 - 0.12 / width, bottom=0.5 / height, top=1 - top / height)
     figure.subplots_adjust(wspace=0.13, hspace=0.24)
 
 
@@ -128,45 +131,54 @@ def _calibration(panels: tuple["Axes", "Axes"], scores: LabelledScores, look: tu
     counts = np.bincount(places, minlength=_BINS)
     used = counts > 0
     means = np.bincount(places, stated, minlength=_BINS)[used] / counts[used]
-    shares = np.bincount(places, true, minlength=_BINS)[used] / counts[used]
-    low, high = _wilson(shares, counts[used])
+    hits = np.bincount(places, true, minlength=_BINS)[used]
+    rates = hits / counts[used]
+    low, high = _wilson(hits, counts[used])
     frequency, histogram = panels
     frequency.vlines(means, low, high, color=color, linewidth=1.2, alpha=0.6)
-    frequency.plot(means, shares, color=color, marker=marker, markersize=5, linewidth=1.4, label=label)
+    frequency.plot(means, rates, color=color, marker=marker, markersize=5, linewidth=1.4, label=label)
     histogram.stairs(counts, np.linspace(0, 1, _BINS + 1), color=color, linewidth=1.4, baseline=None)
 
 
-def _wilson(shares: Array, counts: Array, z: float = 1.96) -> tuple[Array, Array]:
-    """The 95 % interval of a share of `counts` draws; Wilson 1927, https://doi.org/10.2307/2276774."""
-    centre = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
-    half = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
-    return centre - half, centre + half
+def _wilson(hits: Array, counts: Array) -> tuple[Array, Array]:
+    """Wilson's 95 % interval of the fraction of hits in each of `counts`."""
+    from scipy.stats import binomtest  # slow to import
+
+    pairs = zip(hits.tolist(), counts.tolist(), strict=True)
+    intervals = [binomtest(int(hit), int(count)).proportion_ci(method="wilson") for hit, count in pairs]
+    return np.array([interval.low for interval in intervals]), np.array([interval.high for interval in intervals])
 
 
-def _replacements(scores: LabelledScores, thresholds: Array) -> tuple[Array, Array]:
-    """Misses per label (k,) and, of the missed rows, the share (k, k + 1) with each wrong label or, last, none."""
-    truths = scores.positives
-    given = (scores.probabilities >= np.asarray(thresholds)) & scores.observed
-    missed = (truths & ~given).astype(float)
-    instead = np.hstack([given & ~truths, ~given.any(1, keepdims=True)]).astype(float)
-    misses = missed.sum(0)
-    return misses, (missed.T @ instead) / np.maximum(misses, 1)[:, None]
+def _misses(scores: LabelledScores, thresholds: Array) -> Array:
+    """Positives below the threshold of each label, (k,)."""
+    misses: Array = (scores.positives & (scores.probabilities < thresholds)).sum(axis=0)
+    return misses
 
 
-def _heat_map(axes: "Axes", names: Sequence[str], shares: Array) -> None:
+def _replacements(scores: LabelledScores, thresholds: Array, shown: Sequence[int]) -> Array:
+    """Of the missed examples of each shown label, the fractions with each wrong shown label or, last, none."""
+    predicted = (scores.probabilities >= thresholds) & scores.observed
+    missed = (scores.positives & ~predicted)[:, shown].astype(float)
+    wrong = (predicted & ~scores.positives)[:, shown]
+    instead = np.hstack([wrong, ~predicted.any(axis=1, keepdims=True)]).astype(float)
+    fractions: Array = (missed.T @ instead) / np.maximum(missed.sum(axis=0), 1)[:, None]
+    return fractions
+
+
+def _heat_map(axes: "Axes", names: Sequence[str], fractions: Array) -> None:
     from matplotlib.colors import PowerNorm  # equal steps of colour for 1, 4, 16, 64 %
 
-    axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
-    for row, column in np.argwhere(shares >= 0.05):
-        share = shares[row, column]
+    axes.imshow(fractions, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
+    for row, column in np.argwhere(fractions >= 0.05):
+        fraction = fractions[row, column]
         axes.text(
             column,
             row,
-            f"{100 * share:.0f}",
+            f"{100 * fraction:.0f}",
             ha="center",
             va="center",
             fontsize=7,
-            color="white" if share > 0.35 else INK,
+            color="white" if fraction > 0.35 else INK,
         )
     axes.axvline(len(names) - 0.5, color="white", linewidth=4)
     axes.set_xticks(range(len(names) + 1), [*names, "no label"], rotation=60, ha="right", rotation_mode="anchor")
@@ -174,8 +186,8 @@ def _heat_map(axes: "Axes", names: Sequence[str], shares: Array) -> None:
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set(xlabel="predicted, though not a true label", ylabel="true label that was missed")
-    style.note(axes, "% of the missed examples of a row; under 5 % unwritten")
+    axes.set(xlabel="predicted, but not a label of the example", ylabel="missed label")
+    style.note(axes, "% of the missed examples of a row; below 5 % without a number")
 
 
 def _miss_bars(axes: "Axes", misses: Array, positives: Array) -> None:

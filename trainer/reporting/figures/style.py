@@ -1,10 +1,15 @@
-"""What every figure shares: paper, palette, type and the treatment of label names."""
+"""The style of all figures: paper, colours, type, label names, and the choice among many labels."""
 
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.evaluation.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +28,7 @@ __all__ = [
     "label_rows",
     "note",
     "plain",
+    "select",
     "sheet",
 ]
 
@@ -30,17 +36,16 @@ DPI = 144
 BLUE, VERMILLION, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 INK, SOFT, LINE, PALE = "#1f2328", "#6b7280", "#c3c8d0", "#e5e7eb"
 _LONGEST_NAME = 24
+_FALLBACK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Sans", "Noto Emoji")
 
 _STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
     "text.usetex": False,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
     "axes.titlesize": 9,
-    "axes.titley": 1.0,  # where titles stand anyway; else each is placed by measuring all ticks of its axes
+    "axes.titley": 1.0,  # the default place, which matplotlib otherwise finds by measuring all ticks of the axes
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -59,24 +64,28 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool = True) -> "Iterator[Figure]":
-    """Lend a titled figure of `size` (width, height) inches and write it to `path` as PNG afterwards.
+    """Yield a titled figure of `size` (width, height) inches and write it to `path` as PNG afterwards.
 
     computed: let matplotlib find the margins; otherwise the caller sets them.
     The object API and a private style keep the caller's matplotlib, notebook or backend untouched.
     """
     import matplotlib as mpl
+    from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with mpl.rc_context():
+    installed = set(font_manager.get_font_names())
+    fonts = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the figure shows a box for it
         mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
+        mpl.rcParams.update(_STYLE | {"font.family": fonts})
         figure = Figure(
             figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09) if computed else None
         )
         top = {} if computed else {"y": 1 - 0.09 / size[1]}
-        figure.suptitle(plain(title, longest=200), x=0.01, ha="left", fontsize=13, fontweight="bold", **top)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", **top)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
         # Figure.savefig would draw a figure with a computed layout twice, the first time for the layout alone.
@@ -85,15 +94,23 @@ def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool =
 
 
 def plain(name: str, longest: int = _LONGEST_NAME) -> str:
-    """The name as one line that matplotlib prints letter by letter: no formula, no control character, not too long."""
+    """Return the name as one line that matplotlib prints literally: no formula, no control character, not too long."""
     line = "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)
     line = line if len(line) <= longest else line[: longest - 1] + "…"
     return line.replace("$", r"\$")
 
 
 def note(axes: "Axes", text: str) -> None:
-    """Say under the title, in the left corner above the axes, what the reader should know to read the picture."""
+    """Write a hint for the reader under the title, in the left corner above the axes."""
     axes.set_title(text, loc="left", color=SOFT, fontsize=9)
+
+
+def select(weights: Array, most: int, title: str, meaning: str) -> tuple[list[int], str]:
+    """Return the `most` labels with the largest weights (k,), in their order, and the title, which names the choice."""
+    if len(weights) <= most:
+        return list(range(len(weights))), title
+    shown = sorted(np.argsort(-np.asarray(weights, float), kind="stable")[:most].tolist())
+    return shown, f"{title}\n{most} of {len(weights):,} labels, those with the most {meaning}"
 
 
 def label_rows(axes: "Axes", names: Sequence[str]) -> None:
