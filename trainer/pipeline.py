@@ -61,6 +61,7 @@ class Training:
                 self.earlier.check_data(dataset.label_names, dataset.digests)
             check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
             packaging.check_label_names(dataset.label_names)
+            artifacts.check_label_names(dataset.label_names)
             if self.context.is_main:
                 run_folder.check_data(self.folder, dataset.digests)
                 (self.folder / artifacts.OUTCOME).unlink(missing_ok=True)  # of dev alone: the run is unfinished again

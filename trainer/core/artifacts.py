@@ -1,6 +1,9 @@
-"""The names a run leaves behind: files, metrics, tags. Training writes them, the registry and the tests read them."""
+"""Names of the files, metrics and tags of a run. Training writes them; the registry and the search read them."""
 
 import re
+from collections.abc import Sequence
+
+from trainer.core.errors import DataError
 
 __all__ = [
     "BEST_STEP",
@@ -51,6 +54,7 @@ __all__ = [
     "TRAIN_SAMPLES_PER_SECOND",
     "TRIAL_LOG",
     "UPLOADED",
+    "check_label_names",
     "check_metric_name",
     "label_metric",
     "metric",
@@ -70,7 +74,7 @@ PREDICTIONS = "predictions"
 FIGURES = "figures"
 REPORT = "report.html"
 PROMOTION = "promotion.json"
-"""Of the run of a promotion or rollback."""
+"""In the run of a promotion or rollback."""
 MODEL_CARD = "model_card.md"
 MODEL_CARD_PAGE = "model_card.html"
 UPLOADED = (
@@ -93,11 +97,11 @@ UPLOADED = (
 CHECKPOINTS = "checkpoints"
 CLASSIFIER = "classifier"
 DATA = "data.json"
-"""In the run folder alone: the digests of the splits, for a resumed run to compare."""
+"""Only in the run folder: the digests of the splits, which a resumed run compares."""
 OUTCOME = "outcome.json"
-"""In the run folder alone: the headline scores, written last, so their presence means the run has its results."""
+"""Only in the run folder: the headline scores. They are written last, so a run with this file has its results."""
 TRIAL_LOG = "trial.log"
-"""What a training that a search has started wrote to its terminal."""
+"""Terminal output of a training that a search started."""
 
 MODEL = "model"
 REGISTERED_MODEL = "emotions"
@@ -112,7 +116,7 @@ TRAIN_EPOCH = "train/epoch"
 
 BEST_STEP = "dev/best_step"
 SCHEDULE_STEPS = "train/schedule_steps"
-"""Steps of the whole schedule, however early training stopped."""
+"""Steps of the whole schedule, also when training stopped early."""
 
 MODEL_PARAMETERS = "model/parameters"
 MODEL_SIZE_MB = "model/size_mb"
@@ -124,7 +128,7 @@ TAG_ERROR = "error"
 TAG_PRESET = "preset"
 TAG_ATTENTION = "attention"
 TAG_COMMAND = "command"
-"""On runs that train nothing themselves: promote, rollback or tune."""
+"""On runs that train nothing: promote, rollback or tune."""
 TAG_DATA_DIGEST = "data.digest"
 TAG_DATA_OVERLAP = "data.overlap"
 """Followed by .dev_in_train, .test_in_train or .test_in_dev: examples whose text, normalised, is also there."""
@@ -139,33 +143,45 @@ TAG_TRIAL_STATE = "tuning.state"
 TAG_WINNER = "tuning.winner"
 """On the run of a study: the id of the run whose model won."""
 
-_METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
+_MAX_METRIC_CHARACTERS = 250
+_METRIC_NAME = re.compile(rf"[/\w.\- :]{{1,{_MAX_METRIC_CHARACTERS}}}")
 _UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")
 
 
 def predictions_file(role: str) -> str:
-    """Path of the predictions of `role` ("dev" or "test"), relative to the run folder."""
+    """Return the path of the predictions of `role` ("dev" or "test"), relative to the run folder."""
     return f"{PREDICTIONS}/{role}.parquet"
 
 
 def metric(role: str, name: str) -> str:
-    """`dev/macro_f1` for ("dev", "macro_f1")."""
+    """Return a metric name: `dev/macro_f1` for ("dev", "macro_f1")."""
     return f"{role}/{name}"
 
 
 def policy_metric(role: str, name: str, policy: str) -> str:
-    """`test/macro_f1/global` for ("test", "macro_f1", "global")."""
+    """Return a metric name: `test/macro_f1/global` for ("test", "macro_f1", "global")."""
     return f"{role}/{name}/{policy}"
 
 
 def label_metric(role: str, name: str, label: str) -> str:
-    """`test/f1/joy` for ("test", "f1", "joy").
+    """Return a metric name: `test/f1/joy` for ("test", "f1", "joy").
 
-    MLflow refuses most punctuation in a metric name. Such a character of `label` becomes `_x28_` (its code), so
-    that two labels never share a name: "joy(1)" and "joy[1]" stay apart.
+    MLflow refuses most punctuation in a metric name. Such a character of `label` becomes `_x28_` (its code), so that
+    two labels never share a name: "joy(1)" and "joy[1]" differ.
     """
     safe = _UNSAFE.sub(lambda match: "".join(f"_x{ord(character):x}_" for character in match[0]), label)
     return f"{role}/{name}/{safe}"
+
+
+def check_label_names(label_names: Sequence[str]) -> None:
+    """Raise DataError when a label cannot be part of a metric name: it is empty, or too long for MLflow."""
+    for label in label_names:
+        length = len(label_metric("test", "f1", label))
+        if not label or length > _MAX_METRIC_CHARACTERS:
+            raise DataError(
+                f"A label must have a name of which MLflow can make a metric name of at most {_MAX_METRIC_CHARACTERS} "
+                f"characters, got {label[:50] or 'an empty name'} with {length} (punctuation counts as 5). Rename it."
+            )
 
 
 def check_metric_name(name: str) -> None:
@@ -173,5 +189,5 @@ def check_metric_name(name: str) -> None:
     parts = name.split("/")
     if not _METRIC_NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in parts):
         raise ValueError(
-            f"metric name must be letters, digits, '_', '-', '.', ' ', ':' in parts joined by '/', but got {name=}."
+            f"A metric name must be letters, digits, '_', '-', '.', ' ', ':' in parts joined by '/', got {name}."
         )
