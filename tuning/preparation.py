@@ -13,9 +13,9 @@ from tuning.execution.process import Share
 from tuning.execution.resources import gpu_names, shares
 from tuning.execution.runs import best_runs
 from tuning.questions import Trainable, ask, check_space
+from tuning.space.grid import make_grid
 from tuning.space.parser import SPACES, read_space
 from tuning.space.space import Space
-from tuning.space.warm_start import read_grid
 from tuning.study.storage import Goal
 
 __all__ = ["Task", "prepare"]
@@ -88,7 +88,7 @@ def prepare(config: TuneConfig, of_training: Mapping[str, str], store: MlflowBac
         trainable=trainable,
         losses=losses,
         space=space,
-        grid=read_grid(space, asked.grid_points, asked.trials) if asked.sampler == "grid" else (),
+        grid=make_grid(space, asked.grid_points, asked.trials) if asked.sampler == "grid" else (),
         shares=shares(asked.workers, trainable.settings["processes"], gpus),
         whole=shares("1", trainable.settings["processes"], gpus)[0],
         earlier=best_runs(store, asked.warm_start, metric, digests, _EARLIER_RUNS) if asked.warm_start else (),

@@ -31,7 +31,8 @@ _ARROWS = {
     ),
     "trainer.launch": ("trainer.core", "trainer.launch"),
     "registry": (*_OF_TRAINER, "registry"),
-    "tuning": (*_OF_TRAINER, "tuning"),
+    # The table of losses has the settings that each loss reads; a space is varied by them.
+    "tuning": (*_OF_TRAINER, "trainer.model.losses.table", "tuning"),
 }
 _PACKAGES = (
     *(name for name in _ARROWS if name.startswith("trainer.")),

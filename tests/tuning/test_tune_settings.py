@@ -15,7 +15,7 @@ from tuning.execution.process import Share
 from tuning.execution.resources import divide
 from tuning.finals import finals
 from tuning.questions import Trainable
-from tuning.space import warm_start
+from tuning.space.grid import make_grid
 from tuning.space.parser import read_space
 from tuning.study import storage as study
 from tuning.study.trials import Attribute
@@ -211,7 +211,7 @@ def finals_of(config, found):
 
 
 def grid_of(config, found):
-    return warm_start.read_grid(found.task.space, config.search.grid_points, 100)
+    return make_grid(found.task.space, config.search.grid_points, 100)
 
 
 def shares_of(config, found):

@@ -1,28 +1,27 @@
-"""What is tried first: settings that are shipped, that did well before, or a whole grid."""
+"""The first trials have the starting settings, those of presets, and those of earlier runs."""
 
 import optuna
 import pytest
+from space_parts import COMPONENTS, SHIPPED, presets, settings_of
 
-from trainer import check
-from trainer.core.errors import SettingsError
-from tuning.space.parser import SPACES, read_space
-from tuning.space.warm_start import enqueue_known, read_grid
+from tuning.space.parser import read_space
+from tuning.space.warm_start import enqueue_known
 from tuning.study.trials import Attribute
 
-ANSWER = check.answer({"words": ["--preset", "goemotions-minilm"]})
+BASE = settings_of("--preset", "goemotions-minilm")
 LOSSES = ("bce", "asl")
 TEXT = """
 learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}
 epochs: {low: 1, high: 4}
 batch_size: {choices: [16, 32]}
-margin: {low: 0.0, high: 0.2, when: {loss: [asl]}}
+margin: {low: 0.0, high: 0.2}
 """
 
 
 @pytest.fixture
 def space(tmp_path):
     (tmp_path / "mine.yaml").write_text(TEXT, encoding="utf-8")
-    return read_space(str(tmp_path / "mine.yaml"), ANSWER["settings"], ANSWER["known"], LOSSES, [])
+    return read_space(str(tmp_path / "mine.yaml"), BASE, COMPONENTS, LOSSES, [])
 
 
 @pytest.fixture
@@ -46,22 +45,22 @@ def test_the_start_is_tried_with_each_loss(study, space):
 
 
 def test_only_presets_for_the_same_model_and_data_are_tried(study, space):
-    alike = {name: ANSWER["settings"][name] for name in ("model", "dataset")}
+    same = {name: BASE[name] for name in ("model", "dataset")}
     presets = {
-        "fast": {**alike, "epochs": 1, "loss": "asl"},
-        "other-model": {**alike, "model": "a/b", "epochs": 3},
-        "other-data": {**alike, "dataset": "a/b", "epochs": 3},
-        "other-revision": {**alike, "model_revision": "v2", "epochs": 3},
-        "other-loss": {**alike, "loss": "focal", "epochs": 3},
-        "no-loss": {**alike, "epochs": 4},
+        "fast": {**same, "epochs": 1, "loss": "asl"},
+        "other-model": {**same, "model": "a/b", "epochs": 3},
+        "other-data": {**same, "dataset": "a/b", "epochs": 3},
+        "other-revision": {**same, "model_revision": "v2", "epochs": 3},
+        "other-loss": {**same, "loss": "focal", "epochs": 3},
+        "no-loss": {**same, "epochs": 4},
     }
     enqueue_known(study, space, LOSSES, presets, [])
     assert queued(study)[2:] == [("preset fast", start("asl", epochs=1)), ("preset no-loss", start("bce", epochs=4))]
 
 
 def test_of_the_shipped_presets_the_one_it_starts_from_adds_nothing(study, space):
-    assert len(ANSWER["presets"]) == 6
-    enqueue_known(study, space, LOSSES, ANSWER["presets"], [])
+    assert len(presets()) == 6
+    enqueue_known(study, space, LOSSES, presets(), [])
     assert queued(study) == [("the settings it starts from", start(loss)) for loss in LOSSES]
 
 
@@ -90,30 +89,17 @@ def test_nothing_is_queued_twice(study, space):
 
 def test_with_one_loss_only_that_one_is_tried(study, tmp_path):
     (tmp_path / "mine.yaml").write_text(TEXT, encoding="utf-8")
-    space = read_space(str(tmp_path / "mine.yaml"), ANSWER["settings"], ANSWER["known"], ("asl",), [])
-    alike = {name: ANSWER["settings"][name] for name in ("model", "dataset")}
-    enqueue_known(study, space, ("asl",), {"p": {**alike, "loss": "bce", "epochs": 1}}, [{"loss": "bce"}])
+    space = read_space(str(tmp_path / "mine.yaml"), BASE, COMPONENTS, ("asl",), [])
+    same = {name: BASE[name] for name in ("model", "dataset")}
+    enqueue_known(study, space, ("asl",), {"p": {**same, "loss": "bce", "epochs": 1}}, [{"loss": "bce"}])
     expected = start("asl")
     del expected["loss"]
     assert queued(study) == [("the settings it starts from", expected)]
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(SPACES.glob("*.yaml"))])
-def test_what_is_queued_is_what_the_trials_have(study, name):
-    space = read_space(name, ANSWER["settings"], ANSWER["known"], LOSSES, [])
-    enqueue_known(study, space, LOSSES, ANSWER["presets"], [])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_trials_have_the_queued_values(study, name):
+    space = read_space(name, BASE, COMPONENTS, LOSSES, [])
+    enqueue_known(study, space, LOSSES, presets(), [])
     for _, params in queued(study):
         assert space.suggest(study.ask()).items() >= params.items()
-
-
-class TestGrid:
-    def test_is_all_points(self, space):
-        assert len(read_grid(space, 2, 100)) == 2 * 2 * 2 + 2 * 2 * 2 * 2
-
-    @pytest.mark.parametrize("trials", [24, 25])
-    def test_may_have_as_many_points_as_there_are_trials(self, space, trials):
-        assert len(read_grid(space, 2, trials)) == 24
-
-    def test_with_more_is_refused(self, space):
-        with pytest.raises(SettingsError, match="trials must cover the grid, but got trials=23 for more points than"):
-            read_grid(space, 2, 23)
