@@ -179,7 +179,8 @@ class Training:
         self.tracker.tag_tables(results.table_names(self.folder))
         if self.config.run.read_test:
             self._keep_model(components, fitted, conclusion)
-        text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
+        # A search reads the final scores there under the names of the series, as older versions wrote them.
+        text_files.write_json(self.folder / artifacts.OUTCOME, metrics | conclusion.scores_by_series())
         if self.config.run.read_test:
             CheckpointStore(self.folder).clear()
         else:

@@ -100,7 +100,7 @@ def test_trials_of_a_search_may_take_two_processes_each(search, tracking_uri):
     (run,) = mlflow.MlflowClient(tracking_uri).search_runs(["0"], "attributes.run_name = 'trial 0'")
     assert run.info.status == "FINISHED"
     assert run.data.params["cfg.processes"] == "2"
-    assert "dev/macro_f1" in run.data.metrics
+    assert "dev/final_macro_f1" in run.data.metrics
 
 
 def test_plain_command_uses_the_stand_in_for_conda(mlflow_run, stand_in):

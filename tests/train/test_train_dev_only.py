@@ -31,7 +31,7 @@ def test_it_leaves_dev_and_no_model(trial, tracking_uri, finished):
     outcome = read_json(folder / artifacts.OUTCOME)
     assert about_test(outcome) == []
     assert outcome["model/latency_ms"] > 0
-    assert outcome["dev/macro_f1"] == run.data.metrics["dev/macro_f1"]
+    assert outcome["dev/final_macro_f1"] == run.data.metrics["dev/final_macro_f1"]
     assert "test" not in read_json(folder / artifacts.CALIBRATION)
     assert {row[0] for row in read_json(folder / artifacts.PER_LABEL)["data"]} == {"dev"}
     listed = {item.path for item in client(tracking_uri).list_artifacts(run.info.run_id)}
@@ -43,7 +43,7 @@ def test_it_leaves_dev_and_no_model(trial, tracking_uri, finished):
     for name in (artifacts.MODEL, artifacts.CLASSIFIER, artifacts.FIGURES, artifacts.REPORT):
         assert not (folder / name).exists()
     assert not client(tracking_uri).search_logged_models([run.info.experiment_id])
-    assert f"Result on dev: macro F1 {outcome['dev/macro_f1']:.3f}" in printed
+    assert f"Result on dev: macro F1 {outcome['dev/final_macro_f1']:.3f}" in printed
     assert f"resume={run.info.run_id}" in " ".join(printed.split())
     assert "Result on test" not in printed
 

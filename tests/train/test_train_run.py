@@ -18,6 +18,9 @@ from trainer.runs import results
 STEPS = 15
 
 
+SERIES = ("dev/macro_f1", "dev/micro_f1", "dev/macro_ap")
+
+
 def test_the_run_is_finished_in_the_default_experiment(finished):
     assert finished.run.info.status == "FINISHED"
     assert finished.experiment == artifacts.DEFAULT_EXPERIMENT
@@ -43,7 +46,11 @@ def test_artifacts_of_the_run_are_those_promised(finished):
 def test_run_folder_keeps_results_and_no_checkpoints(finished):
     assert not (finished.folder / artifacts.CHECKPOINTS).exists()
     outcome = read_json(finished.folder / artifacts.OUTCOME)
-    assert {name: finished.run.data.metrics[name] for name in outcome} == outcome
+    logged = finished.run.data.metrics
+    assert {name: logged[artifacts.final_metric(name)] for name in SERIES} == {
+        name: outcome.pop(name) for name in SERIES
+    }
+    assert {name: logged[name] for name in outcome} == outcome
     assert read_json(finished.folder / artifacts.LABELS) == list(LABELS)
     assert "command" in read_json(finished.folder / artifacts.ENVIRONMENT)
 
@@ -55,7 +62,16 @@ def test_metrics_have_their_names_and_steps(finished):
     for name in ("train/loss", "train/learning_rate", "train/grad_norm", "train/samples_per_second"):
         assert steps(name) == [2, 4, 5, 6, 8, 10, 12, 14, 15], name
     assert steps("dev/loss") == [5, 10, 15]
-    final = ["dev/macro_f1", "dev/micro_f1", "test/macro_f1", "test/micro_f1", "test/macro_ap", "test/ece"]
+    assert steps("dev/macro_f1") == [5, 10, 15]
+    final = [
+        "dev/final_macro_f1",
+        "dev/final_micro_f1",
+        "dev/nested_macro_f1",
+        "test/macro_f1",
+        "test/micro_f1",
+        "test/macro_ap",
+        "test/ece",
+    ]
     final += [f"test/macro_f1/{policy}" for policy in ("fixed", "global", "per_label", "per_label_shrunk")]
     final += [f"{role}/f1/{label}" for role in ("dev", "test") for label in LABELS]
     for name in final:
@@ -213,7 +229,7 @@ class TestTestDataIsReadOnce:
 
     def test_other_test_rows_change_only_test_metrics(self, observe, other_test):
         base, other = observe(epochs=2), observe(epochs=2, dataset=other_test)
-        for name in ("dev/macro_f1", "dev/micro_f1", "dev/loss", "dev/ece", "train/loss"):
+        for name in ("dev/final_macro_f1", "dev/macro_f1", "dev/loss", "dev/ece", "train/loss"):
             assert base.series(name) == other.series(name) != [], name
         assert base.outcome.temperature == other.outcome.temperature
         assert base.outcome.policy == other.outcome.policy

@@ -1,7 +1,7 @@
 """Names of the files, metrics and tags of a run. Training writes them; the registry and the search read them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainer.core.errors import DataError
 
@@ -23,6 +23,7 @@ __all__ = [
     "MODEL_LATENCY_MS",
     "MODEL_PARAMETERS",
     "MODEL_SIZE_MB",
+    "NESTED_MACRO_F1",
     "OUTCOME",
     "PARAMETER_PREFIX",
     "PER_LABEL",
@@ -56,6 +57,8 @@ __all__ = [
     "UPLOADED",
     "check_label_names",
     "check_metric_name",
+    "final_metric",
+    "final_score",
     "label_metric",
     "metric",
     "policy_metric",
@@ -114,6 +117,8 @@ TRAIN_GRAD_NORM = "train/grad_norm"
 TRAIN_SAMPLES_PER_SECOND = "train/samples_per_second"
 TRAIN_EPOCH = "train/epoch"
 
+NESTED_MACRO_F1 = "dev/nested_macro_f1"
+"""Macro F1 on dev as the choice of the policy estimates it: nested cross-fitting, mean over five seeds."""
 BEST_STEP = "dev/best_step"
 SCHEDULE_STEPS = "train/schedule_steps"
 """Steps of the whole schedule, also when training stopped early."""
@@ -156,6 +161,17 @@ def predictions_file(role: str) -> str:
 def metric(role: str, name: str) -> str:
     """Return a metric name: `dev/macro_f1` for ("dev", "macro_f1")."""
     return f"{role}/{name}"
+
+
+def final_metric(series: str) -> str:
+    """`dev/final_macro_f1` for "dev/macro_f1": the score of the kept weights, apart from those of training."""
+    role, _, name = series.partition("/")
+    return f"{role}/final_{name}"
+
+
+def final_score(metrics: Mapping[str, float], series: str) -> float | None:
+    """Return the final score that belongs to a series; older versions logged it as the last value of the series."""
+    return metrics.get(final_metric(series), metrics.get(series))
 
 
 def policy_metric(role: str, name: str, policy: str) -> str:

@@ -15,6 +15,7 @@ __all__ = ["Evaluation", "add_test", "check_dev", "evaluate_dev", "validation_me
 
 _VALIDATION_POLICY, _VALIDATION_STRENGTH = "per_label_shrunk", 20.0
 _VALIDATION_FOLDS = 5
+_VALIDATION_METRICS = ("macro_f1", "micro_f1", "macro_ap")
 _CHOICE_SEEDS = 5
 
 
@@ -45,7 +46,9 @@ class Evaluation:
 
     def metrics(self) -> dict[str, float]:
         """Every score by its metric name, for the tracking server."""
-        named = {artifacts.metric("dev", name): value for name, value in self.dev.items()}
+        named = {_dev_metric(name): value for name, value in self.dev.items()}
+        if self.dev:
+            named[artifacts.NESTED_MACRO_F1] = self.choice.scores[self.policy]
         if self.test:
             named |= self._test_metrics()
         for role, rows in self.per_label.items():
@@ -58,6 +61,10 @@ class Evaluation:
             named[artifacts.metric(role, "ece_uncalibrated")] = stages["before"]["ece"]
         return named | {"calibration/temperature": self.temperature}
 
+    def scores_by_series(self) -> dict[str, float]:
+        """The final scores on dev under the names of the series that training logs."""
+        return {artifacts.metric("dev", name): self.dev[name] for name in _VALIDATION_METRICS if name in self.dev}
+
     def _test_metrics(self) -> dict[str, float]:
         named = {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
         for policy, scores in self.test.items():
@@ -66,6 +73,11 @@ class Evaluation:
         for name, (low, high) in self.intervals[self.policy].headline.items():
             named |= {artifacts.metric("test", f"{name}_low"): low, artifacts.metric("test", f"{name}_high"): high}
         return named
+
+
+def _dev_metric(name: str) -> str:
+    metric = artifacts.metric("dev", name)
+    return artifacts.final_metric(metric) if name in _VALIDATION_METRICS else metric
 
 
 def check_dev(observed: Array, *, folds: int) -> None:
@@ -82,7 +94,8 @@ def check_dev(observed: Array, *, folds: int) -> None:
 def validation_metrics(dev: LabelledScores, *, seed: int) -> dict[str, float]:
     """Return macro_f1 and micro_f1 with cross-fitted thresholds of one fixed policy, and macro_ap, of dev's logits.
 
-    Training logs these at each evaluation. They are not calibrated and choose no policy, so they are cheap and smooth.
+    Training logs these at each evaluation. They need no temperature and choose no policy, so they are cheap and smooth.
+    The scores of the finished model are other estimates and have other names (`artifacts.final_metric`).
     """
     scores = calibration.calibrate(dev, 1.0)
     folds = cross_validation.stratified_folds(scores, folds=_VALIDATION_FOLDS, seed=seed)
@@ -91,8 +104,9 @@ def validation_metrics(dev: LabelledScores, *, seed: int) -> dict[str, float]:
     )
     named = metrics.decision_scores(scores, predictions)
     average_precision = metrics.macro_average_precision(scores)
-    found = {name: named[name] for name in ("macro_f1", "micro_f1")}
-    return found if average_precision is None else found | {"macro_ap": average_precision}
+    if average_precision is not None:
+        named["macro_ap"] = average_precision
+    return {name: named[name] for name in _VALIDATION_METRICS if name in named}
 
 
 def evaluate_dev(dev: LabelledScores, *, policy: str, folds: int, seed: int) -> Evaluation:
