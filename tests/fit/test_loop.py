@@ -13,7 +13,7 @@ from tests import forked
 from trainer.core.errors import ModelError
 from trainer.fit.distributed import open_context
 from trainer.fit.inference import predict_logits
-from trainer.model.optimizations.vocabulary import trim_vocabulary
+from trainer.model.optimizations.vocabulary import prune_vocabulary
 
 WITHOUT_DEV = {"stop_fraction": 0.5, "log_steps": 1, "epochs": 3}
 RESUMABLE = {"checkpoint_steps": 4, "ema_decay": 0.9}
@@ -158,7 +158,7 @@ class TestResume:
     def test_a_checkpoint_of_other_tokens_is_refused(self, tmp_path, splits):
         run(make_model(), splits, tmp_path, epochs=1)
         trimmed = make_model()
-        trim_vocabulary(trimmed.encoder, np.arange(30))
+        prune_vocabulary(trimmed.encoder, np.arange(30))
         with pytest.raises(ModelError, match="other tokens"):
             run(trimmed, splits, tmp_path, epochs=1)
 

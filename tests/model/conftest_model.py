@@ -29,7 +29,7 @@ ARCHITECTURES = {
 
 
 def make_tokenizer():
-    """A word tokenizer of 17 pieces with [CLS] and [SEP]."""
+    """A tokenizer of 17 words with [CLS] and [SEP]."""
     words = {word: i for i, word in enumerate([*_SPECIAL, *_WORDS])}
     backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -38,7 +38,7 @@ def make_tokenizer():
     )
     names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
     return transformers.TokenizersBackend(
-        tokenizer_object=backend, **{f"{name}_token": piece for name, piece in names.items()}
+        tokenizer_object=backend, **{f"{name}_token": token for name, token in names.items()}
     )
 
 

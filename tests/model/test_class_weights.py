@@ -77,9 +77,9 @@ def test_unobserved_cells_count_neither_as_rows_nor_as_positives():
 
 @pytest.mark.parametrize("kind", ["balanced", "effective_number"])
 def test_a_label_without_positives_is_named(kind):
-    with pytest.raises(DataError, match=r"labels=\['grief'\]"):
+    with pytest.raises(DataError, match="got none for grief"):
         weights(kind, (5, 0, 60))
-    with pytest.raises(DataError, match=r"labels=\['grief'\]"):
+    with pytest.raises(DataError, match="got none for grief"):
         label_frequencies(*split((5, 0, 60)), NAMES)
 
 
@@ -96,13 +96,13 @@ class TestFile:
     @pytest.mark.parametrize(
         ("content", "rule"),
         [
-            ({"joy": 1, "greif": 1, "neutral": 1}, r"name='greif'.*Did you mean `grief`"),
-            ({"joy": 1, "neutral": 1}, r"for every label, but got none for labels=\['grief'\]"),
-            ({"joy": 1, "grief": 0, "neutral": 1}, r"'grief' must be a positive number, but got value=0"),
-            ({"joy": True, "grief": 1, "neutral": 1}, r"'joy' must be a positive number, but got value=True"),
-            ('{"joy": NaN, "grief": 1, "neutral": 1}', r"'joy' must be a positive number, but got value=nan"),
-            ({"joy": "2", "grief": 1, "neutral": 1}, r"'joy' must be a positive number, but got value='2'"),
-            ([1, 2, 3], "must hold an object"),
+            ({"joy": 1, "greif": 1, "neutral": 1}, "got greif.*`grief`"),
+            ({"joy": 1, "neutral": 1}, "every label, got none for grief"),
+            ({"joy": 1, "grief": 0, "neutral": 1}, "grief .* must be a positive number, got 0"),
+            ({"joy": True, "grief": 1, "neutral": 1}, "joy .* must be a positive number, got true"),
+            ('{"joy": NaN, "grief": 1, "neutral": 1}', "joy .* must be a positive number, got NaN"),
+            ({"joy": "2", "grief": 1, "neutral": 1}, 'joy .* must be a positive number, got "2"'),
+            ([1, 2, 3], "one object"),
             ("{", "must be a readable JSON file"),
         ],
     )

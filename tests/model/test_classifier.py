@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,10 +7,12 @@ import torch
 from torch import nn
 
 from trainer.model.classifier import EmotionClassifier, parameter_groups
+from trainer.model.config import PoolingName
+from trainer.model.pooling import POOLINGS
 
 
 class Layers(nn.Module):
-    """An encoder of 3 layers whose hidden states are the embeddings of the pieces."""
+    """An encoder of 3 layers whose hidden states are the embeddings of the tokens."""
 
     def __init__(self):
         super().__init__()
@@ -42,16 +45,20 @@ def groups_of(model, *, layer_decay=1.0, factor=10.0, weight_decay=0.1):
     )
 
 
-def test_mean_is_over_real_pieces_only(model):
+def test_mean_leaves_padding_out(model):
     embedded = model.encoder.embeddings.weight
     expected = model.head(torch.stack([embedded[[2, 5, 6, 3]].mean(dim=0), embedded[[2, 3]].mean(dim=0)]))
     torch.testing.assert_close(model(IDS, MASK), expected)
 
 
-def test_cls_is_the_first_piece(model):
+def test_cls_is_the_first_token(model):
     model.pooling = "cls"
     expected = model.head(model.encoder.embeddings.weight[[2, 2]])
     torch.testing.assert_close(model(IDS, MASK), expected)
+
+
+def test_every_choice_of_pooling_has_a_function():
+    assert set(POOLINGS) == set(get_args(PoolingName))
 
 
 def test_a_row_of_padding_gives_the_bias(model):

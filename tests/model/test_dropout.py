@@ -1,4 +1,4 @@
-"""The fast dropout against PyTorch's own: same shares, same mean, same gradient, and everything else unchanged."""
+"""The fast dropout against PyTorch's own: same fractions, same mean, same gradient, and everything else unchanged."""
 
 import pytest
 import torch

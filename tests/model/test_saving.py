@@ -77,14 +77,14 @@ def test_saving_again_replaces_the_whole_folder(model_folders, saved):
     assert saving.load(saved)[0].encoder.config.model_type == "deberta-v2"
 
 
-def test_a_failure_leaves_what_stood_there(model_folders, saved, monkeypatch):
+def test_a_failure_leaves_the_old_files(model_folders, saved, monkeypatch):
     before = logits(*saving.load(saved)[:2])
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(saving, "save_file", full)
-    with pytest.raises(ModelError, match=r"must be writable and have room.*No space left"):
+    with pytest.raises(ModelError, match="No space left"):
         saving.save(*make(model_folders["roberta"]), saved, NAMES, {})
     assert [path.name for path in saved.parent.iterdir()] == ["saved"]
     assert torch.equal(logits(*saving.load(saved)[:2]), before)
@@ -97,28 +97,28 @@ def test_other_users_may_read_what_the_folder_allows(saved):
 
 class TestRefused:
     def test_names_that_do_not_fit_the_logits(self, model_folders, tmp_path):
-        with pytest.raises(ModelError, match=r"len\(label_names\)=2 for model.head.out_features=3"):
+        with pytest.raises(ModelError, match="must have 3 names, one per logit, got 2"):
             saving.save(*make(model_folders["bert"]), tmp_path / "saved", NAMES[:2], {})
 
     def test_no_folder(self, tmp_path):
-        with pytest.raises(ModelError, match=r"readable classifier\.json"):
+        with pytest.raises(ModelError, match=r"classifier\.json"):
             saving.load(tmp_path / "none")
 
     def test_another_format(self, saved):
         path = saved / "classifier.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-        with pytest.raises(ModelError, match="must have format 1, but got format=99"):
+        with pytest.raises(ModelError, match="format 99"):
             saving.load(saved)
 
     def test_a_head_for_other_labels(self, saved):
         path = saved / "classifier.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "label_names": ["a", "b"]}))
-        with pytest.raises(ModelError, match="must hold a head for its labels"):
+        with pytest.raises(ModelError, match=r"head\.safetensors"):
             saving.load(saved)
 
     def test_a_missing_head(self, saved):
         (saved / "head.safetensors").unlink()
-        with pytest.raises(ModelError, match="must hold a head for its labels"):
+        with pytest.raises(ModelError, match=r"head\.safetensors"):
             saving.load(saved)
 
     @pytest.mark.parametrize("change", ["missing", "left over"])

@@ -16,7 +16,7 @@ def texts(shared_data):
         return [row[0] for row in csv.reader(lines, delimiter="\t")]
 
 
-def test_its_pieces_are_those_of_sentencepiece(tokenizer, texts, shared_data):
+def test_its_tokens_are_those_of_sentencepiece(tokenizer, texts, shared_data):
     from sentencepiece import SentencePieceProcessor
 
     reference = SentencePieceProcessor(model_file=str(shared_data / "deberta-v3" / "tokenizer" / "spm.model"))
@@ -32,7 +32,7 @@ def test_nothing_is_unknown_to_it(tokenizer, texts):
     assert not any(tokenizer.unk_token_id in row for row in rows)
 
 
-def test_special_pieces_and_padding(tokenizer):
+def test_special_tokens_and_padding(tokenizer):
     ids, mask = tokenizer(["So proud of you!", "ok [MASK]"], return_tensors="pt", padding=True).values()
     assert tokenizer.convert_ids_to_tokens(ids[0]) == ["[CLS]", "▁So", "▁proud", "▁of", "▁you", "!", "[SEP]"]
     assert ids[1, 2] == 128_000

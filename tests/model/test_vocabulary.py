@@ -1,4 +1,4 @@
-"""Training on the rows of the embedding in use equals training on all of them."""
+"""Training on a pruned embedding equals training on the whole one."""
 
 import copy
 
@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoModel
 
 from trainer.model.classifier import EmotionClassifier, parameter_groups
-from trainer.model.optimizations.vocabulary import UsedEmbedding, restore_vocabulary, trim_vocabulary
+from trainer.model.optimizations.vocabulary import PrunedEmbedding, prune_vocabulary, restore_vocabulary
 
-PIECES = np.array([2, 3, 5, 6, 9, 11, 16])
+TOKEN_IDS = np.array([2, 3, 5, 6, 9, 11, 16])
 
 
 def make_classifier(architecture):
@@ -23,7 +23,7 @@ def make_classifier(architecture):
 def make_batches(padding):
     generator = torch.Generator().manual_seed(5)
     for _ in range(4):
-        ids = torch.from_numpy(PIECES)[torch.randint(len(PIECES), (6, 9), generator=generator)]
+        ids = torch.from_numpy(TOKEN_IDS)[torch.randint(len(TOKEN_IDS), (6, 9), generator=generator)]
         mask = torch.ones_like(ids)
         ids[3:, 5:], mask[3:, 5:] = padding, 0
         yield ids, mask, torch.rand(6, 4, generator=generator).round()
@@ -46,36 +46,36 @@ def train(model, padding):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_ends_with_the_weights_of_whole_training(architecture):
     whole = make_classifier(architecture)
-    trimmed = copy.deepcopy(whole)
+    pruned = copy.deepcopy(whole)
     before = {name: value.clone() for name, value in whole.state_dict().items()}
     padding = whole.encoder.config.pad_token_id
-    trim_vocabulary(trimmed.encoder, PIECES)
-    assert isinstance(trimmed.encoder.get_input_embeddings(), UsedEmbedding)
-    assert trimmed.encoder.get_input_embeddings().num_embeddings == len(set(PIECES) | {padding})
+    prune_vocabulary(pruned.encoder, TOKEN_IDS)
+    assert isinstance(pruned.encoder.get_input_embeddings(), PrunedEmbedding)
+    assert pruned.encoder.get_input_embeddings().num_embeddings == len(set(TOKEN_IDS) | {padding})
     train(whole, padding)
-    train(trimmed, padding)
-    restore_vocabulary(trimmed.encoder)
+    train(pruned, padding)
+    restore_vocabulary(pruned.encoder)
     expected = whole.state_dict()
-    found = trimmed.state_dict()
+    found = pruned.state_dict()
     assert list(found) == list(expected)
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
     assert any(not torch.equal(value, before[name]) for name, value in found.items() if "word" in name or "tok" in name)
 
 
-def test_a_piece_that_was_not_named_is_an_error():
+def test_a_token_that_was_pruned_is_an_error():
     model = make_classifier("bert")
-    trim_vocabulary(model.encoder, PIECES)
+    prune_vocabulary(model.encoder, TOKEN_IDS)
     with pytest.raises(IndexError):
         model(torch.tensor([[2, 4, 3]]), torch.ones(1, 3, dtype=torch.int64))
 
 
-def test_checkpoints_hold_the_rows_in_use_under_the_usual_names():
+def test_state_dicts_contain_the_active_rows_under_the_usual_names():
     model = make_classifier("deberta-v3")
     names = list(model.state_dict())
-    trim_vocabulary(model.encoder, PIECES)
+    prune_vocabulary(model.encoder, TOKEN_IDS)
     assert list(model.state_dict()) == names
-    assert model.state_dict()["encoder.embeddings.word_embeddings.weight"].shape[0] == len(PIECES) + 1
+    assert model.state_dict()["encoder.embeddings.word_embeddings.weight"].shape[0] == len(TOKEN_IDS) + 1
 
 
 class TestLeftAlone:
@@ -83,7 +83,7 @@ class TestLeftAlone:
 
     def test_without_an_input_embedding(self):
         encoder = nn.Linear(2, 2)
-        trim_vocabulary(encoder, PIECES)
+        prune_vocabulary(encoder, TOKEN_IDS)
         restore_vocabulary(encoder)
         assert [name for name, _ in encoder.named_modules()] == [""]
 
@@ -92,5 +92,5 @@ class TestLeftAlone:
         whole = encoder.get_input_embeddings()
         encoder.output = nn.Linear(16, 24, bias=False)
         encoder.output.weight = whole.weight
-        trim_vocabulary(encoder, PIECES)
+        prune_vocabulary(encoder, TOKEN_IDS)
         assert encoder.get_input_embeddings() is whole

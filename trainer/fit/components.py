@@ -26,7 +26,7 @@ from trainer.model.config import LossConfig, ModelConfig
 from trainer.model.deberta_attention import attention_of
 from trainer.model.encoder import load_encoder, max_tokens
 from trainer.model.losses.loss import build_loss
-from trainer.model.optimizations.vocabulary import trim_vocabulary
+from trainer.model.optimizations.vocabulary import prune_vocabulary
 from trainer.tracking.run import Tracker
 
 __all__ = ["Components", "build_components", "build_loop"]
@@ -97,7 +97,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     train = components.splits["train"]
     weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
     loss = build_loss(objective, weights)
-    trim_vocabulary(components.model.encoder, components.token_ids)
+    prune_vocabulary(components.model.encoder, components.token_ids)
     groups = parameter_groups(
         components.model,
         learning_rate=fit.learning_rate,

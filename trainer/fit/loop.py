@@ -23,7 +23,7 @@ from trainer.fit.progress import FitResult, Progress, ProgressCallback
 from trainer.fit.step import LossFunction, Stepper
 from trainer.fit.step_window import StepWindow
 from trainer.model.classifier import EmotionClassifier
-from trainer.model.optimizations.vocabulary import restore_vocabulary, used_pieces
+from trainer.model.optimizations.vocabulary import active_token_ids, restore_vocabulary
 from trainer.tracking.run import Tracker
 
 __all__ = ["Loop"]
@@ -151,7 +151,7 @@ class Loop:
     def _checkpoint(self) -> None:
         state = self.checkpoints.state_dict(self.model, self.stepper.optimizer) | {
             "schedule": self.stepper.scheduler.state_dict(),
-            "pieces": used_pieces(self.model.encoder),
+            "pieces": active_token_ids(self.model.encoder),
             "averages": self.average.averages if self.average else [],
             "micro_batch_size": self.stepper.micro_batch_size,
             "progress": asdict(self.progress),
@@ -162,7 +162,7 @@ class Loop:
         state = self.checkpoints.load()
         if state is None:
             return
-        if not torch.equal(state["pieces"], used_pieces(self.model.encoder)):
+        if not torch.equal(state["pieces"], active_token_ids(self.model.encoder)):
             raise ModelError(
                 "Cannot resume the run: the texts contain other tokens than when the checkpoint was saved. "
                 "Restore the tokenizer of the run, or start a new run."

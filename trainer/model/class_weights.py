@@ -1,4 +1,4 @@
-"""Frequencies and weights of labels, from the train split. All arrays are numpy."""
+"""Frequencies and weights of labels, from the train split. n examples, k labels; all arrays are numpy."""
 
 import json
 import math
@@ -20,23 +20,23 @@ Weights = npt.NDArray[np.float64]
 
 
 def label_frequencies(labels: Labels, observed: Observed, label_names: Sequence[str]) -> Weights:
-    """Return (k,): the share of positives among the rows where a label was observed, in (0, 1].
+    """Return (k,): the fraction of positives among the examples where a label was observed, in (0, 1].
 
     labels: (n, k) in [0, 1]; soft labels count by their value. observed: (n, k).
-    Raises DataError naming the labels without any positive: nothing could be learnt or measured for them.
+    Raises DataError for labels without any positive: a model could not learn them.
     """
     positives, seen = _counts(labels, observed, label_names)
     return positives / seen
 
 
 def class_weights(config: LossConfig, labels: Labels, observed: Observed, label_names: Sequence[str]) -> Weights:
-    """Return (k,) positive weights as `config.class_weights` asks.
+    """Return the positive weights (k,) of `config.class_weights`.
 
-    n_c positives among N_c observed rows of label c, k labels:
+    Label c has n_c positives among N_c observed examples.
     none: 1. balanced: N_c / (k n_c), as scikit-learn's "balanced".
     effective_number: (1 - beta) / (1 - beta^n_c), scaled to mean 1 (Cui et al. 2019, https://arxiv.org/abs/1901.05555).
-    A path: the file's weight of every label, as written.
-    Raises SettingsError for a file that does not fit the labels, DataError for a label without positives.
+    A path: the weights in the file.
+    Raises SettingsError for a file that does not fit the labels, DataError for labels without positives.
     """
     if config.class_weights == "none":
         return np.ones(len(label_names))
@@ -53,8 +53,8 @@ def _counts(labels: Labels, observed: Observed, label_names: Sequence[str]) -> t
     empty = [name for name, count in zip(label_names, positives, strict=True) if count <= 0]
     if empty:
         raise DataError(
-            f"every label must have a positive train example, but got none for labels={empty!r}. "
-            "Leave these labels out, or add rows."
+            f"Every label must have a positive train example, got none for {', '.join(empty)}. "
+            "Leave these labels out, or add examples."
         )
     return positives, observed.sum(axis=0, dtype=np.float64)
 
@@ -62,7 +62,7 @@ def _counts(labels: Labels, observed: Observed, label_names: Sequence[str]) -> t
 def _effective_number(positives: Weights, beta: float) -> Weights:
     if beta == 0:
         return np.ones_like(positives)
-    # expm1 keeps the difference from 1 that beta ** n loses when beta is close to 1
+    # expm1 keeps the precision that 1 - beta ** n loses when beta is close to 1.
     weights = (1 - beta) / -np.expm1(positives * math.log(beta))
     return np.asarray(weights / weights.mean())
 
@@ -71,11 +71,9 @@ def _read(path: Path, label_names: Sequence[str]) -> Weights:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"class_weights must be a readable JSON file, but got path={str(path)!r} ({error})."
-        ) from error
+        raise SettingsError(f"`class_weights` must be a readable JSON file, got {path} ({error}).") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"class_weights file must hold an object of label and weight, but got {content=}.")
+        raise SettingsError(f"The `class_weights` file {path} must contain one object {{label: weight}}.")
     _check_names(content, path, label_names)
     return np.array([_weight(name, content[name], path) for name in label_names])
 
@@ -84,19 +82,18 @@ def _check_names(content: dict[str, Any], path: Path, label_names: Sequence[str]
     for name in content:
         if name not in label_names:
             raise SettingsError(
-                f"class_weights file must name labels of the data set, but got {name=} in {str(path)!r}."
+                f"The `class_weights` file {path} must contain labels of the data set only, got {name}."
                 f"{nearest(name, label_names)}"
             )
     missing = [name for name in label_names if name not in content]
     if missing:
         raise SettingsError(
-            f"class_weights file must have a weight for every label, but got none for labels={missing!r} "
-            f"in {str(path)!r}."
+            f"The `class_weights` file {path} must have a weight for every label, got none for {', '.join(missing)}."
         )
 
 
 def _weight(name: str, value: Any, path: Path) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and 0 < value < math.inf):
-        raise SettingsError(f"weight of label {name!r} must be a positive number, but got {value=} in {str(path)!r}.")
+        raise SettingsError(f"The weight of {name} in {path} must be a positive number, got {json.dumps(value)}.")
     return float(value)

@@ -1,4 +1,4 @@
-"""Encoders from transformers: found, built in float32, with every dropout set, and never with weights made up."""
+"""Loads encoders with transformers: in float32, with one dropout probability, and with no weight missing."""
 
 import inspect
 import re
@@ -14,28 +14,30 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainer.core.errors import ModelError, SettingsError
+from trainer.core.errors import ModelError, SettingsError, nearest
 from trainer.model.config import STARTER, ModelConfig
 from trainer.model.deberta_attention import use_compact_attention
 from trainer.model.optimizations.dropout import use_fast_dropout
 from trainer.model.tokenizer import load_tokenizer
 
-__all__ = ["STARTER_FOLDER", "load_encoder", "max_tokens", "quiet"]
+__all__ = ["STARTER_FOLDER", "commit_of", "load_encoder", "max_tokens", "quiet"]
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
-_TRANSFORMERS: Any = transformers  # annotated in part: mypy would refuse half of these calls
+_TRANSFORMERS: Any = transformers  # partly annotated: mypy would refuse half of these calls
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_IDS_WITHOUT_OWNER = re.compile(r"(albert|bert|camembert|distilbert|distilroberta|roberta|xlm-roberta)-[\w.-]+")
+"""Of the hub's oldest models, which it still resolves; every other hub id is `owner/name`."""
 _DROPOUT = re.compile(r"(^|_)dropout(_prob|_rate|_p)?$")
 
 
 def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """Return the encoder and its tokenizer.
 
-    The encoder is a float32 model of transformers on the CPU whose call has a `last_hidden_state` (b, t, hidden).
-    It has no pooler: unused parameters would stop distributed training. A config file gives random weights, from
-    torch's generator: seed it first. Raises ModelError, saying what to do, when the model is not found, has no
-    safetensors, lacks weights, is not an encoder, or does not fit its tokenizer; SettingsError for a local revision.
+    The encoder is a float32 model of transformers on the CPU whose output has a `last_hidden_state` (b, t, hidden).
+    It has no pooler: unused parameters would stop distributed training. A config file gives random weights from
+    torch's generator: seed it first. Raises ModelError when the model does not exist, has no safetensors, lacks
+    weights, is not an encoder, or does not fit its tokenizer; SettingsError for the revision of a local model.
     """
     source = _locate(config)
     with quiet(), _explained(source):
@@ -54,8 +56,14 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
     return encoder, tokenizer
 
 
+def commit_of(encoder: nn.Module) -> str:
+    """Return the commit of the hub repository that the encoder came from; empty for a local model."""
+    config: Any = encoder.config
+    return getattr(config, "_commit_hash", None) or ""
+
+
 def max_tokens(encoder: nn.Module) -> int | None:
-    """The most pieces of a text, special ones included, that the encoder has positions for; None = no limit."""
+    """Return the longest text in tokens, special ones included, that the encoder has positions for; None = any."""
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             # RoBERTa counts positions from just above the padding id.
@@ -83,16 +91,24 @@ def _locate(config: ModelConfig) -> _Source:
     if path.is_dir():
         _check_weights(path)
         return _local(config, str(path), path, str(path))
-    if name == STARTER or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.suffix:
+    if name == STARTER or not _may_be_hub_id(name):
         _raise_missing(name, path)
     options = {"revision": config.model_revision} if config.model_revision else {}
     return _Source(name, name, name, name, options, is_local=False)
 
 
+def _may_be_hub_id(name: str) -> bool:
+    # Anything else would cost five retries of the hub's client before the error.
+    if "/" not in name:
+        return _IDS_WITHOUT_OWNER.fullmatch(name) is not None
+    path = Path(name)
+    return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.suffix == ".json")
+
+
 def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | None) -> _Source:
     if config.model_revision:
         raise SettingsError(
-            f"model_revision must be empty for a local model, but got {config.model_revision=}, {config.model=}. "
+            f"`model_revision` must be empty for the local model {config.model}, got {config.model_revision}. "
             "Only hub models have revisions."
         )
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
@@ -102,34 +118,33 @@ def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | N
 def _raise_missing(name: str, path: Path) -> None:
     if name == STARTER:
         raise ModelError(
-            f"starter encoder must stand in the project, but got nothing at path={str(path)!r}. "
-            "Restore the folder from the repository, or set model to another encoder."
+            f"The starter encoder is missing at {path}. Restore the folder from the repository, or set `model` to "
+            "another encoder."
         )
     raise ModelError(
-        f"model must be an existing folder or config file, or a hub id, but got model={name!r}. "
-        f"Nothing stands at {str(path.absolute())!r}."
+        f"`model` must be `{STARTER}`, a folder, a config file, or a hub id `owner/name`, got {name}. "
+        f"{path.absolute()} does not exist.{nearest(name, [STARTER])}"
     )
 
 
 def _check_weights(folder: Path) -> None:
-    found = {path.name for path in folder.iterdir()}
-    if found.intersection(_SAFETENSORS):
+    names = {path.name for path in folder.iterdir()}
+    if names.intersection(_SAFETENSORS):
         return
-    if found.intersection(_PICKLED):
+    if names.intersection(_PICKLED):
         raise ModelError(
-            f"model must have its weights as safetensors, but got folder={str(folder)!r}: a model folder without "
-            "safetensors. Pickled weights can run code when read. Load them where you trust them and save again with "
-            "`save_pretrained`."
+            f"`model` must have safetensors, got {folder}, a model folder without safetensors. Its pickled weights can "
+            "run code when they are read. Load them where you trust them and save them again with `save_pretrained`."
         )
     raise ModelError(
-        f"model folder must hold model.safetensors, but got folder={str(folder)!r}: a model folder without "
-        "safetensors. To start from random weights, name its config file instead."
+        f"`model` must have safetensors, got {folder}, a model folder without safetensors. To start from random "
+        "weights, set `model` to its config file."
     )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, transformers shows no progress bars and no report of loading; what matters in that is raised instead."""
+    """Silence the progress bars and the loading report of transformers; errors in the report are raised instead."""
     log = _TRANSFORMERS.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
@@ -148,22 +163,21 @@ def _explained(source: _Source) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         advice = (
-            "The folder must be as `save_pretrained` leaves it."
+            "Make the folder with `save_pretrained`."
             if source.is_local
-            else "Set model to a local folder, or fetch it once where there is a network: "
-            f"`hf download {source.name}`. A private model needs HF_TOKEN in the environment."
+            else f"Download it once with a network: `hf download {source.name}`. Or set `model` to a local folder. A "
+            "private model needs HF_TOKEN in the environment."
         )
         raise ModelError(
-            f"model must be one that transformers can load, but got model={source.name!r}: "
-            f"{type(error).__name__}: {str(error).strip()}\n{advice}"
+            f"transformers cannot load the model {source.name} ({type(error).__name__}): {str(error).strip()}\n{advice}"
         ) from error
 
 
 def _check_architecture(config: Any, source: _Source) -> None:
     if config.is_encoder_decoder:
         raise ModelError(
-            f"model must be an encoder, but got model={source.name!r} of type {config.model_type!r}, "
-            "an encoder with a decoder. Choose a BERT, RoBERTa, DeBERTa, ELECTRA or similar."
+            f"`model` must be an encoder, got {source.name} of type {config.model_type}, an encoder with a decoder. "
+            "Choose a BERT, RoBERTa, DeBERTa, ELECTRA or similar."
         )
 
 
@@ -204,8 +218,8 @@ def _check_complete(report: dict[str, Any], source: _Source) -> None:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
-            f"checkpoint must hold every weight of the encoder, but got model={source.name!r} without {len(missing)}, "
-            f"such as {missing[:3]}. They would start from random numbers. Its config.json may be of another model."
+            f"The model {source.name} lacks {len(missing)} weights of the encoder, such as {', '.join(missing[:3])}. "
+            "Its config.json may belong to another model."
         )
 
 
@@ -223,6 +237,6 @@ def _check_vocabulary(encoder: Any, tokenizer: PreTrainedTokenizerBase, source: 
     rows = encoder.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
-            f"tokenizer must not have more pieces than the encoder, but got model={source.name!r} with "
-            f"{len(tokenizer)} pieces for {rows} embeddings. The tokenizer may be of another model."
+            f"The tokenizer of {source.name} has {len(tokenizer)} tokens, but its encoder has {rows} embeddings. "
+            "The tokenizer may belong to another model."
         )

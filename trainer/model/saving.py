@@ -1,4 +1,4 @@
-"""A trained classifier on disk: `encoder/` with its tokenizer as transformers saves them, a head, and a description."""
+"""Saves and loads a trained classifier: `encoder/` with its tokenizer as transformers saves them, head, description."""
 
 import json
 import os
@@ -35,14 +35,14 @@ def save(
     label_names: Sequence[str],
     extra: Mapping[str, Any],
 ) -> None:
-    """Write the classifier to `folder`, in place of what stood there: whole or not at all.
+    """Write the classifier to `folder` and replace its content, completely or not at all.
 
-    extra: JSON values kept in classifier.json beside the label names, such as max_length. `folder / "encoder"` is a
-    model folder of its own, for `AutoModel` and for `model=`. Raises ModelError when it cannot be written.
+    extra: JSON values for classifier.json, such as max_length. `folder / "encoder"` is a model folder for `AutoModel`
+    and for the setting `model`. Raises ModelError when it cannot be written.
     """
-    if len(label_names) != model.head.out_features:
+    if len(label_names) != model.head.num_logits:
         raise ModelError(
-            f"label_names must name every logit, but got {len(label_names)=} for {model.head.out_features=}."
+            f"`label_names` must have {model.head.num_logits} names, one per logit, got {len(label_names)}."
         )
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
@@ -52,14 +52,15 @@ def save(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise ModelError(
-            f"model folder must be writable and have room, but got folder={str(folder)!r} ({error}). Free space."
+            f"Cannot write the model to {folder} ({error}). Free disk space or fix the permission, then resume the run."
         ) from error
 
 
 def load(folder: Path) -> tuple[EmotionClassifier, PreTrainedTokenizerBase, tuple[str, ...]]:
-    """Return the classifier of `save`, in evaluation mode, its tokenizer and label names: logits equal to the bit.
+    """Return the classifier that `save` wrote, in evaluation mode, its tokenizer and label names.
 
-    Raises ModelError when a file is missing or damaged, or when weights are missing or left over.
+    Its logits are bit for bit those of the saved one. Raises ModelError when a file is missing or damaged, or when
+    weights are missing or left over.
     """
     description = _read_description(folder)
     encoder_folder = folder / ENCODER
@@ -96,12 +97,12 @@ def _write(
     text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     for weights in folder.rglob("*.safetensors"):
-        # safetensors leaves them to their owner alone, and a server under another user could not read them
+        # safetensors makes them readable by their owner only; a server under another user must read them too
         weights.chmod(stat.S_IMODE((folder / DESCRIPTION).stat().st_mode))
 
 
 def _forget_last_call(tokenizer: Any) -> None:
-    # What the last call cut and padded to would stand in tokenizer.json, and decide for whoever does not say.
+    # tokenizer.json would keep the truncation and padding of the last call as defaults.
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()
@@ -126,13 +127,11 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"saved classifier must hold a readable {DESCRIPTION}, but got folder={str(folder)!r} ({error})."
-        ) from error
+        raise ModelError(f"Cannot read the saved classifier {path} ({error}).") from error
     if description.get("format") != _FORMAT:
         raise ModelError(
-            f"saved classifier must have format {_FORMAT}, but got format={description.get('format')!r} in "
-            f"{str(path)!r}. It was written by another version of this project."
+            f"The saved classifier {path} has format {description.get('format')}; this version reads format {_FORMAT}. "
+            "Load it with the version of this project that saved it."
         )
     return description
 
@@ -142,16 +141,15 @@ def _load_head(model: EmotionClassifier, path: Path) -> None:
         weights = load_file(path)
         model.head.load_state_dict(weights, strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(
-            f"saved classifier must hold a head for its labels, but got path={str(path)!r} ({error})."
-        ) from error
+        raise ModelError(f"Cannot load a head for the labels of the saved classifier from {path} ({error}).") from error
 
 
 def _check_same_keys(path: Path, expected: set[str]) -> None:
     with safe_open(path, framework="pt") as weights:
-        found = set(weights.keys())
-    if found != expected:
+        keys = set(weights.keys())
+    if keys != expected:
+        left_over, missing = (", ".join(sorted(names)[:3]) or "none" for names in (keys - expected, expected - keys))
         raise ModelError(
-            f"saved encoder must hold exactly the weights of its architecture, but got path={str(path)!r} with "
-            f"left over={sorted(found - expected)[:3]}, missing={sorted(expected - found)[:3]}."
+            f"The weights in {path} are not those of the encoder's architecture: left over {left_over}; "
+            f"missing {missing}."
         )

@@ -1,4 +1,4 @@
-"""Tokenizers as the models were trained with them."""
+"""Loads tokenizers that tokenize as in the pretraining of their models."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from trainer.core.errors import ModelError
 
 __all__ = ["load_tokenizer"]
 
-_TRANSFORMERS: Any = transformers  # annotated in part: mypy would refuse half of these calls
+_TRANSFORMERS: Any = transformers  # partly annotated: mypy would refuse half of these calls
 _IMPORT_PROTOBUF: Any = import_protobuf  # by its own name: the package has a function of its module's name
 _SPECIAL = ("pad_token", "cls_token", "sep_token", "unk_token", "mask_token")
 
@@ -21,19 +21,19 @@ def load_tokenizer(source: str, **options: Any) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a folder or hub id; it pads on the right.
 
     options: of `AutoTokenizer.from_pretrained` (revision, local_files_only).
-    Raises ModelError when there is no vocabulary or no padding piece, OSError or ValueError when nothing is found.
+    Raises ModelError for a tokenizer without vocabulary or padding token, OSError or ValueError when there is none.
     """
     tokenizer: PreTrainedTokenizerBase = _TRANSFORMERS.AutoTokenizer.from_pretrained(
         source, trust_remote_code=False, **options
     )
-    # Without vocabulary files transformers makes a tokenizer of special pieces only, and says nothing.
+    # Without vocabulary files transformers makes a tokenizer of special tokens only, without an error.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(
-            f"model must come with its tokenizer's vocabulary, but got {source=}. "
-            "Add tokenizer.json, or the vocabulary file (vocab.txt, spm.model), to the folder."
+            f"The model {source} has no tokenizer's vocabulary. Add tokenizer.json or the vocabulary file (vocab.txt, "
+            "spm.model) to its folder."
         )
     if tokenizer.pad_token_id is None:
-        raise ModelError(f"tokenizer must have a padding piece, but got {source=}. Choose an encoder, not a decoder.")
+        raise ModelError(f"The tokenizer of {source} has no padding token. Choose an encoder, not a decoder.")
     vocabulary = getattr(tokenizer, "vocab_file", None)
     if isinstance(tokenizer, DebertaV2Tokenizer) and vocabulary and Path(vocabulary).is_file():
         tokenizer = _as_sentencepiece(tokenizer, Path(vocabulary))
@@ -42,17 +42,17 @@ def load_tokenizer(source: str, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def _as_sentencepiece(tokenizer: Any, vocabulary: Path) -> PreTrainedTokenizerBase:
-    """The same vocabulary with the normalisation and byte pieces of its SentencePiece file.
+    """Return the tokenizer with the normalisation and byte tokens of its SentencePiece file.
 
-    transformers 5 leaves both out for DeBERTa: about 3 GoEmotions rows in 1,000 (emoji, trade marks, full-width
-    letters) then come out as unknown pieces that the pretrained weights never saw.
+    transformers 5 leaves both out for DeBERTa: about 3 GoEmotions examples in 1,000 (emoji, trade marks, full-width
+    letters) then have unknown tokens, which the pretrained weights never saw.
     """
     file = _IMPORT_PROTOBUF().ModelProto()
     file.ParseFromString(vocabulary.read_bytes())
     backend = tokenizer.backend_tokenizer
-    pieces = [(piece.piece, piece.score) for piece in file.pieces]
+    vocabulary_scores = [(token.piece, token.score) for token in file.pieces]
     backend.model = models.Unigram(
-        pieces, unk_id=file.trainer_spec.unk_id, byte_fallback=file.trainer_spec.byte_fallback
+        vocabulary_scores, unk_id=file.trainer_spec.unk_id, byte_fallback=file.trainer_spec.byte_fallback
     )
     steps: list[Any] = [normalizers.Lowercase()] if tokenizer.do_lower_case else []
     if file.normalizer_spec.precompiled_charsmap:

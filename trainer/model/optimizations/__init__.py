@@ -1,1 +1,1 @@
-"""Optional changes to a model that make it faster and keep its results."""
+"""Changes to a model that make it faster: dropout, pruned vocabulary, quantization."""

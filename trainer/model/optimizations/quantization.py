@@ -1,4 +1,4 @@
-"""A trained classifier in fewer bits, to answer faster; docs/performance.md says what that gives and costs."""
+"""Inference in bfloat16 or int8. docs/performance.md has the measured speed and accuracy."""
 
 import warnings
 from contextlib import AbstractContextManager
@@ -16,9 +16,9 @@ _LARGEST = 127
 
 
 class _Int8Linear(nn.Module):
-    """A linear layer with int8 weights, a scale for each output; inputs are rounded to 7 bits over the whole batch.
+    """A linear layer with int8 weights and one scale per output; inputs are rounded to 7 bits over the whole batch.
 
-    Seven, because eight overflow the 16-bit sums of CPUs without VNNI: so every CPU gives the same answers.
+    8 bits would overflow the 16-bit sums of CPUs without VNNI; with 7 every CPU gives the same results.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -39,18 +39,18 @@ class _Int8Linear(nn.Module):
 
 
 def use_int8(encoder: nn.Module) -> int:
-    """Put int8 in place of every linear layer of an encoder on the CPU; returns how many. It cannot be trained on."""
-    places = [
+    """Replace every linear layer of an encoder on the CPU by an int8 one and return how many. It cannot be trained."""
+    layers = [
         (parent, name)
         for parent in encoder.modules()
         for name, child in parent.named_children()
         if type(child) is nn.Linear
     ]
-    for parent, name in places:
+    for parent, name in layers:
         setattr(parent, name, _Int8Linear(getattr(parent, name)))
-    return len(places)
+    return len(layers)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context in which a model of this precision is called."""
+    """Return the context in which a model of this precision is called."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

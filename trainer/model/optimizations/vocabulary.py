@@ -1,4 +1,4 @@
-"""Training on the embedding rows that the texts use, which is exact and spares the others' share of every step."""
+"""Training on the embedding rows of the tokens that occur in the data: exact, and less work in every step."""
 
 from typing import Any
 
@@ -8,66 +8,66 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["UsedEmbedding", "restore_vocabulary", "trim_vocabulary", "used_pieces"]
+__all__ = ["PrunedEmbedding", "active_token_ids", "prune_vocabulary", "restore_vocabulary"]
 
 
-class UsedEmbedding(nn.Embedding):
-    """An embedding of which only some rows are parameters; ids are those of the whole one. The others are kept aside.
+class PrunedEmbedding(nn.Embedding):
+    """An embedding with only some rows of a whole one as parameters, called with the ids of the whole one.
 
-    AdamW never moves a row without a gradient when it does not decay (see `parameter_groups`), so training this one and
-    writing its rows back equals training the whole one. An id that is not among its rows is an IndexError.
+    AdamW does not move a row that has no gradient and no weight decay (see `parameter_groups`), so training this
+    embedding and restoring the whole one equals training the whole one. The id of a missing row is an IndexError.
     """
 
-    def __init__(self, whole: nn.Embedding, pieces: npt.NDArray[np.int64]) -> None:
-        used = torch.from_numpy(pieces)
-        places = torch.full((whole.num_embeddings,), len(pieces), dtype=torch.int64)
-        places[used] = torch.arange(len(pieces))
+    def __init__(self, whole: nn.Embedding, token_ids: npt.NDArray[np.int64]) -> None:
+        active = torch.from_numpy(token_ids)
+        places = torch.full((whole.num_embeddings,), len(token_ids), dtype=torch.int64)
+        places[active] = torch.arange(len(token_ids))
         padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
-        super().__init__(len(pieces), whole.embedding_dim, padding, _weight=whole.weight.detach()[used].clone())
-        # Not the optimizer's, not the checkpoint's, and not moved to the device.
-        self._aside = (whole.weight.detach()[places == len(pieces)].clone(),)
+        super().__init__(len(token_ids), whole.embedding_dim, padding, _weight=whole.weight.detach()[active].clone())
+        # In a tuple, so that the other rows are no buffer: not in checkpoints, and not moved to the device.
+        self._other_rows = (whole.weight.detach()[places == len(token_ids)].clone(),)
         self._whole_padding = whole.padding_idx
-        self.pieces = used
+        self.token_ids = active
         self.places: Tensor
         self.register_buffer("places", places, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.Embedding's name
-        """Vectors (..., dim) of piece ids (...)."""
+        """Return the vectors (..., dim) of token ids (...)."""
         return functional.embedding(self.places[input], self.weight, self.padding_idx)
 
     @torch.no_grad()
     def restored(self) -> nn.Embedding:
-        """The whole embedding with the rows of this one, on its device."""
-        (others,) = self._aside
+        """Return the whole embedding with the rows of this one, on its device."""
+        (others,) = self._other_rows
         rows = self.weight.new_empty(len(self.places), self.embedding_dim)
-        rows[self.places < len(self.pieces)] = self.weight.detach()
-        rows[self.places == len(self.pieces)] = others.to(rows.device)
+        rows[self.places < len(self.token_ids)] = self.weight.detach()
+        rows[self.places == len(self.token_ids)] = others.to(rows.device)
         return nn.Embedding(len(rows), self.embedding_dim, self._whole_padding, _weight=rows)
 
 
-def trim_vocabulary(encoder: nn.Module, pieces: npt.NDArray[np.int64]) -> None:
-    """Leave of the encoder's input embedding the rows of `pieces`, every id that it will be called with, and padding.
+def prune_vocabulary(encoder: nn.Module, token_ids: npt.NDArray[np.int64]) -> None:
+    """Keep of the encoder's input embedding the rows of `token_ids` and of padding; it may be called with these only.
 
-    Nothing happens to an encoder that has no plain input embedding, or that uses it a second time.
+    An encoder without a plain input embedding, or with a second use of it, stays as it is.
     """
     whole = _input_embedding(encoder)
     if not _is_plain(whole, encoder):
         return
     padding = [] if whole.padding_idx is None else [whole.padding_idx]
-    _set_input_embedding(encoder, UsedEmbedding(whole, np.union1d(pieces, padding).astype(np.int64)))
+    _set_input_embedding(encoder, PrunedEmbedding(whole, np.union1d(token_ids, padding).astype(np.int64)))
 
 
 def restore_vocabulary(encoder: nn.Module) -> None:
-    """Put the whole input embedding back, with what its rows have learned."""
-    used = _input_embedding(encoder)
-    if isinstance(used, UsedEmbedding):
-        _set_input_embedding(encoder, used.restored())
+    """Replace the pruned input embedding by the whole one with the trained rows."""
+    pruned = _input_embedding(encoder)
+    if isinstance(pruned, PrunedEmbedding):
+        _set_input_embedding(encoder, pruned.restored())
 
 
-def used_pieces(encoder: nn.Module) -> Tensor:
-    """Ids of the rows that are parameters, ascending; none when the embedding is whole."""
-    used = _input_embedding(encoder)
-    return used.pieces if isinstance(used, UsedEmbedding) else torch.empty(0, dtype=torch.int64)
+def active_token_ids(encoder: nn.Module) -> Tensor:
+    """Return the token ids whose rows are parameters, ascending; empty when the embedding is whole."""
+    embedding = _input_embedding(encoder)
+    return embedding.token_ids if isinstance(embedding, PrunedEmbedding) else torch.empty(0, dtype=torch.int64)
 
 
 def _is_plain(embedding: Any, encoder: nn.Module) -> bool:
@@ -80,7 +80,7 @@ def _input_embedding(encoder: nn.Module) -> Any:
     body: Any = encoder
     try:
         return body.get_input_embeddings()
-    except (AttributeError, NotImplementedError):  # a module of one's own, or a model of transformers without one
+    except (AttributeError, NotImplementedError):  # not a model of transformers, or one without
         return None
 
 

@@ -1,0 +1,1 @@
+"""Heads of the classifier: from the vector of a text to logits."""
