@@ -23,6 +23,7 @@ from trainer.fit.inference import predict_logits
 from trainer.fit.profiling import measure_cost
 from trainer.fit.progress import FitResult
 from trainer.model import saving
+from trainer.model.encoder import hub_commit
 from trainer.report_data import report_data
 from trainer.reporting import console, summary
 from trainer.reporting.report import write_report
@@ -93,6 +94,8 @@ class Training:
         batches = BatchSchedule(lengths, self.config.fit, self.config.run.seed, stop_fraction)
         measured = plan_summary.measure(components, batches)
         self.tracker.set_tags({artifacts.TAG_ATTENTION: components.attention})
+        if commit := hub_commit(self.config.encoder):
+            self.tracker.set_tags({artifacts.TAG_MODEL_COMMIT: commit})
         self.tracker.log_metrics(measured, 0)
         is_starter = self.config.data.dataset == sources.STARTER
         self.screen.show_plan(

@@ -13,7 +13,7 @@ from trainer.core.errors import ModelError, SettingsError
 from trainer.model import encoder as encoders
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import ModelConfig
-from trainer.model.encoder import commit_of, load_encoder, max_tokens
+from trainer.model.encoder import hub_commit, load_encoder, max_tokens
 from trainer.model.pooling import POOLINGS
 
 TEXTS = ["so proud of you !", "i miss her"]
@@ -121,11 +121,12 @@ def test_hub_ids_and_revisions_are_found_in_the_cache(model_folders, monkeypatch
         shutil.copytree(model_folders[architecture], repository / "snapshots" / commits[revision])
         (repository / "refs" / revision).write_text(commits[revision])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    encoder, _ = load("someone/something")
-    assert (encoder.config.model_type, commit_of(encoder)) == ("bert", commits["main"])
+    assert load("someone/something")[0].config.model_type == "bert"
     encoder, tokenizer = load("someone/something", model_revision="v1")
-    assert (encoder.config.model_type, len(tokenizer), commit_of(encoder)) == ("deberta-v2", 17, commits["v1"])
-    assert commit_of(load(model_folders["bert"])[0]) == ""
+    assert (encoder.config.model_type, len(tokenizer)) == ("deberta-v2", 17)
+    assert hub_commit(ModelConfig(model="someone/something")) == commits["main"]
+    assert hub_commit(ModelConfig(model="someone/something", model_revision="v1")) == commits["v1"]
+    assert hub_commit(ModelConfig(model=str(model_folders["bert"]))) == ""
 
 
 def test_sharded_checkpoints_load(own_model):

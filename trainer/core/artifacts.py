@@ -39,6 +39,7 @@ __all__ = [
     "TAG_ERROR",
     "TAG_GIT_COMMIT",
     "TAG_GIT_DIRTY",
+    "TAG_MODEL_COMMIT",
     "TAG_MODEL_DIGEST",
     "TAG_PRESET",
     "TAG_RESUMES",
@@ -137,6 +138,8 @@ TAG_COMMAND = "command"
 TAG_DATA_DIGEST = "data.digest"
 TAG_DATA_OVERLAP = "data.overlap"
 """Followed by .dev_in_train, .test_in_train or .test_in_dev: examples whose text, normalised, is also there."""
+TAG_MODEL_COMMIT = "model.commit"
+"""Commit of the encoder's hub repository."""
 TAG_MODEL_DIGEST = "model.digest"
 TAG_RESUMES = "resumes"
 """On the run that `mlflow run -P resume=` made: the id of the run that was continued."""

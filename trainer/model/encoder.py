@@ -20,7 +20,7 @@ from trainer.model.deberta_attention import use_compact_attention
 from trainer.model.optimizations.dropout import use_fast_dropout
 from trainer.model.tokenizer import load_tokenizer
 
-__all__ = ["STARTER_FOLDER", "commit_of", "load_encoder", "max_tokens", "quiet"]
+__all__ = ["STARTER_FOLDER", "hub_commit", "load_encoder", "max_tokens", "quiet"]
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 _TRANSFORMERS: Any = transformers  # partly annotated: mypy would refuse half of these calls
@@ -56,10 +56,14 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
     return encoder, tokenizer
 
 
-def commit_of(encoder: nn.Module) -> str:
-    """Return the commit of the hub repository that the encoder came from; empty for a local model."""
-    config: Any = encoder.config
-    return getattr(config, "_commit_hash", None) or ""
+def hub_commit(config: ModelConfig) -> str:
+    """Return the commit of the hub model in the local cache, after `load_encoder`; empty for a local model."""
+    source = _locate(config)
+    if source.is_local:
+        return ""
+    hub = _TRANSFORMERS.utils.hub
+    path = hub.cached_file(source.config, "config.json", local_files_only=True, **source.options)
+    return str(hub.extract_commit_hash(path, None) or "")
 
 
 def max_tokens(encoder: nn.Module) -> int | None:
