@@ -1,7 +1,7 @@
-"""Runs that may become champion, and their artifacts on the tracking server."""
+"""A run that may become champion, read from the tracking server."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["RANKING", "Candidate", "Ranked", "best_candidate", "check_same_test", "read_candidate"]
+__all__ = [
+    "RANKING",
+    "Candidate",
+    "check_same_test",
+    "data_digest",
+    "dev_score",
+    "ranking_metric",
+    "read_candidate",
+]
 
-RANKING = artifacts.metric("dev", "macro_f1")
-"""Candidates are ranked by this, and never by a score on test, which would choose what it then judges."""
+RANKING = (artifacts.metric("dev", "macro_f1"),)
+"""Candidates are ranked by the first of these metrics that a run has, and never by a score on test, which would choose
+what it then judges."""
 
 _READ = (
     *(artifacts.DATASET, artifacts.THRESHOLDS, artifacts.CALIBRATION, artifacts.MODEL_CARD),
@@ -32,10 +41,6 @@ _READ = (
 )
 _NEEDED = (*(artifacts.CONFIG, artifacts.LABELS, artifacts.PER_LABEL, artifacts.REPORT), *_READ)
 _NEEDED_OF_DEV = artifacts.predictions_file("dev")
-_PAGE = 1000
-_OTHER = {role: f"whose {role} examples differ from the champion's" for role in ("dev", "test")}
-_NO_DEV_DIGEST = f"without the tag {artifacts.TAG_DATA_DIGEST}.dev, which older versions did not write"
-_ROLLED_BACK = "whose model was rolled back"
 
 
 @dataclass(frozen=True)
@@ -91,73 +96,6 @@ class Candidate:
         )
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """The best run of an experiment."""
-
-    run_id: str
-    remarks: tuple[str, ...]
-    """Runs left out and why, in sentences."""
-
-
-def best_candidate(
-    client: "MlflowClient", experiment_id: str, *, champion: Candidate | None, rolled_back: Iterable[str]
-) -> Ranked:
-    """Return the finished run with a model and the highest score on dev, on the champion's dev and test examples.
-
-    A run that was trained on dev as well has no such score: it must be named. Without a champion all runs must have
-    the same dev and test examples. rolled_back: runs whose model a rollback took back. Raises RegistryError when there
-    is no such run, or when their scores cannot be compared.
-    """
-    runs = [run for run in _finished(client, experiment_id) if RANKING in run.data.metrics and _has_model(run)]
-    experiment = client.get_experiment(experiment_id).name
-    if not runs:
-        raise RegistryError(
-            f"Experiment {experiment} has no finished run with a model and {RANKING}. Train one there, or name another "
-            "experiment or a run_id."
-        )
-    remarks: list[str] = []
-    test_digest, dev_digest = (champion.test_digest, champion.dev_digest) if champion else ("", "")
-    runs = _keep(runs, lambda run: not test_digest or _digest(run, "test") == test_digest, _OTHER["test"], remarks)
-    if any(_digest(run, "dev") for run in runs):
-        runs = _keep(runs, lambda run: _digest(run, "dev") != "", _NO_DEV_DIGEST, remarks)
-    runs = _keep(
-        runs, lambda run: _digest(run, "dev") in ("", dev_digest or _digest(run, "dev")), _OTHER["dev"], remarks
-    )
-    taken_back = set(rolled_back)
-    runs = _keep(runs, lambda run: run.info.run_id not in taken_back, _ROLLED_BACK, remarks)
-    if not runs:
-        raise RegistryError(
-            f"Experiment {experiment} has no candidate left: {'; '.join(remarks)}. Name a run with run_id."
-        )
-    for role in ("test", "dev"):
-        _check_one_digest(runs, role, experiment)
-    if not _digest(runs[0], "dev"):
-        remarks.append(f"not checked: equal dev examples, because no run has the tag {artifacts.TAG_DATA_DIGEST}.dev")
-    best = max(runs, key=lambda run: (_score(run), -run.info.start_time))
-    return Ranked(best.info.run_id, (f"best of {len(runs)} runs by {RANKING}: {_score(best):.4f}", *remarks))
-
-
-def _keep(runs: "list[Run]", fits: "Callable[[Run], bool]", reason: str, remarks: list[str]) -> "list[Run]":
-    """Return the runs that fit; add a remark on the others."""
-    kept = [run for run in runs if fits(run)]
-    if len(kept) < len(runs):
-        remarks.append(f"left out: {len(runs) - len(kept)} runs {reason}")
-    return kept
-
-
-def _check_one_digest(runs: "list[Run]", role: str, experiment: str) -> None:
-    digests = sorted({_digest(run, role) for run in runs})
-    if len(digests) == 1:
-        return
-    best = [max((run for run in runs if _digest(run, role) == digest), key=_score) for digest in digests]
-    listed = "; ".join(f"{run.info.run_id} ({_score(run):.4f})" for run in best)
-    raise RegistryError(
-        f"The candidates in {experiment} have {len(digests)} different sets of {role} examples, so their scores cannot "
-        f"be compared. Name a run with run_id; the best of each set: {listed}."
-    )
-
-
 def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candidate:
     """Download the artifacts that the gate reads into `folder`.
 
@@ -168,8 +106,8 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
     if not models:
         raise RegistryError(f"Run {run_id} has no model. Was it uploaded to this server? `sync` uploads it.")
     held_out = not _trained_on_dev(run)
-    if held_out and RANKING not in run.data.metrics:
-        raise RegistryError(f"Run {run_id} has no metric {RANKING}. Choose a training run.")
+    if held_out and dev_score(run) is None:
+        raise RegistryError(f"Run {run_id} has no metric {RANKING[0]}. Choose a training run.")
     needed = (*_NEEDED, _NEEDED_OF_DEV) if held_out else _NEEDED
     present = _artifacts(client, run_id)
     missing = [name for name in needed if name not in present]
@@ -202,8 +140,8 @@ def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: P
     return Candidate(
         run_id=run_id,
         run_name=run.info.run_name,
-        dev_score=run.data.metrics.get(RANKING),
-        dev_digest=_digest(run, "dev"),
+        dev_score=dev_score(run),
+        dev_digest=data_digest(run, "dev"),
         model_uri=f"models:/{model_id}",
         temperature=_read(folder, artifacts.CALIBRATION)["temperature"],
         policy=thresholds["default_policy"],
@@ -212,6 +150,22 @@ def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: P
         predictions=predictions,
         folder=folder,
     )
+
+
+def ranking_metric(run: "Run") -> str | None:
+    """Return the name of the metric that ranks a run; None for a run without any."""
+    return next((name for name in RANKING if name in run.data.metrics), None)
+
+
+def dev_score(run: "Run") -> float | None:
+    """Return the score that ranks a run; None for a run without any, such as one that was trained on dev as well."""
+    metric = ranking_metric(run)
+    return None if metric is None else float(run.data.metrics[metric])
+
+
+def data_digest(run: "Run", role: str) -> str:
+    """Return the digest of a run's dev or test examples; empty where the run has no such tag."""
+    return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.{role}", ""))
 
 
 def check_same_test(candidate: Candidate, champion: Candidate) -> None:
@@ -254,33 +208,8 @@ def _finished_run(client: "MlflowClient", run_id: str) -> "Run":
     return run
 
 
-def _finished(client: "MlflowClient", experiment_id: str) -> "list[Run]":
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], "attributes.status = 'FINISHED'", max_results=_PAGE, page_token=token
-        )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
-def _has_model(run: "Run") -> bool:
-    return bool(run.outputs and run.outputs.model_outputs)
-
-
-def _score(run: "Run") -> float:
-    return float(run.data.metrics[RANKING])
-
-
 def _trained_on_dev(run: "Run") -> bool:
     return bool(run.data.params.get(f"{artifacts.PARAMETER_PREFIX}retrain_from"))
-
-
-def _digest(run: "Run", role: str) -> str:
-    return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.{role}", ""))
 
 
 def _artifacts(client: "MlflowClient", run_id: str) -> set[str]:

@@ -210,8 +210,8 @@ def _drop_rule(candidate: ModelScores, difference: PairedDifference, config: Gat
     """Fail when the whole interval of a frequent label lies below the limit: a point estimate there is mostly noise."""
     frequent = [label for label, count in enumerate(candidate.support) if count >= MIN_SUPPORT]
     required = (
-        f"upper end of at least {-config.max_label_drop:g} for all {len(frequent)} labels with at least "
-        f"{MIN_SUPPORT} positives"
+        f"upper end at or above {-config.max_label_drop:g} for every label with {MIN_SUPPORT} positives or more "
+        f"(here {len(frequent)})"
     )
     gaps = {label: gap for label in frequent if (gap := difference.per_label[label]) is not None}
     if not gaps:

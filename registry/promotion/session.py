@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from registry.config import CheckConfig, GateConfig, PromoteConfig, RollbackConfig
 from registry.promotion import gate, model_check
-from registry.promotion.candidates import Candidate, best_candidate, check_same_test, read_candidate
+from registry.promotion.candidates import Candidate, check_same_test, read_candidate
 from registry.promotion.gate import Rule, Verdict
 from registry.promotion.proposal import Proposal, draw_proposal, write_proposal
-from registry.store.aliases import Move, external_moves, read_snapshot, write_aliases
-from registry.store.decision_log import CHAMPION, Decision, DecisionLog, RegistryState
-from registry.store.versions import Versions
+from registry.promotion.selection import select_run
+from registry.store.decision_log import CHAMPION, Decision, RegistryState
+from registry.store.model_registry import MODEL_RUN, ModelRegistry
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 from trainer.core.settings import flatten
@@ -29,24 +29,21 @@ if TYPE_CHECKING:
 
 __all__ = ["PromotionSession", "open_session"]
 
-# Facts of a decision, beside the scores of the gate.
-_TEST_DIGEST, _MODEL_RUN = "test_digest", "model_run"
+_TEST_DIGEST = "test_digest"
+"""Fact of a decision."""
 
 
 @dataclass
 class PromotionSession:
-    """Decides about one registered model: its registry, this command's run, the screen."""
+    """Decides about one registered model; a command opens one session."""
 
     client: "MlflowClient"
-    versions: Versions
-    log: DecisionLog
+    registry: ModelRegistry
     tracker: Tracker
     screen: console.Console
     settings: dict[str, Any]
     scratch: Path
     """Folder for downloads, removed afterwards."""
-    dry_run: bool = False
-    """Whether the registry must not be changed."""
     remarks: list[str] = field(default_factory=list)
     """Facts that a reader of the decision needs beside it."""
     _candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -60,23 +57,23 @@ class PromotionSession:
         """Return the run with this id, or the best of the experiment, with its artifacts."""
         if run_id:
             return self._fetch(run_id)
-        decisions, state = self.log.read()
+        decisions, state = self.registry.log.read()
         named = self.client.get_experiment_by_name(experiment) if experiment else None
         own = self.client.get_run(self.tracker.run_id).info.experiment_id
-        rolled_back = [one.facts.get(_MODEL_RUN, "") for one in decisions if one.version in state.rolled_back]
-        ranked = best_candidate(
+        rolled_back = [one.facts.get(MODEL_RUN, "") for one in decisions if one.version in state.rolled_back]
+        selection = select_run(
             self.client,
             named.experiment_id if named else own,
             champion=self._champion(state),
             rolled_back=rolled_back,
         )
-        self.remarks += ranked.remarks
-        return self._fetch(ranked.run_id)
+        self.remarks += selection.remarks
+        return self._fetch(selection.run_id)
 
     def is_champion(self, candidate: Candidate) -> bool:
         """Whether the candidate's model is champion at present."""
-        _, state = self.log.read()
-        return state.champion is not None and self.versions.run_of(state.champion) == candidate.run_id
+        state = self.registry.state
+        return state.champion is not None and self.registry.versions.run_of(state.champion) == candidate.run_id
 
     def check_model(self, candidate: Candidate, config: CheckConfig) -> tuple[Rule, ...]:
         """Return the rules on the saved model, which is tried in a process without secrets."""
@@ -86,7 +83,7 @@ class PromotionSession:
 
     def compare(self, candidate: Candidate, checked: tuple[Rule, ...], config: GateConfig) -> Proposal:
         """Propose a decision about a candidate. checked: the rules of `check_model`."""
-        decisions, state = self.log.read()
+        decisions, state = self.registry.log.read()
         champion = self._champion(state)
         if champion is None:
             verdict = gate.judge_first(candidate.scored, config)
@@ -112,13 +109,15 @@ class PromotionSession:
 
         Raises RegistryError when there is none, or when its model fails a rule of the model check.
         """
-        _, state = self.log.read()
+        state = self.registry.state
         if not state.champions:
-            raise RegistryError(f"{self.versions.model} has no champion to roll back. Promote first.")
+            raise RegistryError(f"{self.registry.model} has no champion to roll back. Promote first.")
         target = version or self._previous(state)
         if target == state.champion:
             raise RegistryError(f"`version` must differ from the champion, got {target}, which is champion.")
-        candidate = replace(self._fetch(self.versions.run_of(target)), model_uri=self.versions.uri(target))
+        candidate = replace(
+            self._fetch(self.registry.versions.run_of(target)), model_uri=self.registry.versions.uri(target)
+        )
         checked = self.check_model(candidate, config)
         failed = [f"{rule.name}: {rule.value}, required {rule.required}" for rule in checked if not rule.passed]
         if failed:
@@ -144,29 +143,28 @@ class PromotionSession:
         if figure:
             self.tracker.log_artifact(figure)
         self.tracker.log_metrics({f"promotion/{name}": value for name, value in proposal.figures.items()}, 0)
-        if self.dry_run:
+        if self.registry.dry_run:
             self.tracker.set_tags({"promotion.dry_run": True, "promotion.would_be": proposal.kind})
 
     def commit(self, proposal: Proposal) -> Decision | None:
         """Append the decision to the log and write aliases and tags; return None when another decision came first."""
-        if self.record_external_moves():
+        if self.reconcile():
             return None
         candidate = proposal.candidate
-        decision = self.log.append(
+        decision = self.registry.commit(
             Decision(
                 kind=proposal.kind,
-                version=self.versions.register(candidate.run_id, candidate.folder / artifacts.MODEL_CARD),
+                version=self.registry.versions.register(candidate.run_id, candidate.folder / artifacts.MODEL_CARD),
                 parent=proposal.state.head,
                 replaced=proposal.state.champion,
                 why=proposal.why,
                 by=_user(),
                 run_id=self.tracker.run_id,
                 becomes_challenger=proposal.becomes_challenger,
-                facts={**proposal.figures, _TEST_DIGEST: candidate.test_digest, _MODEL_RUN: candidate.run_id},
+                facts={**proposal.figures, _TEST_DIGEST: candidate.test_digest, MODEL_RUN: candidate.run_id},
             )
         )
         if decision is not None:
-            write_aliases(self.client, self.versions.model, self.log)
             self._write(proposal, decision)
             tags = {
                 "decision": decision.kind,
@@ -177,24 +175,12 @@ class PromotionSession:
             self.tracker.set_tags({f"promotion.{name}": value for name, value in tags.items()})
         return decision
 
-    def complete_interrupted(self) -> None:
-        """Write the aliases and tags of a decision whose command was interrupted after the log."""
-        snapshot = read_snapshot(self.client, self.versions.model, self.log)
-        if snapshot.is_interrupted and not self.dry_run:
-            for change in write_aliases(self.client, self.versions.model, self.log):
-                self.screen.show_warning(
-                    f"{change}: completes decision {snapshot.state.head}, whose command was interrupted."
-                )
-
-    def record_external_moves(self) -> bool:
-        """Record aliases that somebody moved by hand as decisions; return whether there were any."""
-        moves = external_moves(self.client, self.versions.model, self.log)
-        for move in moves:
-            _, state = self.log.read()
-            if state.version_of(move.alias) != move.actual:
-                self._record_move(move, state)
-        if moves and not self.dry_run:
-            write_aliases(self.client, self.versions.model, self.log)
+    def reconcile(self) -> bool:
+        """Complete an interrupted decision, record aliases moved by hand, and print both; return whether any moved."""
+        completed = self.registry.complete_interrupted()
+        moves = self.registry.record_external_moves(self.tracker.run_id)
+        for text in (*completed, *moves):
+            self.screen.show_warning(f"{text}.")
         return bool(moves)
 
     def show_unchanged(self, candidate: Candidate) -> None:
@@ -214,8 +200,8 @@ class PromotionSession:
             self.screen.show_note(
                 f"dry run, would be {proposal.kind}: run {proposal.candidate.run_id} ({proposal.why})"
             )
-        champion = self.log.read()[1].champion
-        now = f"models:/{self.versions.model}@{CHAMPION} is version {champion}" if champion else "there is no champion"
+        champion = self.registry.state.champion
+        now = f"models:/{self.registry.model}@{CHAMPION} is version {champion}" if champion else "there is no champion"
         self.screen.show_note(f"{now}; details: {self.folder / artifacts.PROMOTION}")
 
     def _write(self, proposal: Proposal, decision: Decision | None) -> None:
@@ -223,36 +209,14 @@ class PromotionSession:
         context = {
             "version": decision.version if decision else None,
             "decision_number": decision.number if decision else None,
-            "dry_run": self.dry_run,
+            "dry_run": self.registry.dry_run,
             "decided_by": _user(),
-            "registered_model": self.versions.model,
+            "registered_model": self.registry.model,
             "remarks": self.remarks,
             "settings": self.settings,
         }
         write_proposal(self.folder, proposal, context)
         self.tracker.log_artifact(artifacts.PROMOTION)
-
-    def _record_move(self, move: Move, state: RegistryState) -> None:
-        decision = Decision(
-            kind="external",
-            version=move.version,
-            parent=state.head,
-            replaced=state.champion,
-            why=f"{move}, without promote or rollback",
-            by="unknown",
-            run_id=self.tracker.run_id,
-            alias=move.alias,
-            removed=move.actual is None,
-            facts={_MODEL_RUN: self.versions.find_run(move.version)},
-        )
-        if self.dry_run:
-            self.log.seed(decision)
-        else:
-            self.log.append(decision)
-        self.screen.show_warning(
-            f"{move}: somebody changed it without promote or rollback. The change is kept and "
-            f"{'would be ' if self.dry_run else ''}recorded in the decision log."
-        )
 
     def _compare_for_record(
         self, candidate: Candidate, state: RegistryState
@@ -271,7 +235,7 @@ class PromotionSession:
     def _champion(self, state: RegistryState) -> Candidate | None:
         if state.champion is None:
             return None
-        return self._fetch(self.versions.run_of(state.champion))
+        return self._fetch(self.registry.versions.run_of(state.champion))
 
     def _fetch(self, run_id: str) -> Candidate:
         """Return the artifacts of a run; downloaded once, because they no longer change."""
@@ -282,16 +246,14 @@ class PromotionSession:
     def _previous(self, state: RegistryState) -> int:
         if state.previous is None:
             raise RegistryError(
-                f"{self.versions.model} has no champion before version {state.champion}. Name a version: version=."
+                f"{self.registry.model} has no champion before version {state.champion}. Name a version: version=."
             )
         return state.previous
 
     def _count_judged(self, decisions: list[Decision], candidate: Candidate) -> None:
         same_test = [decision for decision in decisions if decision.facts.get(_TEST_DIGEST) == candidate.test_digest]
-        others = len({decision.facts[_MODEL_RUN] for decision in same_test} - {candidate.run_id})
-        text = (
-            f"{others} other models were judged on these test examples before; each makes the intervals less reliable"
-        )
+        others = len({decision.facts[MODEL_RUN] for decision in same_test} - {candidate.run_id})
+        text = f"other models judged on these test examples before: {others}; each makes an interval less reliable"
         if others and text not in self.remarks:
             self.remarks.append(text)
 
@@ -313,11 +275,9 @@ def open_session(
         readable_errors(store),
         tempfile.TemporaryDirectory() as scratch,
     ):
-        model = config.server.registered_model
-        versions, log = Versions(store, model), DecisionLog(store.client, model)
-        session = PromotionSession(store.client, versions, log, tracker, screen, settings, Path(scratch), dry_run)
-        session.complete_interrupted()
-        session.record_external_moves()
+        registry = ModelRegistry(store, config.server.registered_model, dry_run=dry_run)
+        session = PromotionSession(store.client, registry, tracker, screen, settings, Path(scratch))
+        session.reconcile()
         yield session
 
 

@@ -27,13 +27,13 @@ _WAIT = wait_random_exponential(multiplier=0.1, max=6)
 class Versions:
     """Versions of the registered model `model` on one tracking server."""
 
-    def __init__(self, store: "MlflowBackend", model: str) -> None:
+    def __init__(self, backend: "MlflowBackend", model: str) -> None:
         self.model = model
-        self._store = store
+        self._backend = backend
 
     def register(self, run_id: str, card: Path) -> int:
         """Return the version with the model of a run; register it, described by `card`, when there is none yet."""
-        return retry_on_conflict(lambda: self._store.register(run_id, self.model, card))
+        return retry_on_conflict(lambda: self._backend.register(run_id, self.model, card))
 
     def run_of(self, version: int) -> str:
         """Return the id of the run that a version came from.
@@ -53,15 +53,15 @@ class Versions:
         from mlflow.exceptions import MlflowException
 
         try:
-            return str(self._store.client.get_model_version(self.model, str(version)).run_id or "")
+            return str(self._backend.client.get_model_version(self.model, str(version)).run_id or "")
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            versions = list_versions(self._store.client, self.model)
+            versions = list_versions(self._backend.client, self.model)
             numbers = ", ".join(str(one.version) for one in versions) or "none"
             raise RegistryError(
-                f"`version` must exist, got {version}; {self.model} has {numbers}. It may have been deleted; "
-                "if it was champion, roll back."
+                f"`version` must exist, got {version}; {self.model} has {numbers}. If the champion was deleted, "
+                "`mlflow run . -e rollback` restores the one before."
             ) from error
 
     def uri(self, version: int) -> str:

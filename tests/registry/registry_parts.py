@@ -182,5 +182,5 @@ def make_run(
             (target / "MLmodel").write_text(_MLMODEL)
             tracker.log_model(target, 1)
     if status != "FINISHED":
-        tracker._store.client.set_terminated(tracker.run_id, status)
+        tracker._backend.client.set_terminated(tracker.run_id, status)
     return tracker.run_id

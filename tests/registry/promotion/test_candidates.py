@@ -1,124 +1,52 @@
-"""The choice among the runs of an experiment, and reading a run's artifacts."""
-
-from types import SimpleNamespace
+"""Reading a run that may become champion."""
 
 import pytest
 from registry_parts import make_truth
 
-from registry.promotion.candidates import best_candidate, check_same_test, read_candidate
+from registry.promotion.candidates import check_same_test, read_candidate
 from trainer.core.errors import RegistryError
 
 
-def run(run_id, score, *, dev="d", test="t", model=True):
-    tags = {f"data.digest.{role}": digest for role, digest in (("dev", dev), ("test", test)) if digest}
-    outputs = SimpleNamespace(model_outputs=["m"]) if model else None
-    metrics = {} if score is None else {"dev/macro_f1": score}
-    return SimpleNamespace(
-        info=SimpleNamespace(run_id=run_id, start_time=0),
-        data=SimpleNamespace(metrics=metrics, tags=tags, params={}),
-        outputs=outputs,
-    )
+def read(commands, run_id):
+    return read_candidate(commands.client, run_id, commands.folder / "fetched")
 
 
-class Runs:
-    """The two calls of MLflow's client that the choice needs."""
-
-    def __init__(self, *runs):
-        self.runs = runs
-
-    def search_runs(self, *_, page_token=None, **__):
-        place = int(page_token or 0)
-        page = [self.runs[place]] if place < len(self.runs) else []
-        return type("Page", (list,), {"token": str(place + 1) if place + 1 < len(self.runs) else None})(page)
-
-    def get_experiment(self, _):
-        return SimpleNamespace(name="emotions")
+@pytest.mark.parametrize("status", ["FAILED", "RUNNING"])
+def test_a_run_must_have_finished(empty, status):
+    run_id = empty.run(0.9, status=status)
+    with pytest.raises(RegistryError, match=f"FINISHED, got {status}"):
+        read(empty, run_id)
 
 
-def choose(*runs, champion=("t", "d"), rolled_back=()):
-    digests = champion and SimpleNamespace(test_digest=champion[0], dev_digest=champion[1])
-    return best_candidate(Runs(*runs), "1", champion=digests, rolled_back=rolled_back)
+def test_a_run_must_exist(empty):
+    with pytest.raises(RegistryError, match="f" * 32):
+        read(empty, "f" * 32)
 
 
-def test_the_best_score_on_dev_wins_among_runs_with_a_model_and_a_score():
-    ranked = choose(run("a", 0.5), run("b", 0.7), run("c", 0.9, model=False), run("d", None))
-    assert ranked.run_id == "b"
-    assert "best of 2" in ranked.remarks[0]
+@pytest.mark.parametrize("name", ["dataset.json", "predictions/test.parquet"])
+def test_a_run_must_have_its_artifacts(empty, name):
+    run_id = empty.run(0.9, without=[name])
+    with pytest.raises(RegistryError, match=name):
+        read(empty, run_id)
 
 
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        ({"test": "other"}, "test examples differ"),
-        ({"dev": "other"}, "dev examples differ"),
-        ({"dev": ""}, "without the tag data.digest.dev"),
-    ],
-)
-def test_runs_on_other_examples_than_the_champion_are_left_out(other, reason):
-    ranked = choose(run("a", 0.5), run("b", 0.9, **other), run("c", 0.8, **other))
-    assert ranked.run_id == "a"
-    assert [remark for remark in ranked.remarks if "2 runs" in remark and reason in remark]
+def test_a_run_must_have_a_model(empty):
+    run_id = empty.run(0.9, model=False)
+    with pytest.raises(RegistryError, match="no model"):
+        read(empty, run_id)
 
 
-@pytest.mark.parametrize("role", ["dev", "test"])
-def test_first_candidates_on_different_examples_are_not_compared(role):
-    with pytest.raises(RegistryError, match=rf"2 different sets of {role} examples.*(a.*b|b.*a)"):
-        choose(run("a", 0.5), run("b", 0.9, **{role: "other"}), champion=None)
-
-
-def test_runs_without_dev_digests_are_compared_and_that_is_reported():
-    ranked = choose(run("a", 0.5, dev=""), run("b", 0.9, dev=""), champion=("t", ""))
-    assert ranked.run_id == "b"
-    assert [remark for remark in ranked.remarks if "not checked" in remark]
-
-
-def test_rolled_back_runs_are_left_out():
-    assert choose(run("a", 0.5), run("b", 0.9), rolled_back=["b"]).run_id == "a"
-    with pytest.raises(RegistryError, match="rolled back"):
-        choose(run("b", 0.9), rolled_back=["b"])
-
-
-def test_an_experiment_without_candidates_is_an_error():
-    with pytest.raises(RegistryError, match="emotions"):
-        choose()
-
-
-class TestReading:
-    def read(self, commands, run_id):
-        return read_candidate(commands.client, run_id, commands.folder / "fetched")
-
-    @pytest.mark.parametrize("status", ["FAILED", "RUNNING"])
-    def test_a_run_must_have_finished(self, empty, status):
-        run_id = empty.run(0.9, status=status)
-        with pytest.raises(RegistryError, match=f"FINISHED, got {status}"):
-            self.read(empty, run_id)
-
-    def test_a_run_must_exist(self, empty):
-        with pytest.raises(RegistryError, match="f" * 32):
-            self.read(empty, "f" * 32)
-
-    @pytest.mark.parametrize("name", ["dataset.json", "predictions/test.parquet"])
-    def test_a_run_must_have_its_artifacts(self, empty, name):
-        run_id = empty.run(0.9, without=[name])
-        with pytest.raises(RegistryError, match=name):
-            self.read(empty, run_id)
-
-    def test_a_run_must_have_a_model(self, empty):
-        run_id = empty.run(0.9, model=False)
-        with pytest.raises(RegistryError, match="no model"):
-            self.read(empty, run_id)
-
-    def test_labels_and_test_examples_must_be_those_of_the_champion(self, empty):
-        champion, other_names, other_test = (
-            self.read(empty, run_id)
-            for run_id in (
-                empty.run(0.9),
-                empty.run(0.9, names=("anger", "grief", "pride")),
-                empty.run(0.9, truth=make_truth(seed=9)),
-            )
+def test_labels_and_test_examples_must_be_those_of_the_champion(empty):
+    champion, other_names, other_test = (
+        read(empty, run_id)
+        for run_id in (
+            empty.run(0.9),
+            empty.run(0.9, names=("anger", "grief", "pride")),
+            empty.run(0.9, truth=make_truth(seed=9)),
         )
-        check_same_test(champion, champion)
-        with pytest.raises(RegistryError, match="joy, pride"):
-            check_same_test(other_names, champion)
-        with pytest.raises(RegistryError, match="test examples"):
-            check_same_test(other_test, champion)
+    )
+    check_same_test(champion, champion)
+    with pytest.raises(RegistryError, match="joy, pride"):
+        check_same_test(other_names, champion)
+    with pytest.raises(RegistryError, match="test examples"):
+        check_same_test(other_test, champion)

@@ -1,6 +1,8 @@
 """Aliases and tags follow the decision log; what somebody moved by hand is told from an interrupted command."""
 
+import json
 import threading
+from pathlib import Path
 
 import pytest
 from log_parts import MODEL, add
@@ -116,3 +118,25 @@ def test_a_deleted_version_has_no_alias(client, log):
     assert write_aliases(client, MODEL, log) == []
     assert external_moves(client, MODEL, log) == []
     assert read_aliases(client, MODEL) == {"champion": 2}
+
+
+def test_a_registry_of_an_older_version_is_continued(client, log):
+    """The log, tags and alias that commit 8e3e5c1 left after a promotion."""
+    kept = json.loads((Path(__file__).parents[2] / "kept" / "registry.json").read_text())
+    client.create_registered_model(log.name)
+    for content in kept["decisions"]:
+        client.create_model_version(log.name, "models:/emotions/1", tags={"entry": content})
+    for name, text in kept["tags_of_version_1"].items():
+        client.set_model_version_tag(MODEL, "1", name, text)
+    client.set_registered_model_alias(MODEL, "champion", kept["aliases"]["champion"])
+
+    assert external_moves(client, MODEL, log) == []
+    assert not read_snapshot(client, MODEL, log).is_interrupted
+    client.set_registered_model_alias(MODEL, "champion", "2")
+    assert external_moves(client, MODEL, log) == [Move("champion", 1, 2)]
+
+    add(log, "promoted", 3, 1)
+    write_aliases(client, MODEL, log)
+    assert read_aliases(client, MODEL) == {"champion": 3, "previous": 1}
+    tags = {"promotion.decision": "promoted", "promotion.macro_f1": "0.498162", "promotion.entry": "1"}
+    assert client.get_model_version(MODEL, "1").tags == tags

@@ -1,0 +1,114 @@
+"""The choice of a candidate among the finished runs of an experiment."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from registry.promotion.candidates import RANKING, Candidate, data_digest, dev_score, ranking_metric
+from trainer.core import artifacts
+from trainer.core.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["Selection", "select_run"]
+
+_PAGE = 1000
+_OTHER = {role: f"whose {role} examples differ from the champion's" for role in ("dev", "test")}
+_NO_DEV_DIGEST = f"without the tag {artifacts.TAG_DATA_DIGEST}.dev, which older versions did not write"
+_ROLLED_BACK = "whose model was rolled back"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best run of an experiment."""
+
+    run_id: str
+    remarks: tuple[str, ...]
+    """Runs left out and why, in sentences."""
+
+
+def select_run(
+    client: "MlflowClient", experiment_id: str, *, champion: Candidate | None, rolled_back: Iterable[str]
+) -> Selection:
+    """Return the finished run with a model and the highest score on dev, on the champion's dev and test examples.
+
+    A run that was trained on dev as well has no such score: it must be named. Without a champion all runs must have
+    the same dev and test examples. rolled_back: runs whose model a rollback took back. Raises RegistryError when there
+    is no such run, or when their scores cannot be compared.
+    """
+    runs = [run for run in _finished(client, experiment_id) if dev_score(run) is not None and _has_model(run)]
+    experiment = client.get_experiment(experiment_id).name
+    if not runs:
+        raise RegistryError(
+            f"Experiment {experiment} has no finished run with a model and {RANKING[0]}. Train one there, or name "
+            "another experiment or a run_id."
+        )
+    remarks: list[str] = []
+    taken_back = set(rolled_back)
+    runs = _comparable(runs, champion, remarks)
+    runs = _keep(runs, lambda run: run.info.run_id not in taken_back, _ROLLED_BACK, remarks)
+    if not runs:
+        raise RegistryError(
+            f"Experiment {experiment} has no candidate left: {'; '.join(remarks)}. Name a run with run_id."
+        )
+    for role in ("test", "dev"):
+        _check_one_digest(runs, role, experiment)
+    best = max(runs, key=lambda run: (_score(run), -run.info.start_time))
+    remarks.insert(0, f"best of {len(runs)} runs by {ranking_metric(best)}: {_score(best):.4f}")
+    return Selection(best.info.run_id, tuple(remarks))
+
+
+def _comparable(runs: "list[Run]", champion: Candidate | None, remarks: list[str]) -> "list[Run]":
+    """Return the runs on the champion's dev and test examples, as far as their tags tell."""
+    if champion is not None:
+        runs = _keep(runs, lambda run: data_digest(run, "test") == champion.test_digest, _OTHER["test"], remarks)
+    if runs and not any(data_digest(run, "dev") for run in runs):
+        remarks.append(f"not checked: equal dev examples, because no run has the tag {artifacts.TAG_DATA_DIGEST}.dev")
+        return runs
+    runs = _keep(runs, lambda run: data_digest(run, "dev") != "", _NO_DEV_DIGEST, remarks)
+    if champion is not None and champion.dev_digest:
+        runs = _keep(runs, lambda run: data_digest(run, "dev") == champion.dev_digest, _OTHER["dev"], remarks)
+    return runs
+
+
+def _keep(runs: "list[Run]", fits: "Callable[[Run], bool]", reason: str, remarks: list[str]) -> "list[Run]":
+    """Return the runs that fit; add a remark on the others."""
+    kept = [run for run in runs if fits(run)]
+    if len(kept) < len(runs):
+        remarks.append(f"left out: {len(runs) - len(kept)} runs {reason}")
+    return kept
+
+
+def _check_one_digest(runs: "list[Run]", role: str, experiment: str) -> None:
+    digests = sorted({data_digest(run, role) for run in runs})
+    if len(digests) == 1:
+        return
+    best = [max((run for run in runs if data_digest(run, role) == digest), key=_score) for digest in digests]
+    listed = "; ".join(f"{run.info.run_id} ({_score(run):.4f})" for run in best)
+    raise RegistryError(
+        f"The candidates in {experiment} have {len(digests)} different sets of {role} examples, so their scores cannot "
+        f"be compared. Name a run with run_id; the best of each set: {listed}."
+    )
+
+
+def _finished(client: "MlflowClient", experiment_id: str) -> "list[Run]":
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], "attributes.status = 'FINISHED'", max_results=_PAGE, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _has_model(run: "Run") -> bool:
+    return bool(run.outputs and run.outputs.model_outputs)
+
+
+def _score(run: "Run") -> float:
+    return float(run.data.metrics[str(ranking_metric(run))])
