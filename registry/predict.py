@@ -20,6 +20,7 @@ from trainer.core.errors import DataError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 from trainer.tracking.connection import connect, describe
+from trainer.tracking.run import report_failure
 
 if TYPE_CHECKING:
     from registry.scoring.chunk_store import ChunkStore
@@ -36,7 +37,9 @@ SOME_REJECTED = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every row was scored, 3 when some were rejected, 1 after an error of the user."""
     with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
-        return run_cli(lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv)
+        return run_cli(
+            lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv, report_failure
+        )
 
 
 def predict(config: PredictConfig, screen: console.Console) -> int:

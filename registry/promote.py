@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from registry.config import PromoteConfig
 from trainer.core import settings
 from trainer.reporting.command import run_cli
+from trainer.tracking.run import report_failure
 
 __all__ = ["main", "promote"]
 
@@ -17,7 +18,7 @@ _REFUSED = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 after a decision, 1 when none was possible; with `exit_code` 2 when the candidate was refused."""
-    return run_cli(lambda arguments: promote(settings.parse(PromoteConfig, arguments)), argv)
+    return run_cli(lambda arguments: promote(settings.parse(PromoteConfig, arguments)), argv, report_failure)
 
 
 def promote(config: PromoteConfig) -> int:

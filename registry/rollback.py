@@ -10,13 +10,14 @@ from registry.config import RollbackConfig
 from trainer.core import settings
 from trainer.core.errors import RegistryError
 from trainer.reporting.command import run_cli
+from trainer.tracking.run import report_failure
 
 __all__ = ["main", "rollback"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 when the version is champion; 1 when it cannot be, and nothing was changed."""
-    return run_cli(lambda arguments: rollback(settings.parse(RollbackConfig, arguments)), argv)
+    return run_cli(lambda arguments: rollback(settings.parse(RollbackConfig, arguments)), argv, report_failure)
 
 
 def rollback(config: RollbackConfig) -> None:

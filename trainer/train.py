@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from trainer.config import TrainConfig, parse
 from trainer.launch import launcher
 from trainer.reporting.command import run_cli
+from trainer.tracking.run import report_failure
 
 __all__ = ["main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a training run: 0 when it has ended well, 1 on an error that the user can mend."""
-    return run_cli(_start, argv)
+    return run_cli(_start, argv, report_failure)
 
 
 def _start(words: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from trainer.config import PRESETS, TrainConfig
 from trainer.core import settings
 from trainer.reporting.command import run_cli
+from trainer.tracking.run import report_failure
 from tuning.config import TuneConfig
 
 __all__ = ["main", "tune"]
@@ -16,7 +17,7 @@ __all__ = ["main", "tune"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of a search: 0 when it has ended well, 1 on an error that the user can mend."""
-    return run_cli(_start, argv)
+    return run_cli(_start, argv, report_failure)
 
 
 def _start(words: Sequence[str]) -> None:

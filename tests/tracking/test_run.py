@@ -5,15 +5,18 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from mlflow.exceptions import RestException
-from tracking_parts import away, history
+from tracking_parts import away, history, logged_history
 
 from trainer.core import artifacts
-from trainer.core.errors import TrackingError
+from trainer.core.environment import child_environment
+from trainer.core.errors import SettingsError, TrackingError
 from trainer.sync import main as sync_main
 from trainer.tracking import run as tracking
 from trainer.tracking import tracker, uploader
@@ -206,13 +209,16 @@ def test_a_server_that_stays_away_costs_a_warning_and_no_error(database, tmp_pat
         run.flush(30)
         outage.enter_context(away(run))
         run.log_metrics({"train/loss": 1.0}, 0)
-        assert run.register("emotions") is None
+        assert not run.flush(0.1)
 
     assert database.get_run(run.run_id).info.status == "RUNNING"
     assert f"output={run.folder}" in caplog.text
     assert "Training continues" in caplog.text
     assert "hunter2" not in caplog.text
     assert len([record for record in caplog.records if "Cannot send events" in record.message]) == 1
+    assert sync(run.folder) > 0
+    assert database.get_run(run.run_id).info.status == "FINISHED"
+    assert len(history(database, run.run_id, "train/loss")) == 1
 
 
 def test_a_request_that_hangs_does_not_hold_the_end_of_the_run(database, tmp_path, monkeypatch, caplog):
@@ -350,3 +356,45 @@ def test_an_artifact_store_that_this_machine_cannot_write_is_an_error_before_tra
         open_run(tmp_path / "runs", experiment="elsewhere").__enter__()
     (run,) = database.search_runs([database.get_experiment_by_name("elsewhere").experiment_id])
     assert run.info.status == "FAILED"
+
+
+_WRITER = """
+import pathlib, sys
+from trainer.tracking.run import open_run
+with open_run(pathlib.Path(sys.argv[1])) as run:
+    run.flush(60)
+    for step in range(1_000_000):
+        run.log_metrics({"train/loss": 1 / (step + 1)}, step)
+        if step % 100 == 0:
+            run.flush(60)
+        if step == 300:
+            print(run.run_id, flush=True)
+"""
+
+
+def test_after_kill_9_sync_delivers_every_metric_once_and_the_run_is_killed(database, tmp_path, capsys):
+    command = [sys.executable, "-c", _WRITER, tmp_path / "runs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=child_environment()) as writer:
+        run_id = writer.stdout.readline().strip()
+        assert sync_main([f"--output={tmp_path}/runs"]) == 0
+        assert "in progress" in capsys.readouterr().out
+        writer.kill()
+
+    assert database.get_run(run_id).info.status == "RUNNING"
+    assert sync_main([f"--output={tmp_path}/runs"]) == 0
+    stored = database.get_run(run_id)
+    expected = logged_history(tmp_path / "runs" / run_id, "train/loss")
+    assert len(expected) > 300
+    assert history(database, run_id, "train/loss") == expected
+    assert stored.info.status == "KILLED"
+    assert "killed" in stored.data.tags[artifacts.TAG_ERROR]
+    assert sync_main([f"--output={tmp_path}/runs"]) == 0
+
+
+def test_an_error_before_the_run_is_opened_is_a_tag_of_the_project_run(database, monkeypatch):
+    run_id = database.create_run("0").info.run_id
+    tracking.report_failure(SettingsError("no project run"))
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    tracking.report_failure(SettingsError("`epochs` must be at least 1, got 0."))
+
+    assert "`epochs`" in database.get_run(run_id).data.tags[artifacts.TAG_ERROR]

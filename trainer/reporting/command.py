@@ -10,15 +10,20 @@ from trainer.reporting import console
 __all__ = ["run_cli"]
 
 
-def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None) -> int:
+def run_cli(
+    command: Callable[[Sequence[str]], int | None],
+    argv: Sequence[str] | None,
+    on_error: Callable[[EmotionsError], None] = lambda _: None,
+) -> int:
     """Run a command with argv, by default that of this process, and return its exit status, 0 for None.
 
-    1 after an error that the user can fix, which is printed; 130 after Ctrl-C.
+    1 after an error that the user can fix, which is printed and passed to `on_error`; 130 after Ctrl-C.
     """
     try:
         return command(sys.argv[1:] if argv is None else list(argv)) or 0
     except EmotionsError as error:
         console.make().show_error(error)  # on any process: the others may not have met it
+        on_error(error)
         return 1
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -1,6 +1,7 @@
 """One run on the tracking server: opened, recorded during the training, closed with its status, delivered later."""
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -24,8 +25,9 @@ from trainer.tracking.uploader import Uploader
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["MlflowTracker", "NullTracker", "Tracker", "open_run", "sync"]
+__all__ = ["MlflowTracker", "NullTracker", "Tracker", "open_run", "report_failure", "sync"]
 
+_log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler; a closed terminal
 _STOP_EXITS = {128 + number for number in (*_STOP_SIGNALS, signal.SIGINT)}
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
@@ -103,6 +105,17 @@ def sync(folder: Path, uri: str | None = None) -> int:
             f"them and run the same command again, or delete that file to give the events up."
         )
     return count
+
+
+def report_failure(error: Exception) -> None:
+    """Tag the run that `mlflow run` made with an error from before it was opened, such as a wrong setting."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")  # `open_run` removes it
+    if run_id is None:
+        return
+    try:
+        connect().client.set_tag(run_id, artifacts.TAG_ERROR, describe(error))
+    except Exception as failure:
+        _log.warning("Cannot tag run %s with its error (%s).", run_id, redact(str(failure)))
 
 
 def _find_or_create_run(
