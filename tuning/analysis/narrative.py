@@ -84,7 +84,7 @@ def describe_limits(study: optuna.Study) -> Iterator[str]:
     if complete < MIN_TRIALS:
         yield (
             f"With {count(complete, 'complete trial')}, this report cannot tell which parameters matter or which "
-            f"values are good; it needs {MIN_TRIALS}. Raise `trials` and run the same command to continue the search."
+            f"values are good; it needs {MIN_TRIALS}. Run the same command with more trials to continue the search."
         )
 
 
@@ -199,7 +199,7 @@ def _against_second(ranked: Sequence[Standing]) -> str:
     gap = paired_difference(first, second)
     if gap is None:
         return f"They share no seed with trial {second.setting}, the second, so seeds may explain the difference."
-    ahead = f"They beat the second, trial {second.setting}, by {gap.mean:+.4f}"
+    ahead = f"Their difference to the second, trial {second.setting}, is {gap.mean:+.4f}"
     if gap.interval is None:
         return f"{ahead} on the one seed that both have; one seed cannot show the noise."
     low, high = gap.interval

@@ -180,7 +180,7 @@ def test_small_studies_have_a_whole_page(count, directions, tmp_path):
     page = write(data, tmp_path)
 
     assert page.tags[-1][0] == "script"
-    assert "param_importances: it needs 8 complete trials" in page.text
+    assert "param importances: it needs 8 complete trials" in page.text
     assert "No finals were run" in page.text
     assert f"With {len(scored(data.study))} complete trial" in page.text
     assert "good trials" not in page.text
