@@ -27,13 +27,12 @@ __all__ = [
     "check_same_test",
     "data_digest",
     "dev_score",
-    "ranking_metric",
     "read_candidate",
 ]
 
-RANKING = (artifacts.metric("dev", "macro_f1"),)
-"""Candidates are ranked by the first of these metrics that a run has, and never by a score on test, which would choose
-what it then judges."""
+_SERIES = artifacts.metric("dev", "macro_f1")
+RANKING = artifacts.final_metric(_SERIES)
+"""Candidates are ranked by this metric, and never by a score on test, which would choose what it then judges."""
 
 _READ = (
     *(artifacts.DATASET, artifacts.THRESHOLDS, artifacts.CALIBRATION, artifacts.MODEL_CARD),
@@ -107,7 +106,7 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
         raise RegistryError(f"Run {run_id} has no model. Was it uploaded to this server? `sync` uploads it.")
     held_out = not _trained_on_dev(run)
     if held_out and dev_score(run) is None:
-        raise RegistryError(f"Run {run_id} has no metric {RANKING[0]}. Choose a training run.")
+        raise RegistryError(f"Run {run_id} has no metric {RANKING}. Choose a training run.")
     needed = (*_NEEDED, _NEEDED_OF_DEV) if held_out else _NEEDED
     present = _artifacts(client, run_id)
     missing = [name for name in needed if name not in present]
@@ -152,15 +151,9 @@ def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: P
     )
 
 
-def ranking_metric(run: "Run") -> str | None:
-    """Return the name of the metric that ranks a run; None for a run without any."""
-    return next((name for name in RANKING if name in run.data.metrics), None)
-
-
 def dev_score(run: "Run") -> float | None:
-    """Return the score that ranks a run; None for a run without any, such as one that was trained on dev as well."""
-    metric = ranking_metric(run)
-    return None if metric is None else float(run.data.metrics[metric])
+    """Return the score that ranks a run; None for a run without it, such as one that was trained on dev as well."""
+    return artifacts.final_score(run.data.metrics, _SERIES)
 
 
 def data_digest(run: "Run", role: str) -> str:

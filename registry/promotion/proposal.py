@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from registry.promotion.candidates import Candidate
+from registry.promotion.candidates import RANKING, Candidate
 from registry.promotion.gate import Rule
 from registry.store.decision_log import Kind, RegistryState
 from trainer.core import artifacts
@@ -79,7 +79,7 @@ def _facts(candidate: Candidate) -> dict[str, Any]:
     return {
         "run_id": candidate.run_id,
         "run_name": candidate.run_name,
-        "dev/macro_f1": candidate.dev_score,
+        RANKING: candidate.dev_score,
         "policy": candidate.policy,
         "dataset": candidate.dataset["name"],
         "test_digest": candidate.test_digest,

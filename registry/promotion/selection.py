@@ -1,10 +1,10 @@
 """The choice of a candidate among the finished runs of an experiment."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.promotion.candidates import RANKING, Candidate, data_digest, dev_score, ranking_metric
+from registry.promotion.candidates import RANKING, Candidate, data_digest, dev_score
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 
@@ -29,6 +29,17 @@ class Selection:
     """Runs left out and why, in sentences."""
 
 
+@dataclass(frozen=True)
+class _Contender:
+    """A finished run with a model and a score on dev."""
+
+    run_id: str
+    score: float
+    start_time: int
+    digests: Mapping[str, str]
+    """Digest of the examples of dev and test; empty where the run has no such tag."""
+
+
 def select_run(
     client: "MlflowClient", experiment_id: str, *, champion: Candidate | None, rolled_back: Iterable[str]
 ) -> Selection:
@@ -38,42 +49,54 @@ def select_run(
     the same dev and test examples. rolled_back: runs whose model a rollback took back. Raises RegistryError when there
     is no such run, or when their scores cannot be compared.
     """
-    runs = [run for run in _finished(client, experiment_id) if dev_score(run) is not None and _has_model(run)]
+    runs = _contenders(client, experiment_id)
     experiment = client.get_experiment(experiment_id).name
     if not runs:
         raise RegistryError(
-            f"Experiment {experiment} has no finished run with a model and {RANKING[0]}. Train one there, or name "
-            "another experiment or a run_id."
+            f"Experiment {experiment} has no finished run with a model and {RANKING}. Train one there, or name another "
+            "experiment or a run_id."
         )
     remarks: list[str] = []
     taken_back = set(rolled_back)
     runs = _comparable(runs, champion, remarks)
-    runs = _keep(runs, lambda run: run.info.run_id not in taken_back, _ROLLED_BACK, remarks)
+    runs = _keep(runs, lambda run: run.run_id not in taken_back, _ROLLED_BACK, remarks)
     if not runs:
         raise RegistryError(
             f"Experiment {experiment} has no candidate left: {'; '.join(remarks)}. Name a run with run_id."
         )
     for role in ("test", "dev"):
         _check_one_digest(runs, role, experiment)
-    best = max(runs, key=lambda run: (_score(run), -run.info.start_time))
-    remarks.insert(0, f"best of {len(runs)} runs by {ranking_metric(best)}: {_score(best):.4f}")
-    return Selection(best.info.run_id, tuple(remarks))
+    best = max(runs, key=lambda run: (run.score, -run.start_time))
+    remarks.insert(0, f"best of {len(runs)} runs by {RANKING}: {best.score:.4f}")
+    return Selection(best.run_id, tuple(remarks))
 
 
-def _comparable(runs: "list[Run]", champion: Candidate | None, remarks: list[str]) -> "list[Run]":
+def _contenders(client: "MlflowClient", experiment_id: str) -> list[_Contender]:
+    contenders = []
+    for run in _finished(client, experiment_id):
+        score = dev_score(run)
+        if score is not None and run.outputs and run.outputs.model_outputs:
+            digests = {role: data_digest(run, role) for role in ("dev", "test")}
+            contenders.append(_Contender(run.info.run_id, score, run.info.start_time, digests))
+    return contenders
+
+
+def _comparable(runs: list[_Contender], champion: Candidate | None, remarks: list[str]) -> list[_Contender]:
     """Return the runs on the champion's dev and test examples, as far as their tags tell."""
     if champion is not None:
-        runs = _keep(runs, lambda run: data_digest(run, "test") == champion.test_digest, _OTHER["test"], remarks)
-    if runs and not any(data_digest(run, "dev") for run in runs):
+        runs = _keep(runs, lambda run: run.digests["test"] == champion.test_digest, _OTHER["test"], remarks)
+    if runs and not any(run.digests["dev"] for run in runs):
         remarks.append(f"not checked: equal dev examples, because no run has the tag {artifacts.TAG_DATA_DIGEST}.dev")
         return runs
-    runs = _keep(runs, lambda run: data_digest(run, "dev") != "", _NO_DEV_DIGEST, remarks)
+    runs = _keep(runs, lambda run: run.digests["dev"] != "", _NO_DEV_DIGEST, remarks)
     if champion is not None and champion.dev_digest:
-        runs = _keep(runs, lambda run: data_digest(run, "dev") == champion.dev_digest, _OTHER["dev"], remarks)
+        runs = _keep(runs, lambda run: run.digests["dev"] == champion.dev_digest, _OTHER["dev"], remarks)
     return runs
 
 
-def _keep(runs: "list[Run]", fits: "Callable[[Run], bool]", reason: str, remarks: list[str]) -> "list[Run]":
+def _keep(
+    runs: list[_Contender], fits: Callable[[_Contender], bool], reason: str, remarks: list[str]
+) -> list[_Contender]:
     """Return the runs that fit; add a remark on the others."""
     kept = [run for run in runs if fits(run)]
     if len(kept) < len(runs):
@@ -81,16 +104,14 @@ def _keep(runs: "list[Run]", fits: "Callable[[Run], bool]", reason: str, remarks
     return kept
 
 
-def _check_one_digest(runs: "list[Run]", role: str, experiment: str) -> None:
-    digests = sorted({data_digest(run, role) for run in runs})
-    if len(digests) == 1:
-        return
-    best = [max((run for run in runs if data_digest(run, role) == digest), key=_score) for digest in digests]
-    listed = "; ".join(f"{run.info.run_id} ({_score(run):.4f})" for run in best)
-    raise RegistryError(
-        f"The candidates in {experiment} have {len(digests)} different sets of {role} examples, so their scores cannot "
-        f"be compared. Name a run with run_id; the best of each set: {listed}."
-    )
+def _check_one_digest(runs: list[_Contender], role: str, experiment: str) -> None:
+    best = {run.digests[role]: run for run in sorted(runs, key=lambda run: run.score)}
+    if len(best) > 1:
+        listed = "; ".join(f"{run.run_id} ({run.score:.4f})" for run in best.values())
+        raise RegistryError(
+            f"The candidates in {experiment} have {len(best)} different sets of {role} examples, so their scores "
+            f"cannot be compared. Name a run with run_id; the best of each set: {listed}."
+        )
 
 
 def _finished(client: "MlflowClient", experiment_id: str) -> "list[Run]":
@@ -104,11 +125,3 @@ def _finished(client: "MlflowClient", experiment_id: str) -> "list[Run]":
         token = page.token
         if not token:
             return runs
-
-
-def _has_model(run: "Run") -> bool:
-    return bool(run.outputs and run.outputs.model_outputs)
-
-
-def _score(run: "Run") -> float:
-    return float(run.data.metrics[str(ranking_metric(run))])

@@ -174,7 +174,7 @@ def make_run(
         tracker.set_tags(tags)
         score = quality if dev_score is None else dev_score
         if not retrain_from:
-            tracker.log_metrics({artifacts.metric("dev", "macro_f1"): score}, 1)
+            tracker.log_metrics({artifacts.final_metric("dev/macro_f1"): score}, 1)
         tracker.log_artifacts()
         if model:
             target = folder / "model"

@@ -11,7 +11,7 @@ from trainer.core.errors import RegistryError
 def run(run_id, score, *, dev="d", test="t", model=True):
     tags = {f"data.digest.{role}": digest for role, digest in (("dev", dev), ("test", test)) if digest}
     outputs = SimpleNamespace(model_outputs=["m"]) if model else None
-    metrics = {} if score is None else {"dev/macro_f1": score}
+    metrics = {} if score is None else {"dev/final_macro_f1": score, "dev/macro_f1": 0.99}
     return SimpleNamespace(
         info=SimpleNamespace(run_id=run_id, start_time=0),
         data=SimpleNamespace(metrics=metrics, tags=tags, params={}),
@@ -43,6 +43,12 @@ def test_the_best_score_on_dev_wins_among_runs_with_a_model_and_a_score():
     selection = choose(run("a", 0.5), run("b", 0.7), run("c", 0.9, model=False), run("d", None))
     assert selection.run_id == "b"
     assert "best of 2" in selection.remarks[0]
+
+
+def test_the_last_value_of_the_series_is_the_score_of_an_older_run():
+    older = run("b", None)
+    older.data.metrics["dev/macro_f1"] = 0.7
+    assert choose(run("a", 0.5), older).run_id == "b"
 
 
 @pytest.mark.parametrize(
