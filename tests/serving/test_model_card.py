@@ -1,4 +1,4 @@
-"""The card says what the run's files say, names the limits that the numbers show, and runs nothing it is given."""
+"""The card: facts of the run folder, limits that the scores call for, and no markup from data."""
 
 import json
 import re
@@ -113,12 +113,12 @@ def test_settings_that_matter_come_first(folder, report):
 def test_limits_name_the_labels_that_the_numbers_point_at(folder, report):
     text, _ = write(folder, report)
     limits = text[text.index("## Limits") : text.index("## Policies")]
-    assert f"grief (6 rows, 0.00{DASH}0.75)" in limits
+    assert f"grief (6 positives, 0.00{DASH}0.75)" in limits
     assert "below 0.4: grief (0.25)." in limits
-    assert "cannot measure them: awe." in limits
+    assert "cannot measure: awe." in limits
     assert "joy" not in limits
     assert "Leak" not in limits
-    assert "differ from the commit" not in limits
+    assert "Code:" not in limits
     assert "must not decide about individuals" in limits
 
 
@@ -127,8 +127,8 @@ def test_a_leak_and_changed_code_are_limits(folder, report):
     change(folder, artifacts.CONFIG, overlap="keep")
     change(folder, artifacts.ENVIRONMENT, git_dirty=True)
     text, _ = write(folder, report)
-    assert "Leak: 3 rows of dev and test have their text in train as well (overlap=keep)" in text
-    assert "made from files that differ from the commit" in text
+    assert "3 examples of dev and test are also in train (overlap=keep)" in text
+    assert "f00d with uncommitted changes" in text
 
 
 def test_a_run_trained_on_dev_has_a_card_without_scores_there(folder, report):

@@ -106,3 +106,11 @@ def test_the_description_of_an_older_version_is_read(tmp_path):
     (tmp_path / "serving.json").write_text(json.dumps(older))
     (member,) = read_serving(tmp_path).members
     assert (member.classifier, member.temperature, member.max_length) == (tmp_path / "classifier", 0.9, 64)
+
+
+def test_code_that_an_older_version_saved_is_known(root, tmp_path):
+    """The kept model is whole but for weights and vocabulary."""
+    shutil.unpack_archive(root / "tests" / "kept" / "model-8e3e5c1.zip", tmp_path)
+    assert runtime.is_known_code(digest(tmp_path), own="")
+    assert runtime.foreign_requirements(tmp_path) == []
+    assert read_serving(tmp_path / "artifacts").default_policy == "per_label"

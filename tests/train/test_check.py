@@ -70,9 +70,9 @@ class TestChanges:
             ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1"),
             ({"epochs": 2.5}, "epochs must be of type int, but got value=2.5 in a change"),
             ({"epochs": True}, "epochs must be of type int"),
-            ({"pooling": "max"}, "pooling must be one of mean, cls"),
+            ({"pooling": "max"}, "must be one of mean, cls"),
             ({"lerning_rate": 1e-4}, "a change must use known settings, but got name='lerning_rate'"),
-            ({"loss": "focus"}, "loss must be one of"),
+            ({"loss": "focus"}, "must be one of bce"),
         ],
     )
     def test_one_that_it_would_refuse_says_why_and_the_others_are_judged(self, change, error):

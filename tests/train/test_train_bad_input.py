@@ -170,7 +170,7 @@ class TestEncoder:
         assert_failed(*refused(model=folder), "a model folder without safetensors")
 
     def test_a_missing_folder_is_refused(self, refused, tmp_path):
-        assert_failed(*refused(model=tmp_path / "none"), "model must be an existing folder or config file")
+        assert_failed(*refused(model=tmp_path / "none"), "`model` must be")
 
     def test_a_text_longer_than_the_positions_is_refused(self, refused):
         message = f"max_length must be at most the {POSITIONS} pieces that the encoder has positions for"

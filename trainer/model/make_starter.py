@@ -1,9 +1,9 @@
 """Makes the starter encoder: a small DeBERTa-v2 whose vocabulary and weights come from GoEmotions alone.
 
 ```
-python -m trainer.model.make_starter shape <GoEmotions folder> <work folder>
-python -m trainer.train --preset starter-encoder --dataset <GoEmotions folder> --model <work folder>/config.json
-python -m trainer.model.make_starter pack <run folder> trainer/model/starter
+python -m trainer.model.make_starter --step shape --source GOEMOTIONS --target WORK
+python -m trainer.train --preset starter-encoder --dataset GOEMOTIONS --model WORK/config.json
+python -m trainer.model.make_starter --step pack --source runs/RUN_ID --target trainer/model/starter
 ```
 """
 
@@ -12,9 +12,14 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["main", "pack", "shape"]
+from trainer.core import artifacts, settings
+from trainer.core.errors import SettingsError
+
+__all__ = ["StarterConfig", "main", "pack", "shape"]
 
 _CONFIG = {
     "model_type": "deberta-v2",
@@ -36,6 +41,18 @@ _CONFIG = {
     "layer_norm_eps": 1e-7,
     "pad_token_id": 0,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class StarterConfig:
+    """One step of making the starter encoder."""
+
+    step: Literal["shape", "pack"] = "shape"
+    """shape: write configuration and vocabulary for a training. pack: copy the encoder of the finished run."""
+    source: str = ""
+    """Folder of GoEmotions (shape) or of the run (pack)."""
+    target: str = ""
+    """Folder to write."""
 
 
 def shape(dataset: Path, folder: Path) -> None:
@@ -72,26 +89,28 @@ def pack(run_folder: Path, target: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from trainer.core import artifacts
-
     encoder = run_folder / artifacts.CLASSIFIER / "encoder"
     target.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.to(torch.float16) for name, tensor in load_file(encoder / "model.safetensors").items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    (target / "model.safetensors").chmod(0o644)  # safetensors lets the owner alone read what it writes
+    (target / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(encoder / name, target / name)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one of the two steps."""
-    steps = {"shape": shape, "pack": pack}
-    if len(argv) != 3 or argv[0] not in steps:
-        print(__doc__, file=sys.stderr)
-        return 2
-    steps[argv[0]](Path(argv[1]), Path(argv[2]))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one step. Returns 0, or 1 for wrong settings."""
+    try:
+        config = settings.parse(StarterConfig, sys.argv[1:] if argv is None else argv)
+        for name in ("source", "target"):
+            if not getattr(config, name):
+                raise SettingsError(f"`{name}` must not be empty.")
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    {"shape": shape, "pack": pack}[config.step](Path(config.source), Path(config.target))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,1 +1,1 @@
-"""The trained model as an MLflow model, and its model card."""
+"""Packages trained classifiers as MLflow models, checks such models, and writes their model cards."""

@@ -1,6 +1,6 @@
-"""The card of a model: what it is, what it was made from, how good it is and what it is not for, as Markdown and HTML.
+"""Writes the model card as Markdown and HTML: use, scores, limits, data, training and environment of a model.
 
-Written from what a run has left in its folder. MLflow shows the Markdown as the description of a version.
+Its facts come from the files of the run folder. MLflow shows the Markdown as the description of a version.
 """
 
 import base64
@@ -19,7 +19,7 @@ _FIRST = (
     *("preset", "model", "loss", "epochs", "batch_size", "tokens_per_batch", "learning_rate", "max_length"),
     *("max_train_rows", "overlap", "class_weights", "precision", "seed"),
 )
-"""Settings that say most about a model, in this order; all others follow in their own."""
+"""Settings at the top of the card, in this order; all others follow in the order of config.json."""
 
 _FEW_POSITIVES = 40
 _WIDE = 0.4
@@ -29,9 +29,9 @@ _RELIABILITY = "reliability.png"
 
 
 def write_card(folder: Path, report: ReportData) -> None:
-    """Write the card of the run in `folder` there, as Markdown and as one HTML page with its figure inside.
+    """Write the card of a run into its folder, as Markdown and as one HTML page that includes the figure.
 
-    folder: holds the run's settings, environment, data set, calibration. report: the scores, as the report shows them.
+    folder: a run folder with settings, environment, data set and calibration. report: scores of the run.
     """
     facts = {
         name.removesuffix(".json"): json.loads((folder / name).read_text(encoding="utf-8"))
@@ -46,9 +46,9 @@ def write_card(folder: Path, report: ReportData) -> None:
 def _markdown(facts: Mapping[str, Any], report: ReportData, reliability: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    # Whatever the template prints is escaped, but for what it calls raw.
+    # Every value in the template is escaped unless the template marks it as raw.
     environment = Environment(
-        autoescape=False,  # noqa: S701  that is for HTML
+        autoescape=False,  # noqa: S701  # it escapes HTML, and this is Markdown
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -86,45 +86,45 @@ def _page(text: str, title: str, picture: Path | None) -> str:
 
 
 def _limits(facts: Mapping[str, Any], report: ReportData) -> list[str]:
-    """What a user must know, in sentences; those about numbers only where the numbers say so."""
+    """Return the sentences on limits; those on scores only where the scores call for them."""
     data, config = facts["dataset"], facts["config"]
     sentences = [
-        f"Domain: measured on {show(data['rows']['test'])} rows of {data['name']} alone. Texts of another source, "
-        "topic, style, time or language have not been measured; expect less there, and probabilities that are off.",
-        "Annotators: the labels are what readers saw in a text, and readers disagree about emotions. Scores say how "
-        "well the model agrees with them, not with what the writer felt.",
-        "People: it judges texts, not persons. It must not decide about individuals: no hiring, credit, health, "
-        "discipline or policing.",
-        f"Length: a text is cut after {show(config['max_length'])} pieces; what stands behind is not read.",
+        f"Domain: all scores are from {show(data['rows']['test'])} examples of {data['name']}. Expect lower scores and "
+        "less accurate probabilities for texts of another source, topic, style, time or language.",
+        "Annotators: the labels are the opinions of readers, who disagree about emotions. Scores measure agreement "
+        "with them, not with the feelings of the writer.",
+        "People: the model classifies texts, not persons. It must not decide about individuals: no hiring, credit, "
+        "health, discipline or policing.",
+        f"Length: the model reads the first {show(config['max_length'])} tokens of a text.",
         *_limits_of_labels(report.labels),
         *report.warnings,
     ]
     if left := sum(data["left_in_train"].values()):
         sentences.append(
-            f"Leak: {show(left)} rows of dev and test have their text in train as well (overlap={config['overlap']}), "
-            "so the scores are too good."
+            f"Leak: texts of {show(left)} examples of dev and test are also in train (overlap={config['overlap']}), "
+            "so the scores are too high."
         )
     if facts["environment"].get("git_dirty"):
-        sentences.append("Code: made from files that differ from the commit, so it cannot be made again from it.")
+        sentences.append("Code: the files differed from the commit, so the commit does not reproduce the model.")
     return sentences
 
 
 def _limits_of_labels(labels: Sequence[LabelScore]) -> Iterator[str]:
     rare = [
-        f"{row.name} ({show(row.support)} rows, {interval(row.f1, 2)})"
+        f"{row.name} ({show(row.support)} positives, {interval(row.f1, 2)})"
         for row in labels
         if row.support > 0 and (row.support < _FEW_POSITIVES or _is_wide(row))
     ]
     if rare:
         yield (
-            f"Rare labels: fewer than {_FEW_POSITIVES} rows of test have them, or the 95 % interval of F1 is wider "
-            f"than {_WIDE}: {', '.join(rare)}."
+            f"Rare labels, with fewer than {_FEW_POSITIVES} positives on test or a 95 % interval of F1 wider than "
+            f"{_WIDE}: {', '.join(rare)}."
         )
     scored = [(row.name, row.f1.value) for row in labels if row.f1.value is not None]
     if weak := [f"{name} ({number(value, 2)})" for name, value in scored if value < _WEAK]:
-        yield f"Weak labels: F1 on test is below {_WEAK}: {', '.join(weak)}."
+        yield f"Weak labels, with F1 on test below {_WEAK}: {', '.join(weak)}."
     if unscored := [row.name for row in labels if row.f1.value is None]:
-        yield f"Labels without a score, since test cannot measure them: {', '.join(unscored)}."
+        yield f"Labels that test cannot measure: {', '.join(unscored)}."
 
 
 def _is_wide(row: LabelScore) -> bool:
@@ -138,18 +138,18 @@ def _title(facts: Mapping[str, Any]) -> str:
 
 
 def _commit(environment: Mapping[str, Any]) -> str:
-    commit = environment.get("git_commit") or "of no git repository"
-    return f"{commit}, with changes that are not in it" if environment.get("git_dirty") else str(commit)
+    commit = environment.get("git_commit") or "outside a git repository"
+    return f"{commit} with uncommitted changes" if environment.get("git_dirty") else str(commit)
 
 
 class _Raw(str):
-    """Text of our own that stands in the card as it is."""
+    """Text that the card shows without escaping."""
 
     __slots__ = ()
 
 
 def _escape(value: object) -> str:
-    """The text as Markdown shows it letter for letter, within a line."""
+    """Return the value as one line of Markdown that shows every character literally."""
     text = str(value)
     return text if isinstance(value, _Raw) else _SPECIAL.sub(lambda match: "\\" + match[0], " ".join(text.split()))
 
