@@ -1,4 +1,4 @@
-"""Bad input is refused before any training, in words, and the run says FAILED and why."""
+"""Bad input is refused before training with a message, and the run is FAILED with the reason."""
 
 import shutil
 import socket
@@ -47,25 +47,9 @@ def write(name, content):
     return lambda folder: (folder / name).write_bytes(content)
 
 
-def remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
-def append(name, content):
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + content)
-
-
 def name_a_label_like_a_column(folder):
     for path in folder.glob("*.csv"):
         path.write_text(path.read_text().replace("joy", "labels"))
-
-
-def one_column_per_label(folder):
-    for role in ("train", "dev", "test"):
-        rows = read_split(folder / f"{role}.csv")
-        known = LABELS if role == "train" else LABELS[:-1]
-        table = [{"text": row["text"]} | {name: int(name in row["labels"]) for name in known} for row in rows]
-        write_split(folder / f"{role}.csv", table)
 
 
 class TestSettings:
@@ -108,20 +92,14 @@ def assert_failed(error, run, message):
 
 
 class TestData:
-    """Refused inside the run, which keeps the reason."""
+    """Refused inside the run, which records the reason; all faults of files are in tests/data/test_bad_data.py."""
 
     @pytest.mark.parametrize(
         ("damage", "message"),
         [
-            (remove("dev.csv"), "but got none for dev in folder="),
-            (write("dev.csv", b""), "dev.csv:1: is an empty file"),
-            (write("dev.csv", b"id,words,labels\n1,hi,joy\n"), "must have the column 'text', but got file='dev.csv'"),
-            (append("dev.csv", b"x,too,many,cells,in,this\n"), "dev.csv:42: needs 5 columns, but has 6"),
-            (change("dev", labels="rage"), "dev.csv:41: unknown label 'rage': it does not appear in train"),
-            (change("test", text=" "), "test.csv:41: empty text: ' '"),
-            (append("train.csv", b"x,w1 \xff,joy,,\n"), "train.csv:85: invalid UTF-8 at byte"),
-            (name_a_label_like_a_column, "must not be named like its columns, but got taken=['labels']"),
-            (one_column_per_label, "splits must share their labels, but got ['joy'] only in train"),
+            (lambda folder: (folder / "dev.csv").unlink(), "no file for dev"),
+            (change("dev", labels="rage"), "dev.csv:41: unknown label 'rage'"),
+            (name_a_label_like_a_column, "got labels"),
             (write("labels.txt", "\n".join([*LABELS, "pride"]).encode()), "without a single train example: pride"),
         ],
     )
@@ -130,7 +108,7 @@ class TestData:
         assert_failed(*refused(dataset=own_data), message)
 
     @pytest.mark.slow
-    def test_is_told_once_by_two_processes(self, program, own_data, tracking_uri):
+    def test_is_reported_once_by_two_processes(self, program, own_data, tracking_uri):
         change("dev", labels="rage")(own_data)
         command = program("-m", "trainer.train", processes=2, dataset=own_data)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -139,28 +117,17 @@ class TestData:
         assert error.count("dev.csv:41: unknown label 'rage'") == 1
         assert_failed(error, *runs_of(tracking_uri), "unknown label 'rage'")
 
-    def test_an_unknown_label_id_is_named_with_the_range_of_ids(self, refused, own_data):
-        write("labels.txt", "\n".join(LABELS).encode())(own_data)
-        change("dev", labels="4")(own_data)
-        assert_failed(*refused(dataset=own_data), "dev.csv:41: unknown label id '4': ids go from 0 to 3")
-
     def test_a_missing_folder_is_refused(self, refused, own_data):
         error, run = refused(dataset=own_data.with_name("onw"))
-        assert_failed(error, run, "dataset must be `starter`, an existing folder, or a hub id")
+        assert_failed(error, run, f"got {own_data.with_name('onw')}")
         assert "own" in error
 
     def test_too_few_dev_rows_are_refused(self, refused, own_data):
         write_split(own_data / "dev.csv", read_split(own_data / "dev.csv")[:6])
-        assert_failed(*refused(dataset=own_data, threshold_folds=7), "dev must have at least 7 rows")
+        assert_failed(*refused(dataset=own_data, threshold_folds=7), "at least 7 ")
         write_split(own_data / "dev.csv", read_split(own_data / "dev.csv")[:4])
         error, _ = refused(dataset=own_data, threshold_folds=3)
-        assert "dev must have at least 5 rows" in error
-
-    def test_every_problem_is_counted_and_ten_are_shown(self, refused, own_data):
-        append("dev.csv", b"".join(b"new%d,w1,rage,,\n" % number for number in range(13)))(own_data)
-        error, run = refused(dataset=own_data)
-        assert_failed(error, run, "got 13 problems (first 10 shown)")
-        assert error.count("unknown label 'rage'") == 10
+        assert "at least 5 " in error
 
 
 class TestEncoder:
@@ -173,15 +140,14 @@ class TestEncoder:
         assert_failed(*refused(model=tmp_path / "none"), "`model` must be")
 
     def test_a_text_longer_than_the_positions_is_refused(self, refused):
-        message = f"max_length must be at most the {POSITIONS} pieces that the encoder has positions for"
-        assert_failed(*refused(max_length=POSITIONS + 1), message)
+        assert_failed(*refused(max_length=POSITIONS + 1), f"`max_length` must be at most {POSITIONS} tokens")
 
 
 class TestMachine:
     def test_a_full_disk_is_refused(self, refused, monkeypatch):
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1000, 1000))
-        assert_failed(*refused(), "MiB free for checkpoints, but got 0 MiB")
+        assert_failed(*refused(), "has 0 MiB free")
 
     def test_a_server_that_does_not_answer_is_refused(self, refused, monkeypatch, in_tmp):
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -189,7 +155,7 @@ class TestMachine:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         error, run = refused()
-        assert "tracking server must answer, but got uri=" in error
+        assert f"http://127.0.0.1:{port}" in error
         assert "secret" not in error
         assert run is None
         assert not (in_tmp / "runs").exists()
@@ -211,4 +177,4 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(refused, monkeyp
     real = Stepper._backward
     monkeypatch.setattr(Stepper, "_backward", broken)
     monkeypatch.setattr(Stepper, "dry_run", lambda *_: None)
-    assert_failed(*refused(), "loss and gradient must be finite, but got loss=nan at step=1, on rows ['train")
+    assert_failed(*refused(), "loss nan) at step 1, on the examples train")

@@ -78,13 +78,13 @@ class TestAKilledRun:
         assert train(resume=run_id, checkpoint_steps=3, learning_rate=2e-3) == 1
         assert "learning_rate: 0.001 then, 0.002 now" in " ".join(capsys.readouterr().err.split())
         assert train(resume="no-such-run", checkpoint_steps=3) == 1
-        assert "resume='no-such-run'" in capsys.readouterr().err
+        assert "no-such-run" in capsys.readouterr().err
         assert only_run(tracking_uri).info.status == "RUNNING"
 
         digests = (folder / artifacts.DATA).read_text()
         (folder / artifacts.DATA).write_text(digests.replace('"test": "', '"test": "0'))
         assert train(resume=run_id, checkpoint_steps=3) == 1
-        assert "other rows in changed=['test']" in " ".join(capsys.readouterr().err.split())
+        assert "examples of test" in " ".join(capsys.readouterr().err.split())
         (folder / artifacts.DATA).write_text(digests)
 
         assert train(resume=run_id, checkpoint_steps=3) == 0
@@ -94,9 +94,9 @@ class TestAKilledRun:
         np.testing.assert_array_equal(mine["logits"], theirs["logits"])
 
         assert train(resume=run_id, checkpoint_steps=3) == 1
-        assert "resume must name an unfinished run" in " ".join(capsys.readouterr().err.split())
+        assert "`resume`" in " ".join(capsys.readouterr().err.split())
         assert train(resume="latest", checkpoint_steps=3) == 1
-        assert "resume=latest must find an unfinished run" in " ".join(capsys.readouterr().err.split())
+        assert "resume=latest" in " ".join(capsys.readouterr().err.split())
         assert only_run(tracking_uri).info.status == "FINISHED"
 
     def test_it_continues_as_the_latest_when_killed_before_its_last_file(self, train, killed, finished, tracking_uri):
