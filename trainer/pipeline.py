@@ -50,16 +50,16 @@ class Training:
     tracker: Tracker
     folder: Path
     screen: console.Console
-    earlier: SourceRun | None
+    source_run: SourceRun | None
     """The run whose choices are taken over, where dev is trained on."""
 
     def load_data(self) -> Dataset:
         """The data set of the settings, checked, and recorded as inputs of the run."""
         with self.context.accelerator.main_process_first():  # so that one process alone reports a fault
-            with_dev = self.earlier is not None
+            with_dev = self.source_run is not None
             dataset = sources.load(self.config.data, seed=self.config.run.seed, with_dev=with_dev)
-            if self.earlier:
-                self.earlier.check_data(dataset.label_names, dataset.digests)
+            if self.source_run:
+                self.source_run.check_data(dataset.label_names, dataset.digests)
             check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
             packaging.check_label_names(dataset.label_names)
             artifacts.check_label_names(dataset.label_names)
@@ -90,7 +90,7 @@ class Training:
     def announce(self, dataset: Dataset, components: Components) -> None:
         """Say on the screen and in the run what is going to happen."""
         lengths = components.splits["train"].tokens.lengths
-        stop_fraction = self.earlier.share if self.earlier else 1.0
+        stop_fraction = self.source_run.stop_fraction if self.source_run else 1.0
         batches = BatchSchedule(lengths, self.config.fit, self.config.run.seed, stop_fraction)
         measured = plan_summary.measure(components, batches)
         self.tracker.set_tags({artifacts.TAG_ATTENTION: components.attention})
@@ -119,7 +119,7 @@ class Training:
             self.context,
             self.tracker,
             seed=self.config.run.seed,
-            stop_fraction=self.earlier.share if self.earlier else None,
+            stop_fraction=self.source_run.stop_fraction if self.source_run else None,
         )
         with self.screen.progress(loop.batches.last_step, loop.first_step) as progress:
             return loop.run(_ScreenCallback(self.screen, progress, self.config.fit.epochs))
@@ -151,8 +151,8 @@ class Training:
     def assess(self, dataset: Dataset, splits: Mapping[str, Predictions]) -> Evaluation:
         """Draw the conclusions; everything that is chosen is chosen on dev."""
         evaluation, seed = self.config.evaluation, self.config.run.seed
-        if self.earlier:
-            conclusion = self.earlier.choices
+        if self.source_run:
+            conclusion = self.source_run.evaluation
         else:
             policy, folds = evaluation.threshold_policy, evaluation.threshold_folds
             conclusion = evaluate_dev(splits["dev"], policy=policy, folds=folds, seed=seed)
@@ -175,7 +175,7 @@ class Training:
         if self.config.run.read_test:
             self._write_report(dataset, conclusion, self._draw(dataset, fitted, conclusion, splits))
         metrics = conclusion.metrics() | measure_cost(fitted.model, components.splits["dev"], self.context.device)
-        if not self.earlier:
+        if not self.source_run:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         self.tracker.log_metrics(metrics, fitted.steps)
         self.tracker.log_artifacts()
@@ -264,11 +264,11 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
     settings, defaults = flatten(config), flatten(TrainConfig())
     resume, source = config.run.resume, config.run.retrain_from
     context = open_context(config.fit.precision, config.run.seed)
-    resumed = earlier = None
-    if context.is_main:  # the only process that needs the earlier run's folder
+    resumed = source_run = None
+    if context.is_main:  # the only process that needs the folder of the source run
         resumed = run_folder.find_resumable(output, resume, settings, defaults).name if resume else None
-        earlier = load_source_run(output, source, settings, defaults) if source else None
-    earlier = context.broadcast(earlier)
+        source_run = load_source_run(output, source, settings, defaults) if source else None
+    source_run = context.broadcast(source_run)
     tags = {artifacts.TAG_PRESET: config.run.preset}
     name = f"{Path(config.data.dataset).name}, {config.objective.loss}, seed {config.run.seed}"
     rely_on_event_log()
@@ -285,4 +285,4 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
             if not resumed:  # the tags, too, say where the run began
                 text_files.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
         told = tracker or NullTracker(run_id, Path(folder))
-        yield Training(config, context, told, Path(folder), screen, earlier)
+        yield Training(config, context, told, Path(folder), screen, source_run)

@@ -252,7 +252,7 @@ class Observer:
         return seen
 
     @contextmanager
-    def open_run(self, output: Path, *, resume: Any, parameters: Any, tags: Any) -> Iterator[Recorder]:
+    def open_run(self, output: Path, *, name: str, resume: Any, parameters: Any, tags: Any) -> Iterator[Recorder]:
         self.seen.tracker = Recorder(output / "run")
         self.seen.tracker.set_tags(tags)
         yield self.seen.tracker

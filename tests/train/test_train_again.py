@@ -112,7 +112,7 @@ def test_it_continues_after_a_stop(train, first, only_run_of, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"retrain_from": "nothing"}, "retrain_from must name a finished run"),
+        ({"retrain_from": "nothing"}, "`retrain_from` must be a finished run"),
         ({"learning_rate": 2e-3}, "learning_rate: 0.001 then, 0.002 now"),
         ({"overlap": "keep"}, "overlap: drop then, keep now"),
         ({"read_test": "false"}, "`read_test` must be true"),
@@ -128,7 +128,7 @@ def test_data_that_changed_are_refused(train, first, in_tmp, capsys):
     path = in_tmp / "runs" / first / artifacts.DATA
     text_files.write_json(path, read_json(path) | {"dev": "0"})
     assert train(retrain_from=first) == 1
-    assert "with other rows in changed=['dev']" in " ".join(capsys.readouterr().err.split())
+    assert "other examples in dev" in " ".join(capsys.readouterr().err.split())
 
 
 def test_dev_does_not_go_through_the_model(observe, first, in_tmp, base_settings):

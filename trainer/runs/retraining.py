@@ -1,4 +1,7 @@
-"""The run that a training on train and dev together goes by: it held dev out, so what it chose there is honest."""
+"""The finished run whose temperature and thresholds are reused where train and dev are trained on together.
+
+That run held dev out, so what it chose on dev holds for new texts.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,69 +16,65 @@ from trainer.runs import results
 
 __all__ = ["SourceRun", "load_source_run"]
 
-_MAY_DIFFER = (
-    *run_folder.RUNTIME_AND_DATASET,
-    "retrain_from",
-    "seed",
-    "bootstrap_resamples",
-    "checkpoint_steps",
-)
+_MAY_DIFFER = (*run_folder.RUNTIME_AND_DATASET, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps")
 
 
 @dataclass(frozen=True)
 class SourceRun:
-    """What is taken over from a finished run."""
+    """What a retraining takes from a finished run."""
 
     run_id: str
-    share: float
-    """Share of its schedule, in (0, 1], that its best weights had taken."""
-    choices: Evaluation
+    stop_fraction: float
+    """Fraction of its schedule, in (0, 1], after which its weights were best on dev."""
+    evaluation: Evaluation
     """Its temperature and thresholds, without scores."""
     digests: Mapping[str, str]
-    """Of its splits, by role."""
+    """Role → digest of its split."""
 
     def check_data(self, label_names: Sequence[str], digests: Mapping[str, str]) -> None:
-        """Raise SettingsError when a data set of these labels and digests is not the one that it was trained on."""
+        """Raise SettingsError when the run was trained on a data set with other labels or digests."""
         changed = run_folder.changed_splits(self.digests, digests)
-        if changed or tuple(label_names) != self.choices.label_names:
+        if changed or tuple(label_names) != self.evaluation.label_names:
+            difference = f"other examples in {', '.join(changed)}" if changed else "other labels"
             raise SettingsError(
-                f"retrain_from must name a run of the same data, but got retrain_from={self.run_id!r} with "
-                f"{f'other rows in {changed=}' if changed else 'other labels'}. Bring its data back, or name another."
+                f"`retrain_from` must be a run on the same data, got {self.run_id}, which had {difference}. "
+                "Restore its data, or name another run."
             )
 
 
 def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> SourceRun:
-    """The run in the folder `output`/`run_id`. settings: those of the training that goes by it; defaults: of all.
+    """Return the run in the folder `output`/`run_id`.
 
-    Raises SettingsError when there is none, when it has not ended well, when it had other settings than these, but
-    for the seed and what does not change the model, or when it lacks a result.
+    settings: those of the retraining. defaults: of every setting, for runs of earlier versions.
+    Raises SettingsError when the run does not exist, has not finished, lacks a result, or had other settings; only the
+    seed and settings that do not change the model may differ.
     """
     folder = output / run_id
     if not run_folder.has_results(folder, with_test=False):
         raise SettingsError(
-            f"retrain_from must name a finished run with a folder in output, but got retrain_from={run_id!r}, "
-            f"output={str(output)!r}. Finish it with resume, or name another."
+            f"`retrain_from` must be a finished run with a folder in {output}, got {run_id}. Finish it with `resume`, "
+            "or name another run."
         )
     try:
         kept = run_folder.read_config(folder)
         differences = run_folder.diff_settings(kept, settings, defaults, ignore=_MAY_DIFFER)
-        found = _read(folder)
+        source = _read(folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(
-            f"retrain_from must name a run that held dev out and left its results, but got retrain_from={run_id!r} "
-            f"({type(error).__name__}: {error}). Name another, or train it again with this version."
+            f"`retrain_from` must be a run that held dev out and kept its results, got {run_id} "
+            f"({type(error).__name__}: {error}). Name another run, or train it again with this version."
         ) from error
     if differences:
         raise SettingsError(
             f"Cannot retrain run {run_id} with other settings: {run_folder.format_diff(differences)}. Only `seed` and "
             "settings that do not change the model may differ."
         )
-    return found
+    return source
 
 
 def _read(folder: Path) -> SourceRun:
     scores, digests = (
         json.loads((folder / name).read_text(encoding="utf-8")) for name in (artifacts.OUTCOME, artifacts.DATA)
     )
-    share = scores[artifacts.BEST_STEP] / scores[artifacts.SCHEDULE_STEPS]
-    return SourceRun(folder.name, share, results.load_thresholds_and_temperature(folder), digests)
+    stop_fraction = scores[artifacts.BEST_STEP] / scores[artifacts.SCHEDULE_STEPS]
+    return SourceRun(folder.name, stop_fraction, results.load_thresholds_and_temperature(folder), digests)
