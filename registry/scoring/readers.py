@@ -13,8 +13,9 @@ import pyarrow.parquet
 
 from registry.scoring import rows
 from registry.scoring.column_types import UNTYPED, json_schema, to_array
-from registry.scoring.rows import Parsed, Reject, Row
+from registry.scoring.rows import Reject, Row
 from trainer.core.errors import DataError, nearest
+from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, parse_csv, parse_json_lines, parse_text
 
 __all__ = ["Chunk", "Reader", "open_reader"]
 
@@ -70,7 +71,7 @@ def open_reader(path: Path, text_column: str) -> Reader:
     elif suffix in _DELIMITERS:
         reader = _open_csv(path, text_column, _DELIMITERS[suffix])
     elif suffix == ".txt":
-        reader = _text_reader(path, text_column, _strings([text_column]), rows.parse_text)
+        reader = _text_reader(path, text_column, _strings([text_column]), parse_text)
     else:
         reader = _open_json_lines(path, text_column)
     if reader.columns:  # JSON Lines without a readable row have none: the rejects file gives the reasons
@@ -158,10 +159,10 @@ def _strings(columns: Sequence[str], untyped: Sequence[str] = ()) -> pyarrow.Sch
 
 
 def _open_csv(path: Path, text_column: str, delimiter: str) -> Reader:
-    parse = partial(rows.parse_csv, delimiter=delimiter)
+    parse = partial(parse_csv, delimiter=delimiter)
     with _open(path, "") as lines:  # "": a cell keeps line ends of any kind
         _, columns, source = next(parse(lines), (1, "", ""))
-    if not isinstance(columns, list) or not rows.is_unicode(source):
+    if not isinstance(columns, list) or not is_unicode(source):
         raise DataError(f"The first row must be the column names in UTF-8, got {source[:80]!r} in {path}.")
 
     def parse_body(lines: TextIO) -> Iterator[Parsed]:
@@ -175,10 +176,10 @@ def _open_csv(path: Path, text_column: str, delimiter: str) -> Reader:
 
 def _open_json_lines(path: Path, text_column: str) -> Reader:
     with _open(path, "\n") as lines:
-        objects = (cells for _, cells, _ in rows.parse_json_lines(lines) if isinstance(cells, dict))
+        objects = (cells for _, cells, _ in parse_json_lines(lines) if isinstance(cells, dict))
         # A row that is rejected gives its names, and no types.
         schema = json_schema(one if rows.is_fit(one, text_column) else dict.fromkeys(one) for one in objects)
-    return _text_reader(path, text_column, schema, rows.parse_json_lines, keep_objects=True)
+    return _text_reader(path, text_column, schema, parse_json_lines, keep_objects=True)
 
 
 def _open_parquet(path: Path, text_column: str) -> Reader:
@@ -226,7 +227,7 @@ def _reasons(table: pyarrow.Table, text_column: str) -> list[str]:
         table.validate(full=True)
     except pyarrow.ArrowInvalid:
         if len(table) == 1:
-            return [rows.NOT_UTF8]
+            return [f"row {NOT_UTF8}"]
         return [_reasons(table.slice(row, 1), text_column)[0] for row in range(len(table))]
     return [rows.why_unfit(text) for text in table[text_column].to_pylist()]
 

@@ -55,7 +55,7 @@ CASES = [
     (
         GOOD,
         {"dev__csv": None, "dev__jsonl": '{"text": "a \\ud83d", "labels": "joy"}\n'},
-        "dev.jsonl:1: .*surrogate pair at 3",
+        "dev.jsonl:1: .*half of a character",
     ),
     (
         GOOD,
@@ -116,6 +116,8 @@ CASES = [
     # JSON lines
     (JSON, {"dev__jsonl": "{oops\n"}, "dev.jsonl:1: is not JSON"),
     (JSON, {"dev__jsonl": "[1]\n"}, "dev.jsonl:1: is not a JSON object"),
+    (JSON, {"dev__jsonl": '{"text": "hi", "labels": [' + "9" * 5000 + "]}\n"}, "dev.jsonl:1: is not usable JSON"),
+    (JSON, {"dev__jsonl": "[" * 100_000}, "dev.jsonl:1: is not usable JSON"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": []}\n{"text": "ho"}\n'}, "dev.jsonl:2: has no 'labels'"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [true]}\n'}, r"dev.jsonl:1: labels must be names or ids: \[True\]"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": null}\n'}, "dev.jsonl:1: labels must be names or ids: None"),
@@ -156,3 +158,16 @@ def test_long_values_are_cut_in_the_message(write):
 def test_a_row_without_labels_is_legal(write):
     data = read(write(**(GOOD | {"dev__csv": "text,labels\nhi,\n"})))
     assert data.dev.labels.tolist() == [[0.0, 0.0]]
+
+
+def test_quotes_without_meaning_and_long_texts_are_read(write):
+    long = "long " * 40_000
+    data = read(
+        write(
+            train__tsv='text\tlabels\n"open\tjoy\nbye\tsadness\n',
+            dev__csv=f"text,labels\n{long},joy\n",
+            test__csv="text,labels\nhey,joy\n",
+        )
+    )
+    assert data.train.texts == ('"open', "bye")
+    assert data.dev.texts == (long,)

@@ -1,20 +1,20 @@
 """Reads files into rows of named cells with their lines; `rows.py` interprets the cells."""
 
-import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.core.errors import DataError
+from trainer.core.text_rows import Parsed, parse_csv, parse_json_lines
 from trainer.data.sources.errors import RowErrors, abbreviate
 
 __all__ = ["SUFFIXES", "Table", "read_delimited", "read_table"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
+_LINE_END = "\r\n"
 _Rows = list[tuple[int, Mapping[str, Any]]]
 
 
@@ -46,57 +46,35 @@ def read_delimited(
 ) -> Table:
     """Return the table of a delimited file. header: column names of a file without header line."""
     earlier = errors.count
-    records = _delimited_records(_decoded(path, errors), path.name, errors, delimiter, quoted)
-    columns = tuple(name.strip() for name in (header or next(records, (0, []))[1]))
+    records = parse_csv(io.StringIO(_decoded(path, errors), newline=""), delimiter, quoted=quoted)
+    columns = tuple(name.strip() for name in (header or _header(records, path.name)))
     if len(set(columns)) != len(columns):
         raise DataError(f"Column names must be distinct, got {', '.join(columns)} in {path.name}.")
     rows: _Rows = []
-    for line, cells in records:
-        if len(cells) == len(columns):
+    for line, cells, source in records:
+        if isinstance(cells, list) and len(cells) == len(columns):
             rows.append((line, dict(zip(columns, cells, strict=True))))
         else:
-            message = f"needs {len(columns)} columns, but has {len(cells)}: {abbreviate(delimiter.join(cells))}"
-            errors.add(f"{path.name}:{line}", message)
+            fault = cells if isinstance(cells, str) else f"needs {len(columns)} columns, but has {len(cells)}"
+            errors.add(f"{path.name}:{line}", f"{fault}: {abbreviate(source.rstrip(_LINE_END))}")
     return _table(path, columns, rows, errors, earlier)
 
 
-def _delimited_records(
-    text: str, file: str, errors: RowErrors, delimiter: str, quoted: bool
-) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=True,
-    )
-    while True:
-        line = reader.line_num + 1  # the first line of a quoted cell that spans several
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            errors.add(f"{file}:{line}", f"cannot be split into columns ({error})")
-            continue
-        if cells:
-            yield line, cells
+def _header(records: Iterator[Parsed], file: str) -> list[str]:
+    line, cells, source = next(records, (1, list[str](), ""))
+    if not isinstance(cells, list):
+        raise DataError(f"{file}:{line} must be the column names, got {abbreviate(source.rstrip(_LINE_END))}.")
+    return cells
 
 
 def _read_jsonl(path: Path, errors: RowErrors) -> Table:
     earlier = errors.count
     rows: _Rows = []
-    for line, text in enumerate(_decoded(path, errors).split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            cells = json.loads(text)
-        except json.JSONDecodeError as error:
-            errors.add(f"{path.name}:{line}", f"is not JSON ({error.msg}): {abbreviate(text)}")
-            continue
+    for line, cells, source in parse_json_lines(_decoded(path, errors).split("\n")):
         if isinstance(cells, dict):
             rows.append((line, cells))
         else:
-            errors.add(f"{path.name}:{line}", f"is not a JSON object: {abbreviate(text)}")
+            errors.add(f"{path.name}:{line}", f"{cells}: {abbreviate(source)}")
     columns = tuple(dict.fromkeys(column for _, cells in rows for column in cells))
     return _table(path, columns, rows, errors, earlier)
 
