@@ -1,1 +1,1 @@
-"""What a finished search says: parameter importance and good ranges."""
+"""Analysis of a search: importance and good ranges of parameters, and sentences about trials and finals."""

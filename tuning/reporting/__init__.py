@@ -1,1 +1,1 @@
-"""The figures, tables and report of a search."""
+"""The report, figures and table of a search, and the summary in the terminal."""

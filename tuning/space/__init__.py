@@ -1,1 +1,1 @@
-"""Search spaces: YAML files, their parser, grids and warm starts."""
+"""Search spaces: YAML files, their parser, the grid and the warm start."""
