@@ -55,8 +55,8 @@ class CheckConfig:
     max_size_mb: float = 2000.0
     """Size of the model's files, in 10^6 bytes."""
     allow_foreign_code: bool = False
-    """Run and accept code in a model that this version of the project did not write. It runs without the secrets of the
-    environment, but with your files and network."""
+    """Load the model with MLflow and accept code in it that this project did not write. The code runs as your user,
+    with your files and network, but without the secrets in the environment."""
 
     def __post_init__(self) -> None:
         require("check_rows", self.check_rows, self.check_rows >= 0, "be 0 (all) or more")

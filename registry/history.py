@@ -37,7 +37,7 @@ def history(config: HistoryConfig) -> None:
     with readable_errors(store):
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))
         if not snapshot.decisions:
-            names = sorted(found.name for found in store.client.search_registered_models())
+            names = sorted(registered.name for registered in store.client.search_registered_models())
             raise RegistryError(
                 f"`registered_model` must have a decision log, got {model}. Registered models: "
                 f"{', '.join(names) or 'none'}. The first `mlflow run . -e promote` begins the log."
@@ -62,8 +62,8 @@ def _line(decision: "Decision") -> str:
 
 def _show_moves(snapshot: "Snapshot", screen: console.Console) -> None:
     next_step = (
-        "a command was interrupted; the next promote or rollback completes it"
-        if snapshot.is_interrupted
+        "a command has not finished; if it was interrupted, the next promote or rollback completes its decision"
+        if snapshot.is_incomplete
         else "changed without promote or rollback; the next promote or rollback records it"
     )
     for move in snapshot.moves:

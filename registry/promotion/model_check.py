@@ -65,7 +65,7 @@ class ModelCheck:
     """Predicted labels that differ from those judged, except where the judged probability is nearer than
     `max_score_difference` to its threshold."""
     setting_differences: tuple[str, ...]
-    """Temperature and thresholds that are served otherwise than they were judged, in words."""
+    """Temperature, default policy and thresholds that differ from those judged, one phrase each."""
     latency_ms_p50: float
     """Of one text, median."""
     latency_ms_p95: float
@@ -96,12 +96,12 @@ def check_model(model_uri: str, judged: Judged, config: CheckConfig, scratch: Pa
 
 
 def _run_child(folder: Path, texts: Path, scratch: Path, config: CheckConfig) -> str:
-    """Run the child process; return why it failed, or nothing."""
+    """Run the child process; return why it failed, or nothing. `-P` keeps the folder of the copy out of imports."""
     module = "registry.promotion.foreign_check" if config.allow_foreign_code else "trainer.serving.check"
     arguments = ["--model", str(folder), "--texts", str(texts), "--output", str(scratch)]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             cwd=scratch,
             env=_environment(),
             capture_output=True,

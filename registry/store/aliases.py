@@ -18,7 +18,7 @@ from trainer.core.errors import RegistryError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Move", "Snapshot", "external_moves", "read_aliases", "read_snapshot", "write_aliases"]
+__all__ = ["Move", "Snapshot", "external_moves", "is_interrupted", "read_aliases", "read_snapshot", "write_aliases"]
 
 _ALIASES = (CHAMPION, PREVIOUS, CHALLENGER)
 _TAG_PREFIX = "promotion."
@@ -68,7 +68,7 @@ class Snapshot:
         return [Move(*pair) for pair in pairs if pair[1] != pair[2]]
 
     @property
-    def is_interrupted(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether the last decision is in the log and its aliases and tags are not written completely."""
         last = self.decisions[-1] if self.decisions else None
         return last is not None and last.version in self.tags and _entry(self.tags[last.version]) < last.number
@@ -88,10 +88,20 @@ def read_snapshot(client: "MlflowClient", model: str, log: DecisionLog) -> Snaps
     return Snapshot(aliases, tags, decisions, state)
 
 
+def is_interrupted(client: "MlflowClient", model: str, log: DecisionLog) -> bool:
+    """Whether the command that made the last decision ended before it had written aliases and tags."""
+    snapshot = read_snapshot(client, model, log)
+    if not snapshot.is_incomplete:
+        return False
+    time.sleep(_RECHECK_SECONDS)  # the command may still be writing
+    again = read_snapshot(client, model, log)
+    return again.is_incomplete and again.state == snapshot.state
+
+
 def external_moves(client: "MlflowClient", model: str, log: DecisionLog) -> list[Move]:
     """Return the aliases that somebody moved by hand, champion first."""
     snapshot = read_snapshot(client, model, log)
-    if not snapshot.moves or snapshot.is_interrupted:
+    if not snapshot.moves or snapshot.is_incomplete:
         return []
     time.sleep(_RECHECK_SECONDS)  # another command may be between two of its writes
     again = read_snapshot(client, model, log)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from registry.store.aliases import Move, external_moves, read_snapshot, write_aliases
+from registry.store.aliases import Move, external_moves, is_interrupted, write_aliases
 from registry.store.decision_log import Decision, DecisionLog, RegistryState
 from registry.store.versions import Versions
 
@@ -39,14 +39,13 @@ class ModelRegistry:
 
     def complete_interrupted(self) -> list[str]:
         """Write aliases and tags of a decision whose command was interrupted; return what was changed."""
-        snapshot = read_snapshot(self._client, self.model, self.log)
-        if self.dry_run or not snapshot.is_interrupted:
+        if self.dry_run or not is_interrupted(self._client, self.model, self.log):
             return []
-        reason = f"completes decision {snapshot.state.head}, whose command was interrupted"
+        reason = f"completes decision {self.state.head}, whose command was interrupted"
         return [f"{change}: {reason}" for change in write_aliases(self._client, self.model, self.log)]
 
     def record_external_moves(self, run_id: str) -> list[str]:
-        """Record aliases that somebody moved by hand as decisions; return the moves in words.
+        """Record aliases that somebody moved by hand as decisions; return a sentence on each.
 
         In a dry run the log is read as if they were recorded. run_id: the run of the command that records them.
         """

@@ -45,25 +45,25 @@ class Commands:
     def run(self, quality, **more):
         return make_run(self.folder / "runs", quality, **more)
 
-    def promote(self, *words):
-        return self._do(promote.main, "--floor_macro_f1", "0.1", *words)
+    def promote(self, *arguments):
+        return self._do(promote.main, "--floor_macro_f1", "0.1", *arguments)
 
-    def rollback(self, *words):
-        return self._do(rollback.main, *words)
+    def rollback(self, *arguments):
+        return self._do(rollback.main, *arguments)
 
     def history(self):
         return self._do(history.main)
 
-    def _do(self, command, *words):
-        said, complained = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-            status = command(list(words))
-        self.text = " ".join((said.getvalue() + complained.getvalue()).split())
+    def _do(self, command, *arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = command(list(arguments))
+        self.text = " ".join((out.getvalue() + err.getvalue()).split())
         return status
 
     def aliases(self):
-        found = self.client.get_registered_model(MODEL).aliases
-        return {alias: int(version) for alias, version in found.items()}
+        aliases = self.client.get_registered_model(MODEL).aliases
+        return {alias: int(version) for alias, version in aliases.items()}
 
     def run_of(self, alias):
         return self.client.get_model_version_by_alias(MODEL, alias).run_id

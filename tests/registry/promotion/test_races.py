@@ -53,6 +53,7 @@ def check_consistent(commands):
     assert commands.aliases() == {alias: version for alias, version in wanted.items() if version is not None}
 
 
+@pytest.mark.slow
 def test_of_concurrent_promoters_the_best_wins(served, tmp_path):
     runs = [served.run(quality, seed=seed) for seed, quality in enumerate(QUALITIES)]
     racers = [start(tmp_path, 0, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1") for run_id in runs]

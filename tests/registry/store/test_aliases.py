@@ -8,7 +8,7 @@ import pytest
 from log_parts import MODEL, add
 
 from registry.store import versions
-from registry.store.aliases import Move, external_moves, read_aliases, read_snapshot, write_aliases
+from registry.store.aliases import Move, external_moves, is_interrupted, read_aliases, write_aliases
 from trainer.core.errors import RegistryError
 
 
@@ -40,11 +40,11 @@ def test_a_move_by_hand_is_told_from_an_interrupted_command(client, log):
     assert external_moves(client, MODEL, log) == [Move("champion", 1, 4)]
 
     add(log, "promoted", 2, first.number)
-    assert read_snapshot(client, MODEL, log).is_interrupted
+    assert is_interrupted(client, MODEL, log)
     assert external_moves(client, MODEL, log) == []
     write_aliases(client, MODEL, log)
     assert read_aliases(client, MODEL) == {"champion": 2, "previous": 1}
-    assert not read_snapshot(client, MODEL, log).is_interrupted
+    assert not is_interrupted(client, MODEL, log)
 
 
 def test_tags_are_those_of_the_last_decision(client, log):
@@ -131,7 +131,7 @@ def test_a_registry_of_an_older_version_is_continued(client, log):
     client.set_registered_model_alias(MODEL, "champion", kept["aliases"]["champion"])
 
     assert external_moves(client, MODEL, log) == []
-    assert not read_snapshot(client, MODEL, log).is_interrupted
+    assert not is_interrupted(client, MODEL, log)
     client.set_registered_model_alias(MODEL, "champion", "2")
     assert external_moves(client, MODEL, log) == [Move("champion", 1, 2)]
 
