@@ -37,7 +37,8 @@ from trainer.fit.components import build_components, build_loop
 from trainer.fit.distributed import has_bf16, open_context
 from trainer.fit.inference import predict_logits
 from trainer.model.config import STARTER
-from trainer.model.encoder import STARTER_FOLDER, quiet
+from trainer.model.encoder import quiet
+from trainer.model.source import STARTER_FOLDER
 from trainer.model.tokenizer import load_tokenizer
 from trainer.tracking.run import NullTracker, open_run
 

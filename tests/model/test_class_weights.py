@@ -35,16 +35,16 @@ def test_balanced_is_the_rows_over_the_positives():
 def test_balanced_is_scikit_learns_where_labels_exclude_each_other():
     labels = np.eye(3, dtype=np.float32)[[0] * 30 + [1] * 10 + [2] * 60]
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.argmax(axis=1))
-    found = class_weights(LossConfig(class_weights="balanced"), labels, labels >= 0, NAMES)
-    np.testing.assert_allclose(found, expected)
+    actual = class_weights(LossConfig(class_weights="balanced"), labels, labels >= 0, NAMES)
+    np.testing.assert_allclose(actual, expected)
 
 
 def test_balanced_on_goemotions_counts():
     """The rarest and the most frequent label of the official train split: 77 and 14,219 of 43,410 rows."""
     labels, _ = split((77, 14_219), rows=43_410)
     padded = np.pad(labels, ((0, 0), (0, 26)), constant_values=1)
-    found = class_weights(LossConfig(class_weights="balanced"), padded, padded >= 0, [str(i) for i in range(28)])
-    np.testing.assert_allclose(found[:2], [20.13, 0.109], atol=5e-3)
+    actual = class_weights(LossConfig(class_weights="balanced"), padded, padded >= 0, [str(i) for i in range(28)])
+    np.testing.assert_allclose(actual[:2], [20.13, 0.109], atol=5e-3)
 
 
 def test_effective_number_follows_the_paper():
@@ -54,9 +54,9 @@ def test_effective_number_follows_the_paper():
 
 @given(st.floats(0, 1, exclude_max=True), st.tuples(*[st.integers(1, 100)] * 3))
 def test_effective_numbers_have_mean_one_and_favour_the_rare(beta, counts):
-    found = weights("effective_number", counts, effective_number_beta=beta)
-    assert found.mean() == pytest.approx(1)
-    assert (np.diff(found[np.argsort(counts)]) <= 1e-9).all()
+    actual = weights("effective_number", counts, effective_number_beta=beta)
+    assert actual.mean() == pytest.approx(1)
+    assert (np.diff(actual[np.argsort(counts)]) <= 1e-9).all()
 
 
 def test_effective_number_goes_from_equal_to_inverse_frequency():
@@ -71,8 +71,8 @@ def test_unobserved_cells_count_neither_as_rows_nor_as_positives():
     observed[50:, 0] = False
     observed[:5, 1] = False
     np.testing.assert_allclose(label_frequencies(labels, observed, NAMES), [40 / 50, 5 / 95, 0.6])
-    found = class_weights(LossConfig(class_weights="balanced"), labels, observed, NAMES)
-    np.testing.assert_allclose(found, [50 / 120, 95 / 15, 100 / 180])
+    actual = class_weights(LossConfig(class_weights="balanced"), labels, observed, NAMES)
+    np.testing.assert_allclose(actual, [50 / 120, 95 / 15, 100 / 180])
 
 
 @pytest.mark.parametrize("kind", ["balanced", "effective_number"])

@@ -65,7 +65,7 @@ def make_batch(length, rows=3):
 
 
 def results(model, ids, mask):
-    """Hidden states of real pieces, and the gradients of a sum of them with all kinds of weights."""
+    """Hidden states of tokens, padding left out, and the gradients of a weighted sum of them."""
     model.zero_grad()
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask.unsqueeze(-1)
     weights = torch.sin(torch.arange(hidden.numel(), dtype=hidden.dtype)).view_as(hidden)
@@ -76,9 +76,9 @@ def results(model, ids, mask):
 
 
 def assert_alike(stock, compact, batch, tolerance):
-    for expected, found in zip(results(stock, *batch), results(compact, *batch), strict=True):
+    for expected, actual in zip(results(stock, *batch), results(compact, *batch), strict=True):
         scale = max(1.0, float(expected.abs().max()))
-        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -144,8 +144,8 @@ def test_v1_computes_in_bf16_where_the_stock_model_overflows():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         with pytest.raises(RuntimeError, match="without overflow"):
             stock(input_ids=ids, attention_mask=mask)
-        found = compact(input_ids=ids, attention_mask=mask).last_hidden_state
-    assert (found - exact)[mask.bool()].abs().mean() < 0.02 * exact[mask.bool()].abs().mean()
+        actual = compact(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert (actual - exact)[mask.bool()].abs().mean() < 0.02 * exact[mask.bool()].abs().mean()
 
 
 @GENERATIONS
@@ -181,19 +181,19 @@ def test_it_compiles_as_one_graph(variant):
     stock, compact = make_pair(**VARIANTS[variant])
     ids, mask = make_batch(12)
     compiled = torch.compile(compact, backend="eager", fullgraph=True)
-    found = compiled(input_ids=ids, attention_mask=mask).last_hidden_state
+    actual = compiled(input_ids=ids, attention_mask=mask).last_hidden_state
     expected = stock(input_ids=ids, attention_mask=mask).last_hidden_state
-    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=0, atol=1e-10)
+    torch.testing.assert_close(actual[mask.bool()], expected[mask.bool()], rtol=0, atol=1e-10)
 
 
 @GENERATIONS
-def test_attentions_are_given_when_asked(variant):
+def test_attentions_are_returned_with_output_attentions(variant):
     stock, compact = make_pair(**VARIANTS[variant])
     ids, mask = make_batch(6)
     pairs = [model(input_ids=ids, attention_mask=mask, output_attentions=True).attentions for model in (stock, compact)]
     real = (mask.unsqueeze(1) * mask.unsqueeze(2)).unsqueeze(1).bool()
-    for expected, found in zip(*pairs, strict=True):
-        torch.testing.assert_close(found * real, expected * real, rtol=0, atol=1e-10)
+    for expected, actual in zip(*pairs, strict=True):
+        torch.testing.assert_close(actual * real, expected * real, rtol=0, atol=1e-10)
 
 
 @GENERATIONS
@@ -223,10 +223,10 @@ class TestSetting:
     """`attention` of the settings, on encoders as they are loaded."""
 
     @pytest.mark.parametrize("architecture", ["deberta", "deberta-v2", "deberta-v3"])
-    @pytest.mark.parametrize(("attention", "found"), [("auto", "compact"), ("compact", "compact"), ("stock", "stock")])
-    def test_deberta_has_the_one_asked_for(self, model_folders, architecture, attention, found):
+    @pytest.mark.parametrize(("attention", "actual"), [("auto", "compact"), ("compact", "compact"), ("stock", "stock")])
+    def test_deberta_has_the_attention_of_the_setting(self, model_folders, architecture, attention, actual):
         encoder, _ = load_encoder(ModelConfig(model=str(model_folders[architecture]), attention=attention))
-        assert attention_of(encoder) == found
+        assert attention_of(encoder) == actual
 
     def test_other_models_keep_theirs_and_refuse_compact(self, model_folders):
         encoder, _ = load_encoder(ModelConfig(model=str(model_folders["bert"])))

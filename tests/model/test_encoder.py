@@ -11,6 +11,7 @@ from torch import nn
 
 from trainer.core.errors import ModelError, SettingsError
 from trainer.model import encoder as encoders
+from trainer.model import source
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import ModelConfig
 from trainer.model.encoder import hub_commit, load_encoder, max_tokens
@@ -99,16 +100,16 @@ def test_a_config_file_gives_random_weights_from_the_seed(model_folders, tmp_pat
 def test_half_precision_checkpoints_become_float32(own_model):
     weights = {name: tensor.half() for name, tensor in load_file(own_model / "model.safetensors").items()}
     save_file(weights, own_model / "model.safetensors", metadata={"format": "pt"})
-    found = load(own_model)[0].state_dict()
-    assert {tensor.dtype for tensor in found.values() if tensor.is_floating_point()} == {torch.float32}
+    actual = load(own_model)[0].state_dict()
+    assert {tensor.dtype for tensor in actual.values() if tensor.is_floating_point()} == {torch.float32}
     name = "embeddings.word_embeddings.weight"
-    assert torch.equal(found[name], weights[name].float())
+    assert torch.equal(actual[name], weights[name].float())
 
 
 def test_the_starter_is_the_packaged_folder(model_folders, monkeypatch, tmp_path):
-    monkeypatch.setattr(encoders, "STARTER_FOLDER", model_folders["deberta-v3"])
+    monkeypatch.setattr(source, "STARTER_FOLDER", model_folders["deberta-v3"])
     assert load_encoder(ModelConfig(model="starter"))[0].config.model_type == "deberta-v2"
-    monkeypatch.setattr(encoders, "STARTER_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(source, "STARTER_FOLDER", tmp_path / "none")
     with pytest.raises(ModelError, match="starter encoder is missing"):
         load_encoder(ModelConfig(model="starter"))
 

@@ -36,8 +36,8 @@ def sum_at_one_half(loss, positives, labels=28, **settings):
 class TestClosedForms:
     @pytest.mark.parametrize(("gamma_neg", "gamma_pos", "expected"), [(2, 1, 3.655), (1, 0, 8.032), (4, 0, 1.473)])
     def test_asl_at_one_half(self, gamma_neg, gamma_pos, expected):
-        found = sum_at_one_half("asl", 1.177, gamma_neg=gamma_neg, gamma_pos=gamma_pos, margin=0.05)
-        assert found == pytest.approx(expected, abs=5e-4)
+        actual = sum_at_one_half("asl", 1.177, gamma_neg=gamma_neg, gamma_pos=gamma_pos, margin=0.05)
+        assert actual == pytest.approx(expected, abs=5e-4)
 
     def test_bce_at_one_half_is_log_two_per_label(self):
         assert sum_at_one_half("bce", 1.177) == pytest.approx(28 * math.log(2))
@@ -83,8 +83,8 @@ class TestParity:
         negative = (1 - p + 0.05).clamp(max=1)
         base = y * torch.log(p) + (1 - y) * torch.log(negative)
         expected = -base * (1 - p * y - negative * (1 - y)) ** (1 * y + 4 * (1 - y))
-        found = make("asl", gamma_pos=1, gamma_neg=4, margin=0.05).elementwise(z, y, mask)
-        torch.testing.assert_close(found, expected)
+        actual = make("asl", gamma_pos=1, gamma_neg=4, margin=0.05).elementwise(z, y, mask)
+        torch.testing.assert_close(actual, expected)
 
     def test_combined_weighs_each_cell_before_the_sum(self):
         z, y, mask = cells()

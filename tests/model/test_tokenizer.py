@@ -20,9 +20,9 @@ def test_its_tokens_are_those_of_sentencepiece(tokenizer, texts, shared_data):
     from sentencepiece import SentencePieceProcessor
 
     reference = SentencePieceProcessor(model_file=str(shared_data / "deberta-v3" / "tokenizer" / "spm.model"))
-    found = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    actual = tokenizer(texts, add_special_tokens=False)["input_ids"]
     # Ties between equally likely splits may fall differently.
-    different = sum(a != b for a, b in zip(found, reference.encode(texts), strict=True))
+    different = sum(a != b for a, b in zip(actual, reference.encode(texts), strict=True))
     assert len(texts) > 5000
     assert different <= 2
 

@@ -56,11 +56,13 @@ def test_every_architecture_ends_with_the_weights_of_whole_training(architecture
     train(pruned, padding)
     restore_vocabulary(pruned.encoder)
     expected = whole.state_dict()
-    found = pruned.state_dict()
-    assert list(found) == list(expected)
-    for name, value in found.items():
+    actual = pruned.state_dict()
+    assert list(actual) == list(expected)
+    for name, value in actual.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
-    assert any(not torch.equal(value, before[name]) for name, value in found.items() if "word" in name or "tok" in name)
+    assert any(
+        not torch.equal(value, before[name]) for name, value in actual.items() if "word" in name or "tok" in name
+    )
 
 
 def test_a_token_that_was_pruned_is_an_error():

@@ -1,4 +1,4 @@
-"""The model that the tests of serving share."""
+"""Fixtures: a saved classifier and a served model of it."""
 
 import pytest
 

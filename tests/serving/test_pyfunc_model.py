@@ -45,7 +45,7 @@ class TestPredictions:
         np.testing.assert_allclose(table[list(NAMES)].to_numpy(), expected, atol=1e-6)
 
     def test_order_and_number_of_texts_do_not_matter(self, model, expected):
-        order = np.arange(1000) % len(TEXTS)  # of 8 pieces at most: more than one batch
+        order = np.arange(1000) % len(TEXTS)  # of 8 tokens at most: more than one batch
         np.testing.assert_allclose(scores(model, [TEXTS[i] for i in order]), expected[order], atol=1e-6)
 
     @settings(max_examples=25)
@@ -83,8 +83,8 @@ class TestPredictions:
         for step in (threading.Thread.start, threading.Thread.join):
             for thread in threads:
                 step(thread)
-        for number, asked in texts.items():
-            np.testing.assert_allclose(answers[number], [expected[number % 5]] * len(asked), atol=TOLERANCE)
+        for number, batch in texts.items():
+            np.testing.assert_allclose(answers[number], [expected[number % 5]] * len(batch), atol=TOLERANCE)
 
     def test_one_request_that_fails_fails_alone(self, model, expected, monkeypatch):
         served = model.unwrap_python_model()

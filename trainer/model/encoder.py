@@ -4,8 +4,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,20 +12,16 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainer.core.errors import ModelError, SettingsError, nearest
-from trainer.model.config import STARTER, ModelConfig
+from trainer.core.errors import ModelError
+from trainer.model.config import ModelConfig
 from trainer.model.deberta_attention import use_compact_attention
 from trainer.model.optimizations.dropout import use_fast_dropout
+from trainer.model.source import Source, locate
 from trainer.model.tokenizer import load_tokenizer
 
-__all__ = ["STARTER_FOLDER", "hub_commit", "load_encoder", "max_tokens", "quiet"]
+__all__ = ["hub_commit", "load_encoder", "max_tokens", "quiet"]
 
-STARTER_FOLDER = Path(__file__).parent / "starter"
 _TRANSFORMERS: Any = transformers  # partly annotated: mypy would refuse half of these calls
-_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_IDS_WITHOUT_OWNER = re.compile(r"(albert|bert|camembert|distilbert|distilroberta|roberta|xlm-roberta)-[\w.-]+")
-"""Of the hub's oldest models, which it still resolves; every other hub id is `owner/name`."""
 _DROPOUT = re.compile(r"(^|_)dropout(_prob|_rate|_p)?$")
 
 
@@ -39,7 +33,7 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
     torch's generator: seed it first. Raises ModelError when the model does not exist, has no safetensors, lacks
     weights, is not an encoder, or does not fit its tokenizer; SettingsError for the revision of a local model.
     """
-    source = _locate(config)
+    source = locate(config)
     with quiet(), _explained(source):
         encoder_config = _TRANSFORMERS.AutoConfig.from_pretrained(
             source.config, trust_remote_code=False, **source.options
@@ -58,7 +52,7 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
 
 def hub_commit(config: ModelConfig) -> str:
     """Return the commit of the hub model in the local cache, after `load_encoder`; empty for a local model."""
-    source = _locate(config)
+    source = locate(config)
     if source.is_local:
         return ""
     hub = _TRANSFORMERS.utils.hub
@@ -74,76 +68,6 @@ def max_tokens(encoder: nn.Module) -> int | None:
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     config: Any = encoder.config
     return None if getattr(config, "relative_attention", False) else int(config.max_position_embeddings)
-
-
-@dataclass(frozen=True)
-class _Source:
-    name: str
-    config: str
-    tokenizer: str
-    weights: str | None
-    """Folder or hub id; None = random weights."""
-    options: dict[str, Any]
-    is_local: bool
-
-
-def _locate(config: ModelConfig) -> _Source:
-    name = config.model
-    path = STARTER_FOLDER if name == STARTER else Path(name).expanduser()
-    if path.is_file() and path.suffix == ".json":
-        return _local(config, str(path), path.parent, None)
-    if path.is_dir():
-        _check_weights(path)
-        return _local(config, str(path), path, str(path))
-    if name == STARTER or not _may_be_hub_id(name):
-        _raise_missing(name, path)
-    options = {"revision": config.model_revision} if config.model_revision else {}
-    return _Source(name, name, name, name, options, is_local=False)
-
-
-def _may_be_hub_id(name: str) -> bool:
-    # Anything else would cost five retries of the hub's client before the error.
-    if "/" not in name:
-        return _IDS_WITHOUT_OWNER.fullmatch(name) is not None
-    path = Path(name)
-    return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.suffix == ".json")
-
-
-def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | None) -> _Source:
-    if config.model_revision:
-        raise SettingsError(
-            f"`model_revision` must be empty for the local model {config.model}, got {config.model_revision}. "
-            "Only hub models have revisions."
-        )
-    tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    return _Source(config.model, config_path, str(tokenizer), weights, {"local_files_only": True}, is_local=True)
-
-
-def _raise_missing(name: str, path: Path) -> None:
-    if name == STARTER:
-        raise ModelError(
-            f"The starter encoder is missing at {path}. Restore the folder from the repository, or set `model` to "
-            "another encoder."
-        )
-    raise ModelError(
-        f"`model` must be `{STARTER}`, a folder, a config file, or a hub id `owner/name`, got {name}. "
-        f"{path.absolute()} does not exist.{nearest(name, [STARTER])}"
-    )
-
-
-def _check_weights(folder: Path) -> None:
-    names = {path.name for path in folder.iterdir()}
-    if names.intersection(_SAFETENSORS):
-        return
-    if names.intersection(_PICKLED):
-        raise ModelError(
-            f"`model` must have safetensors, got {folder}, a model folder without safetensors. Its pickled weights can "
-            "run code when they are read. Load them where you trust them and save them again with `save_pretrained`."
-        )
-    raise ModelError(
-        f"`model` must have safetensors, got {folder}, a model folder without safetensors. To start from random "
-        "weights, set `model` to its config file."
-    )
 
 
 @contextmanager
@@ -162,7 +86,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(source: _Source) -> Iterator[None]:
+def _explained(source: Source) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -177,7 +101,7 @@ def _explained(source: _Source) -> Iterator[None]:
         ) from error
 
 
-def _check_architecture(config: Any, source: _Source) -> None:
+def _check_architecture(config: Any, source: Source) -> None:
     if config.is_encoder_decoder:
         raise ModelError(
             f"`model` must be an encoder, got {source.name} of type {config.model_type}, an encoder with a decoder. "
@@ -191,7 +115,7 @@ def _set_dropout(config: Any, dropout: float) -> None:
             setattr(config, name, float(dropout))
 
 
-def _build(config: Any, source: _Source) -> Any:
+def _build(config: Any, source: Source) -> Any:
     options = _without_pooler(config)
     if source.weights is None:
         encoder = _TRANSFORMERS.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **options)
@@ -218,7 +142,7 @@ def _without_pooler(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if accepts else {}
 
 
-def _check_complete(report: dict[str, Any], source: _Source) -> None:
+def _check_complete(report: dict[str, Any], source: Source) -> None:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
@@ -227,7 +151,7 @@ def _check_complete(report: dict[str, Any], source: _Source) -> None:
         )
 
 
-def _choose_attention(encoder: Any, attention: str, source: _Source) -> None:
+def _choose_attention(encoder: Any, attention: str, source: Source) -> None:
     if attention == "stock":
         return
     if use_compact_attention(encoder) == 0 and attention == "compact":
@@ -237,7 +161,7 @@ def _choose_attention(encoder: Any, attention: str, source: _Source) -> None:
         )
 
 
-def _check_vocabulary(encoder: Any, tokenizer: PreTrainedTokenizerBase, source: _Source) -> None:
+def _check_vocabulary(encoder: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
     rows = encoder.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(

@@ -41,6 +41,7 @@ MODULES = (
     "model.optimizations.quantization",
     "model.pooling",
     "model.saving",
+    "model.source",
     "model.tokenizer",
     "serving.scoring",
 )

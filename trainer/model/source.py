@@ -1,0 +1,96 @@
+"""Locates the encoder that the setting `model` names: starter, folder, config file, or hub id."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.core.errors import ModelError, SettingsError, nearest
+from trainer.model.config import STARTER, ModelConfig
+
+__all__ = ["STARTER_FOLDER", "Source", "locate"]
+
+STARTER_FOLDER = Path(__file__).parent / "starter"
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_IDS_WITHOUT_OWNER = re.compile(r"(albert|bert|camembert|distilbert|distilroberta|roberta|xlm-roberta)-[\w.-]+")
+"""Of the hub's oldest models, which it still resolves; every other hub id is `owner/name`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where transformers reads an encoder and its tokenizer from: folders, or a hub id."""
+
+    name: str
+    """Value of the setting `model`."""
+    config: str
+    tokenizer: str
+    weights: str | None
+    """Folder or hub id; None = random weights."""
+    options: dict[str, Any]
+    """Arguments of `from_pretrained`."""
+    is_local: bool
+
+
+def locate(config: ModelConfig) -> Source:
+    """Return the source of the model of a configuration, without a call to the hub.
+
+    Raises ModelError for a name that neither exists nor can be a hub id, or a folder without safetensors;
+    SettingsError for the revision of a local model.
+    """
+    name = config.model
+    path = STARTER_FOLDER if name == STARTER else Path(name).expanduser()
+    if path.is_file() and path.suffix == ".json":
+        return _local(config, str(path), path.parent, None)
+    if path.is_dir():
+        _check_weights(path)
+        return _local(config, str(path), path, str(path))
+    if name == STARTER or not _may_be_hub_id(name):
+        _raise_missing(name, path)
+    options = {"revision": config.model_revision} if config.model_revision else {}
+    return Source(name, name, name, name, options, is_local=False)
+
+
+def _may_be_hub_id(name: str) -> bool:
+    # Anything else would cost five retries of the hub's client before the error.
+    if "/" not in name:
+        return _IDS_WITHOUT_OWNER.fullmatch(name) is not None
+    path = Path(name)
+    return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.suffix == ".json")
+
+
+def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | None) -> Source:
+    if config.model_revision:
+        raise SettingsError(
+            f"`model_revision` must be empty for the local model {config.model}, got {config.model_revision}. "
+            "Only hub models have revisions."
+        )
+    tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
+    return Source(config.model, config_path, str(tokenizer), weights, {"local_files_only": True}, is_local=True)
+
+
+def _raise_missing(name: str, path: Path) -> None:
+    if name == STARTER:
+        raise ModelError(
+            f"The starter encoder is missing at {path}. Restore the folder from the repository, or set `model` to "
+            "another encoder."
+        )
+    raise ModelError(
+        f"`model` must be `{STARTER}`, a folder, a config file, or a hub id `owner/name`, got {name}. "
+        f"{path.absolute()} does not exist.{nearest(name, [STARTER])}"
+    )
+
+
+def _check_weights(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    if names.intersection(_SAFETENSORS):
+        return
+    if names.intersection(_PICKLED):
+        raise ModelError(
+            f"`model` must have safetensors, got {folder}, a model folder without safetensors. Its pickled weights can "
+            "run code when they are read. Load them where you trust them and save them again with `save_pretrained`."
+        )
+    raise ModelError(
+        f"`model` must have safetensors, got {folder}, a model folder without safetensors. To start from random "
+        "weights, set `model` to its config file."
+    )
