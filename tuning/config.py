@@ -16,8 +16,11 @@ class StudyConfig:
 
     study: str = ""
     """Name of the study. One that exists is continued; empty makes a new one and says its name."""
+    worker: bool = False
+    """Only add workers to an existing study, on this or another machine. The command without it runs finals and
+    report."""
     output: str = "runs"
-    """Folder for run folders and, without OPTUNA_STORAGE, the studies (optuna.journal), relative to the current one."""
+    """Folder for run folders and, without OPTUNA_STORAGE, the studies (optuna.db), relative to the current one."""
     seed: int = 42
     """Seed of the sampler and of every training of the search; the finals take the seeds after it. With one worker, the
     same seed and the same name (on which hyperband's brackets depend) repeat a search."""

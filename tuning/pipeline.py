@@ -1,37 +1,34 @@
-"""The stages of a search, in the order in which `tuning.tune` calls them."""
+"""The steps of a search, in the order in which `tuning.tune` calls them."""
 
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from trainer.core import artifacts
 from trainer.core.environment import child_environment
 from trainer.core.errors import TuningError
-from trainer.reporting import console
-from trainer.tracking.run import Tracker
-from tuning.analysis.narrative import common_cause, count, failures
+from tuning.analysis.narrative import failures
 from tuning.config import TuneConfig
-from tuning.driver import Driver
-from tuning.drivers import BEAT_SECONDS
-from tuning.execution.objective import COSTS, Plan
-from tuning.execution.training import as_words
+from tuning.execution.monitor import TrialInterruptedError
+from tuning.execution.objective import COSTS, Objective, Phase
+from tuning.execution.optimize import Optimizer, stop_on_signals
+from tuning.execution.resources import ResourcePool
 from tuning.finals import finals
 from tuning.finals.statistics import FinalRun
-from tuning.finals.winner import Finish, Winner, complete
-from tuning.leader import Place
-from tuning.preparation import Task
-from tuning.questions import Trainable
-from tuning.queue import Queue
+from tuning.finals.winner import Winner, WinnerTraining, train_winner
 from tuning.reporting import results
-from tuning.study.trials import Attribute, begun, counted, scored, state
+from tuning.setup import OpenSearch
+from tuning.study import trials
+from tuning.study.command_lock import is_led
+from tuning.study.storage import create_or_load_study
+from tuning.study.trials import Attribute
 
 __all__ = ["Search"]
 
@@ -43,225 +40,222 @@ _LABELS = {
     "size": "size in MB",
 }
 _STEPWISE = ("hyperband", "median", "successive_halving")
+_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search that has been opened: what is asked for, the study, this driver's place in it, tracker and screen."""
+    """The steps of an open search."""
 
-    task: Task
-    storage: BaseStorage
-    study: optuna.Study
-    place: Place
-    tracker: Tracker | None
-    """Of the study's run; None for a driver that helps, which has no run."""
-    screen: console.Console
-    driver: Driver
+    opened: OpenSearch
 
     @property
     def config(self) -> TuneConfig:
         """The settings of the search."""
-        return self.task.config
+        return self.opened.request.config
 
-    @property
-    def trainable(self) -> Trainable:
-        """What training says of the settings that all trials share."""
-        return self.task.trainable
-
-    def announce(self) -> None:
-        """Say on the screen what is going to happen."""
-        asked, facts = self.config.search, self.trainable.data
-        goal = artifacts.metric("dev", asked.objective) + (
-            f" against {asked.against}" if asked.against != "none" else ""
-        )
-        known = len(begun(self.study))
-        self.screen.show_plan(
+    def print_plan(self) -> None:
+        """Print what will run."""
+        search, request, study = self.config.search, self.opened.request, self.opened.study
+        facts, known = request.training.data, len(trials.started(study))
+        objective = artifacts.metric("dev", search.objective)
+        self.opened.screen.show_plan(
             {
                 "study": {
-                    "name": self.study.study_name,
-                    "trials": f"{self.task.total} in all" + (f", {known} there already" if known else ""),
-                    "objective": goal,
-                    "sampler": f"{asked.sampler}, pruner {asked.active_pruner}",
+                    "name": study.study_name,
+                    "trials": f"{request.total} in all" + (f", {known} of them started" if known else ""),
+                    "objective": objective + (f" against {search.against}" if search.against != "none" else ""),
+                    "sampler": f"{search.sampler}, pruner {search.active_pruner}",
                     "finals": f"best {self.config.finals.top_k} with {self.config.finals.seeds} seeds",
                 },
-                "space": self._ranges,
+                "space": {one.name: _range(one.describe()) for one in request.space.dimensions},
                 "training": {
-                    "preset": self.trainable.settings["preset"],
-                    "data set": f"{facts['name']} ({facts['rows']['train']:,} rows of train)",
-                    "losses": ", ".join(self.task.losses),
-                    "workers": f"{len(self.driver.shares)} with {len(self.driver.shares[0].cores)} core(s) each",
+                    "preset": request.training.values["preset"],
+                    "data set": f"{facts['name']} ({facts['rows']['train']:,} train examples)",
+                    "losses": ", ".join(request.losses),
+                    "workers": f"{len(request.workers)} with {len(request.workers[0].cores)} core(s) each",
                 },
             },
-            hint=f"To go on after a stop, or to help: the same command with -P study={self.study.study_name}",
+            hint=f"To continue after a stop: the same command with -P study={study.study_name}; "
+            "with worker=true on another machine it adds workers",
         )
-        if not self.place.leads:
-            self.screen.show_note(f"another driver keeps the study's run, {self.place.run_id}; this one helps")
 
-    def explore(self) -> None:
+    def run_trials(self) -> None:
         """Run the trials of the search. Raises TuningError when none of them has a score."""
-        queue = Queue(self.study, self.task.total)
-        self.driver.run(queue, self._plan())
-        if not scored(self.study):
-            causes = {cause: len(numbers) for cause, numbers in failures(self.study).items()}
+        self._optimize(self.opened.study, self._search_phase())
+        if not trials.scored(self.opened.study):
+            causes = {cause: len(numbers) for cause, numbers in failures(self.opened.study).items()}
             raise TuningError(
-                f"a search must have a trial with a score, but got none of {count(self.task.total, 'trial')}. "
-                f"{common_cause(causes)}Mend that, and raise trials, since failed ones count, or begin a "
-                "new study."
+                f"None of {self.opened.request.total} trials has a score. {trials.common_cause(causes)}Fix it and run "
+                "the command again with a larger `trials` (failed trials count), or start a new study."
             )
 
     def run_finals(self) -> list[FinalRun]:
-        """Train the best settings again with fresh seeds, together with all other drivers."""
-        asked = self.config.finals
-        if not asked.top_k:
+        """Train the best trials again with fresh seeds and return the results."""
+        config = self.config.finals
+        if not config.top_k:
             return []
-        rounds = finals.open_finals(self.storage, self.study)
-        first = self.config.study.seed + self.config.search.repeats  # after those of the search
-        seeds = range(first, first + asked.seeds)
-        self.driver.wait(lambda: self._are_queued(rounds, seeds))
-        self.driver.run(Queue(rounds, finals.count(rounds)), self._finals_plan())
-        return finals.read(rounds, seeds)
+        study = self._open_finals()
+        first = self.config.study.seed + self.config.search.repeats  # the search has used those before it
+        seeds = range(first, first + config.seeds)
+        trials.retry_orphans(study)
+        finals.enqueue(study, self.opened.study, config.top_k, seeds)
+        self._optimize(study, self._finals_phase(study))
+        return finals.results(study, seeds)
 
-    def _are_queued(self, rounds: optuna.Study, seeds: Sequence[int]) -> bool:
-        """Whether the finals are known to all drivers; who leads queues them."""
-        leader = self.place.leader()
-        if self.place.leads:
-            finals.fill(rounds, self.study, self.config.finals.top_k, seeds, leader)
-        return finals.is_filled(rounds, leader)
+    def help_with_finals(self) -> None:
+        """Run finals as a worker: from when the leading command queues them until all have ended."""
+        name = finals.finals_name(self.opened.study.study_name)
+        with stop_on_signals(self.opened.stop):
+            while not self.opened.stop.is_set() and is_led(self.opened.storage, self.opened.study.study_name):
+                if name in optuna.get_all_study_names(self.opened.storage):
+                    break
+                time.sleep(_WAIT_SECONDS)
+            else:
+                return
+        study = self._open_finals()
+        self._optimize(study, self._finals_phase(study))
 
     def conclude(self, finished: Sequence[FinalRun]) -> None:
-        """Complete the winner, report and promote, or leave that to the driver that keeps the study's run."""
-        if self.tracker is None:
-            self.screen.show_note(
-                f"the driver that keeps run {self.place.run_id} ends the search; "
-                "if it is gone, the same command does so in its place"
-            )
-            return
-        self.place.leader()
-        winner = self._complete(finished)
-        self._settle()
-        self._report(self.tracker, finished, winner)
+        """Train the winner, write the report and promote the model where requested."""
+        winner = self._train_winner(finished)
+        self._close_abandoned_runs()
+        self._write_report(finished, winner)
         self._promote(winner)
 
-    def _complete(self, finished: Sequence[FinalRun]) -> Winner | None:
-        """Let the winner's model read test, and make it a candidate; None when there were no finals."""
+    def _optimize(self, study: optuna.Study, phase: Phase) -> None:
+        opened = self.opened
+        workers = opened.request.workers
+        objective = Objective(phase, opened.executor, opened.runs, ResourcePool(workers), opened.stop)
+        with stop_on_signals(opened.stop):
+            Optimizer(study, objective, len(workers), self.config.search.max_failures, opened.screen).run()
+
+    def _open_finals(self) -> optuna.Study:
+        name = self.opened.study.study_name
+        about = {"finals of": name}
+        study = create_or_load_study(self.opened.storage, finals.finals_name(name), about, ["maximize"])
+        study.sampler = optuna.samplers.RandomSampler()  # every trial has its parameters
+        study.pruner = optuna.pruners.NopPruner()
+        return study
+
+    def _train_winner(self, finished: Sequence[FinalRun]) -> Winner | None:
         if not finished:
             return None
-        asked = self.config.finals
-        self.screen.show_note("winner: " + ("training it on train and dev" if asked.retrain_on_dev else "reading test"))
-        finish = Finish(
-            words=self._words(read_test=True),
+        opened, retrain = self.opened, self.config.finals.retrain_on_dev
+        opened.screen.show_note("winner: " + ("training it on train and dev" if retrain else "reading test"))
+        training = WinnerTraining(
+            settings=self._shared_settings(read_test=True),
             output=self._output,
-            share=self.task.whole,
-            runs=self.driver.runs,
-            on_beat=self.place.beat,
+            resources=opened.request.machine,
+            runs=opened.runs,
+            executor=opened.executor,
+            stop=opened.stop,
         )
-        return complete(finished, self.study, finish, retrain=asked.retrain_on_dev)
+        with stop_on_signals(opened.stop):
+            try:
+                return train_winner(finished, opened.study, training, retrain=retrain)
+            except TrialInterruptedError:
+                return None  # the signal ends the command after this block
 
-    def _settle(self) -> None:
-        """See that no run of the search is left RUNNING, unless another driver is at work: it was given more trials."""
-        studies = [self.study, *([finals.open_finals(self.storage, self.study)] if self.config.finals.top_k else [])]
-        trials = [trial for one in studies for trial in counted(one)]
-        if any(trial.state == TrialState.RUNNING for trial in trials):
+    def _close_abandoned_runs(self) -> None:
+        """Leave no run RUNNING, unless workers run trials: a larger `trials` was given to them."""
+        studies = [self.opened.study, *([self._open_finals()] if self.config.finals.top_k else [])]
+        known = [trial for study in studies for trial in trials.counted(study)]
+        if any(trial.state == TrialState.RUNNING for trial in known):
             return
-        ended = {
-            run: state(trial)
-            for trial in trials
+        states = {
+            run: trials.state(trial)
+            for trial in known
             if trial.state.is_finished()
             for run in trial.user_attrs.get(Attribute.RUNS, {}).values()
         }
-        self.driver.runs.settle(self._output, ended)
+        self.opened.runs.close_abandoned(self._output, states)
 
-    def _report(self, tracker: Tracker, finished: Sequence[FinalRun], winner: Winner | None) -> None:
-        """Write tables, figures, the report and the winner's preset, record them, and say where they are."""
-        preset = self._preset(winner) if winner else {}
-        asked = self.config.search
+    def _write_report(self, finished: Sequence[FinalRun], winner: Winner | None) -> None:
+        opened, search, training = self.opened, self.config.search, self.opened.request.training
+        if opened.tracker is None:
+            raise TypeError("a worker writes no report")
         facts = {
-            "data set": self.trainable.data["name"],
-            "preset": self.trainable.settings["preset"],
-            "losses": ", ".join(self.task.losses),
+            "data set": training.data["name"],
+            "preset": training.values["preset"],
+            "losses": ", ".join(opened.request.losses),
             "seed": self.config.study.seed,
-            "to go on with it": f"-P study={self.study.study_name}",
+            "to continue it": f"-P study={opened.study.study_name}",
         }
-        goals = [_LABELS[asked.objective], *([_LABELS[asked.against]] if asked.against != "none" else [])]
-        results.log(tracker, self.study, goals, finished, winner, preset, facts)
-        results.show(self.screen, tracker, self.study, finished, winner)
+        objectives = [_LABELS[search.objective], *([_LABELS[search.against]] if search.against != "none" else [])]
+        preset = self._preset(winner) if winner else {}
+        results.log(opened.tracker, opened.study, objectives, finished, winner, preset, facts)
+        results.show(opened.screen, opened.tracker, opened.study, finished, winner)
 
     def _promote(self, winner: Winner | None) -> None:
-        """Hand the winner's model to `promote`, when asked to. Raises TuningError when that ends with an error."""
         if winner is None or not self.config.finals.promote:
             return
         command = [sys.executable, "-m", "registry.promote", "--run_id", winner.run_id, "--output", str(self._output)]
-        with subprocess.Popen(command, env=child_environment()) as promoter:
-            while promoter.poll() is None:
-                self.place.beat()
-                with suppress(subprocess.TimeoutExpired):
-                    promoter.wait(BEAT_SECONDS)
-        if promoter.returncode:
+        done = subprocess.run(command, env=child_environment(), check=False)
+        if done.returncode:
             raise TuningError(
-                f"promote must end well, but got exit status {promoter.returncode} for run {winner.run_id}. Its error "
-                f"is above; mend that, and promote alone: mlflow run . -e promote -P run_id={winner.run_id}"
+                f"Promotion of run {winner.run_id} failed with exit status {done.returncode}; its error is above. Fix "
+                f"it and promote alone: mlflow run . -e promote -P run_id={winner.run_id}"
             )
 
-    @property
-    def _ranges(self) -> dict[str, str]:
-        """What is varied, as people read it."""
-        return {one.name: _range(one.describe()) for one in self.task.space.dimensions}
+    def _search_phase(self) -> Phase:
+        search = self.config.search
+        metrics = [artifacts.metric("dev", search.objective)]
+        metrics += [COSTS[search.against]] if search.against != "none" else []
+        seeds = [self.config.study.seed + offset for offset in range(search.repeats)]
+        return Phase(
+            name="trial",
+            settings=self._shared_settings(read_test=False),
+            output=self._output,
+            metrics=tuple(metrics),
+            reports=search.reports if search.repeats == 1 and search.against == "none" else 0,
+            prunes_by_seed=search.active_pruner == "wilcoxon",
+            max_seconds=search.trial_minutes * 60,
+            epochs=self.opened.request.training.values["epochs"],
+            keeps_checkpoints=False,
+            suggest=self._suggest,
+            seeds=lambda _trial: seeds,
+            total=lambda: self.opened.request.total,
+        )
+
+    def _finals_phase(self, study: optuna.Study) -> Phase:
+        return Phase(
+            name="final",
+            settings=self._shared_settings(read_test=False),
+            output=self._output,
+            metrics=(artifacts.metric("dev", self.config.search.objective),),
+            reports=0,
+            prunes_by_seed=False,
+            max_seconds=self.config.search.trial_minutes * 60,
+            epochs=self.opened.request.training.values["epochs"],
+            keeps_checkpoints=True,  # the winner continues from its own
+            suggest=lambda trial: dict(trial.user_attrs[Attribute.SETTINGS]),
+            seeds=lambda trial: [finals.seed_of(trial)],
+            total=lambda: finals.count(study),
+        )
 
     @property
     def _output(self) -> Path:
         return Path(self.config.study.output)
 
-    def _plan(self) -> Plan:
-        asked = self.config.search
-        metrics = [artifacts.metric("dev", asked.objective)]
-        metrics += [COSTS[asked.against]] if asked.against != "none" else []
-        seeds = [self.config.study.seed + offset for offset in range(asked.repeats)]
-        return Plan(
-            words=self._words(read_test=False),
-            output=self._output,
-            metrics=tuple(metrics),
-            reports=asked.reports if asked.repeats == 1 and asked.against == "none" else 0,
-            by_seed=asked.active_pruner == "wilcoxon",
-            seconds=asked.trial_minutes * 60,
-            epochs=self.trainable.settings["epochs"],
-            name="trial",
-            keeps_checkpoints=False,
-            changes=self._changes,
-            seeds=lambda _trial: seeds,
-        )
-
-    def _finals_plan(self) -> Plan:
-        return Plan(
-            words=self._words(read_test=False),
-            output=self._output,
-            metrics=(artifacts.metric("dev", self.config.search.objective),),
-            reports=0,
-            by_seed=False,
-            seconds=self.config.search.trial_minutes * 60,
-            epochs=self.trainable.settings["epochs"],
-            name="final",
-            keeps_checkpoints=True,  # the winner goes on from its own
-            changes=lambda trial: finals.settings_of(trial, self.study),
-            seeds=lambda trial: [finals.seed_of(trial)],
-        )
-
-    def _words(self, *, read_test: bool) -> tuple[str, ...]:
+    def _shared_settings(self, *, read_test: bool) -> dict[str, Any]:
         own = {"output": str(self._output), "best_metric": self.config.search.objective, "read_test": read_test}
-        return (*self.trainable.words, *as_words(own))
+        return {**self.opened.request.training.given, **own}
 
-    def _changes(self, trial: optuna.Trial) -> dict[str, Any]:
-        """The settings of a trial: what the space suggests, and as many evaluations as the pruner wants to see."""
-        chosen: dict[str, Any] = self.task.space.suggest(trial)
-        asked = self.config.search
-        if asked.active_pruner in _STEPWISE and "--evals_per_epoch" not in self.trainable.words:
-            epochs = chosen.get("epochs", self.trainable.settings["epochs"])
-            chosen["evals_per_epoch"] = max(1, round(asked.reports / epochs))
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Settings of a new trial: from the space, and as many evaluations as the pruner is to see."""
+        chosen: dict[str, Any] = self.opened.request.space.suggest(trial)
+        search, training = self.config.search, self.opened.request.training
+        if search.active_pruner in _STEPWISE and "evals_per_epoch" not in training.given:
+            epochs = chosen.get("epochs", training.values["epochs"])
+            chosen["evals_per_epoch"] = max(1, round(search.reports / epochs))
         return chosen
 
     def _preset(self, winner: Winner) -> dict[str, Any]:
-        """Every setting of the winner's training, but those of a single run."""
-        whole = {**self.trainable.settings, **winner.settings, "best_metric": self.config.search.objective}
-        return {name: whole[name] for name, part in self.trainable.known.items() if part != "run"}
+        """Every setting of the winner, without those of a single run."""
+        training = self.opened.request.training
+        values = {**training.values, **winner.settings, "best_metric": self.config.search.objective}
+        return {name: values[name] for name, component in training.components.items() if component != "run"}
 
 
 def _range(line: Mapping[str, Any]) -> str:

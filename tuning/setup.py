@@ -1,106 +1,271 @@
-"""Opens a search: everything checked, the study in its storage, a place in it, and the study's run for who leads."""
+"""Opens a search: settings checked, study and its MLflow run created or loaded, initial trials queued."""
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 
 from trainer.core import artifacts, signals
-from trainer.core.errors import TuningError
+from trainer.core.errors import SettingsError, TuningError
+from trainer.core.run_folder import RUNTIME_AND_DATASET
 from trainer.core.settings import flatten
 from trainer.reporting import console
+from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect
 from trainer.tracking.run import Tracker, open_run
 from tuning.config import TuneConfig
-from tuning.driver import Driver
-from tuning.execution.runs import Runs, find_run
-from tuning.leader import Place, open_claims, take_place
-from tuning.pipeline import Search
-from tuning.preparation import Task, prepare
-from tuning.space import warm_start
-from tuning.study import storage as study
+from tuning.execution.executor import Executor
+from tuning.execution.resources import Resources, assign_machine, gpu_names
+from tuning.execution.runs import Runs, best_runs, find_run
+from tuning.space.grid import make_grid
+from tuning.space.parser import SPACES, read_space
+from tuning.space.space import Space
+from tuning.space.warm_start import enqueue_known
+from tuning.study.command_lock import lead
+from tuning.study.samplers import make_pruner, make_sampler
+from tuning.study.storage import (
+    Direction,
+    close_storage,
+    create_or_load_study,
+    load_study,
+    open_storage,
+)
+from tuning.training_settings import TrainingSettings, check_space, read_training_settings
 
-__all__ = ["open_search"]
+__all__ = ["OpenSearch", "SearchRequest", "open_search", "read_request"]
 
 _QUEUED = "queued"
-"""Study attribute: whether the trials that are known from the start wait in the queue."""
+"""Study attribute: True once the initial trials are queued."""
+_RUN = "run_id"
+"""Study attribute: the MLflow run of the study."""
+_EARLIER_RUNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest:
+    """What to search, over which space, with which resources. Nothing has been created."""
+
+    config: TuneConfig
+    training: TrainingSettings
+    losses: tuple[str, ...]
+    space: Space
+    grid: Sequence[Mapping[str, Any]]
+    """Every trial, with sampler=grid."""
+    workers: Sequence[Resources]
+    machine: Resources
+    """For a training that runs alone."""
+    earlier: Sequence[Mapping[str, str]]
+    """Settings of the best runs of `warm_start`."""
+
+    @property
+    def total(self) -> int:
+        """Trials of the study in all."""
+        return len(self.grid) or self.config.search.trials
+
+    @property
+    def directions(self) -> list[Direction]:
+        """The direction of each objective."""
+        return ["maximize"] if self.config.search.against == "none" else ["maximize", "minimize"]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The values that make two commands the same search."""
+        search = self.config.search
+        training = {name: value for name, value in self.training.values.items() if name not in RUNTIME_AND_DATASET}
+        return {
+            "objective": search.objective,
+            "against": search.against,
+            "repeats": search.repeats,
+            "reports": search.reports,
+            "losses": list(self.losses),
+            "space": self.space.describe(),
+            "settings": training,
+            "data": dict(self.training.data["digests"]),
+            "label_names": self.training.data["label_names"],
+            **({"sampler": "grid", "grid_points": search.grid_points} if search.sampler == "grid" else {}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSearch:
+    """A study with its run, ready for trials."""
+
+    request: SearchRequest
+    storage: RDBStorage
+    study: optuna.Study
+    tracker: Tracker | None
+    """Of the study's run; None with worker=true."""
+    runs: Runs
+    executor: Executor
+    screen: console.Console
+    stop: threading.Event
 
 
 @contextmanager
-def open_search(config: TuneConfig, of_training: Mapping[str, str]) -> Iterator[Search]:
-    """The search of these settings, its study and run open. Everything that can be wrong is found before that.
+def open_search(
+    config: TuneConfig, given: Mapping[str, Any], executor: Executor, screen: console.Console
+) -> Iterator[OpenSearch]:
+    """Open the search of these settings; everything that can be wrong with them is found before anything is created.
 
-    of_training: settings of `train` that all trials share, as text.
-    Raises SettingsError for wrong settings, TuningError for the storage and the study, TrackingError for the server.
+    given: settings of `train` that all trials share.
+    Raises SettingsError and DataError for what is wrong, TuningError for the study, TrackingError for the server.
     """
-    screen, store = console.make(), connect()
-    task = prepare(config, of_training, store)
-    with _storage_errors(), ExitStack() as stack:
-        storage = study.open_storage(Path(config.study.output))
-        stack.callback(study.close_storage, storage)
-        preset = Path(task.trainable.settings["preset"]).stem
-        opened = study.open_study(storage, config.study.study, task.about, task.goals, prefix=preset)
-        place = take_place(opened, open_claims(storage, opened), screen.show_note)
-        # A sampler that is seeded alike after a resume would suggest what it has suggested before.
-        seed = config.study.seed + len(opened.get_trials(deepcopy=False))
-        opened.sampler = study.make_sampler(config.search, seed if place.leads else None)
-        opened.pruner = study.make_pruner(config.search)
-        parent = None if place.run_id is None else find_run(store, place.run_id)
-        os.environ["OMP_NUM_THREADS"] = str(task.shares[0].threads)  # what trainings load first reads it once
-        tracker = stack.enter_context(_lead(task, opened, place, screen) if place.leads else _help())
-        runs = Runs(store, parent or find_run(store, str(place.run_id)))
-        driver = Driver(task.shares, runs, screen, config.search.max_failures, place.beat)
-        yield Search(task, storage, opened, place, tracker, screen, driver)
+    store = connect()
+    request = read_request(config, given, store)
+    with _readable_storage_errors(), ExitStack() as stack:
+        storage = open_storage(Path(config.study.output))
+        stack.callback(close_storage, storage)
+        study = stack.enter_context(_open_study(storage, request))
+        study.sampler = _make_sampler(study, request)
+        study.pruner = make_pruner(config.search)
+        tracker = None if config.study.worker else stack.enter_context(_open_study_run(study, request, store, screen))
+        if config.study.worker:
+            stack.enter_context(_worker_environment())
+        yield OpenSearch(
+            request=request,
+            storage=storage,
+            study=study,
+            tracker=tracker,
+            runs=Runs(store, find_run(store, study.user_attrs[_RUN])),
+            executor=executor,
+            screen=screen,
+            stop=threading.Event(),
+        )
+
+
+def read_request(config: TuneConfig, given: Mapping[str, Any], store: MlflowBackend) -> SearchRequest:
+    """Return the checked request of these settings.
+
+    Raises SettingsError and DataError for what is wrong with them, TrackingError for an unknown `warm_start`.
+    """
+    search = config.search
+    own = {"seed": config.study.seed, "output": config.study.output}
+    training = read_training_settings(_with_single_loss(search.losses, given), own)
+    losses = _losses(search.losses, training, given)
+    space = read_space(_space_name(search.space, training), training.values, training.components, losses, [*given])
+    check_space(space, training)
+    metric = artifacts.metric("dev", search.objective)
+    digests = {role: training.data["digests"][role] for role in ("train", "dev")}
+    gpus, processes = gpu_names(), training.values["processes"]
+    return SearchRequest(
+        config=config,
+        training=training,
+        losses=losses,
+        space=space,
+        grid=make_grid(space, search.grid_points, search.trials) if search.sampler == "grid" else (),
+        workers=assign_machine(search.workers, processes, gpus),
+        machine=assign_machine("1", processes, gpus)[0],
+        earlier=best_runs(store, search.warm_start, metric, digests, _EARLIER_RUNS) if search.warm_start else (),
+    )
 
 
 @contextmanager
-def _storage_errors() -> Iterator[None]:
-    """What the storage refuses where it is not waited for, in words; the error itself may hold its password."""
+def _readable_storage_errors() -> Iterator[None]:
     try:
         yield
-    except optuna.exceptions.StorageInternalError:
+    except StorageInternalError:
         raise TuningError(
-            "storage of the study must answer, but got no answer. Start it, and give the same command again: nothing "
-            "is lost."
-        ) from None
+            "Cannot reach the database of the study. Start it and run the same command again; nothing is lost."
+        ) from None  # the error may repeat the password
 
 
 @contextmanager
-def _lead(task: Task, opened: optuna.Study, place: Place, screen: console.Console) -> Iterator[Tracker]:
-    """The study's run, which the others are told of when the first trials wait."""
+def _open_study(storage: RDBStorage, request: SearchRequest) -> Iterator[optuna.Study]:
+    """The study: an existing one for a worker, else one that this command alone leads."""
+    config = request.config
+    if config.study.worker:
+        study = load_study(storage, config.study.study, request.about)
+        if _RUN not in study.user_attrs:
+            raise TuningError(
+                f"Study {study.study_name} has no MLflow run yet. Wait until the command without worker=true has begun."
+            )
+        yield study
+        return
+    prefix = _preset_name(request.training)
+    study = create_or_load_study(storage, config.study.study, request.about, request.directions, prefix)
+    with lead(storage, study.study_name):
+        yield study
+
+
+@contextmanager
+def _open_study_run(
+    study: optuna.Study, request: SearchRequest, store: MlflowBackend, screen: console.Console
+) -> Iterator[Tracker]:
+    """The MLflow run of the study: created with it, resumed by later commands."""
+    run_id = study.user_attrs.get(_RUN)
+    if run_id is not None:
+        find_run(store, run_id)
     with open_run(
-        Path(task.config.study.output),
-        resume=place.run_id,
-        parameters={**task.trainable.settings, **flatten(task.config)},
-        tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: opened.study_name},
+        Path(request.config.study.output),
+        resume=run_id,
+        parameters={**request.training.values, **flatten(request.config)},
+        tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: study.study_name},
     ) as tracker:
-        _fill(opened, task, screen)
-        place.lead(tracker.run_id)
+        _enqueue_initial_trials(study, request, screen)
+        study.set_user_attr(_RUN, tracker.run_id)
         yield tracker
 
 
 @contextmanager
-def _help() -> Iterator[None]:
-    """A driver that helps has no run, and leaves that of `mlflow run` alone: its trainings must not write into it."""
+def _worker_environment() -> Iterator[None]:
+    """A worker has no run; trainings must not write to the one that `mlflow run` created for it."""
     os.environ.pop("MLFLOW_RUN_ID", None)
     with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
         yield
 
 
-def _fill(opened: optuna.Study, task: Task, screen: console.Console) -> None:
-    """Queue the trials that are known from the start, once."""
-    asked = task.config.search
-    if _QUEUED in opened.user_attrs:
-        if asked.warm_start:
-            screen.show_note(f"the study has begun: warm_start={asked.warm_start} adds nothing to it")
+def _make_sampler(study: optuna.Study, request: SearchRequest) -> optuna.samplers.BaseSampler:
+    config = request.config
+    # The same seed after a resume would suggest the same trials again; workers must differ from each other.
+    seed = None if config.study.worker else config.study.seed + len(study.get_trials(deepcopy=False))
+    return make_sampler(config.search, seed, len(request.workers))
+
+
+def _enqueue_initial_trials(study: optuna.Study, request: SearchRequest, screen: console.Console) -> None:
+    search = request.config.search
+    if _QUEUED in study.user_attrs:
+        if search.warm_start:
+            screen.show_note(f"warm_start={search.warm_start} adds no trials: the study has begun")
         return
-    for point in task.grid:
-        opened.enqueue_trial(dict(point), skip_if_exists=True)
-    if not task.grid:
-        warm_start.enqueue_known(opened, task.space, task.losses, task.trainable.presets, task.earlier)
-    if asked.warm_start:
-        screen.show_note(f"warm start: {len(task.earlier)} earlier settings from {asked.warm_start} for the same data")
-    opened.set_user_attr(_QUEUED, value=True)
+    for point in request.grid:
+        study.enqueue_trial(dict(point), skip_if_exists=True)
+    if not request.grid:
+        enqueue_known(study, request.space, request.losses, request.training.presets, request.earlier)
+    if search.warm_start:
+        screen.show_note(f"warm start: {len(request.earlier)} configurations from {search.warm_start} on the same data")
+    study.set_user_attr(_QUEUED, value=True)
+
+
+def _with_single_loss(losses: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that all trials share, with the only one of `losses`."""
+    return {**given, "loss": losses.strip()} if losses and "," not in losses else dict(given)
+
+
+def _losses(losses: str, training: TrainingSettings, given: Mapping[str, Any]) -> tuple[str, ...]:
+    if not losses:
+        return (training.values["loss"],)
+    if "loss" in given:
+        raise SettingsError(f"`loss` must be left out when `losses` is given, got {given['loss']}.")
+    names = tuple(part.strip() for part in losses.split(","))
+    if len(set(names)) < len(names):
+        raise SettingsError(f"`losses` must name each loss once, got {losses}.")
+    return names
+
+
+def _space_name(space: str, training: TrainingSettings) -> str:
+    if space != "auto":
+        return space
+    preset = training.values["preset"]
+    return preset if (SPACES / f"{preset}.yaml").is_file() else "default"
+
+
+def _preset_name(training: TrainingSettings) -> str:
+    return Path(training.values["preset"]).stem

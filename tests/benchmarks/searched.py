@@ -6,14 +6,12 @@ from pathlib import Path
 
 import optuna
 from mlflow import MlflowClient
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.benchmarks.measure import run_python
 from trainer.tracking.event_log import EventLog
-from tuning.study.storage import JOURNAL
-from tuning.study.trials import Attribute, counted, is_cut_off, run_id, score, scored, seconds
+from tuning.study.storage import DATABASE
+from tuning.study.trials import counted, is_interrupted, run_id, score, scored, seconds
 
 __all__ = ["Searched", "search"]
 
@@ -61,12 +59,12 @@ class Searched:
     @property
     def cut_off(self) -> int:
         """Trials that were ended from outside and continued; the seconds of one that was killed are not known."""
-        return sum(is_cut_off(trial) for trial in self.study.get_trials(deepcopy=False))
+        return sum(is_interrupted(trial) for trial in self.study.get_trials(deepcopy=False))
 
     @property
     def trials_per_hour(self) -> float | None:
         """From the begin of the first trial to the end of the last; None for a search that was stopped in between."""
-        if self.cut_off or len({str(trial.user_attrs[Attribute.DRIVER]) for trial in self.ended}) > 1:
+        if self.cut_off:
             return None
         began = min(trial.datetime_start for trial in self.ended)
         return 3600 * len(self.ended) / (self.ended[-1].datetime_complete - began).total_seconds()
@@ -91,7 +89,7 @@ class Searched:
         """
         client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
         whole = (TrialState.COMPLETE, TrialState.PRUNED)
-        trials = [one for one in self.ended if one.state in whole and Attribute.RETRY_OF not in one.user_attrs]
+        trials = [one for one in self.ended if one.state in whole and "retry_history" not in one.system_attrs]
         return [self._cost(trial, client) for trial in sorted(trials, key=lambda trial: trial.number)]
 
     def _cost(self, trial, client):
@@ -113,10 +111,10 @@ class Searched:
 
 
 def _load(folder):
-    path = folder / _OUTPUT / JOURNAL
+    path = folder / _OUTPUT / DATABASE
     if not path.is_file():
         return None
-    storage = JournalStorage(JournalFileBackend(str(path)))
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     if _STUDY not in optuna.get_all_study_names(storage):
         return None
     return Searched(folder, optuna.load_study(study_name=_STUDY, storage=storage))

@@ -14,7 +14,7 @@ from entry_points import SETTINGS_OF
 
 from trainer.config import PRESETS
 from trainer.core import presets, settings
-from tuning.study.storage import JOURNAL
+from tuning.study.storage import DATABASE
 
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "text", "yaml", "json", "toml", "mermaid")
@@ -88,7 +88,7 @@ def check_activate(words, root):
 def check_dashboard(words, root):
     """Optuna's dashboard on the file where studies are; test_tune_input.py opens it."""
     assert shutil.which(words[0])
-    assert Path(words[1]).name == JOURNAL
+    assert Path(words[1]).name == DATABASE
 
 
 _CHECKS = [  # first match decides

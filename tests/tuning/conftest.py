@@ -4,18 +4,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import Clock, Searches
-from tuning.drivers import identity
+from tests.tuning.tuning_parts import Searches
 from tuning.study.trials import Attribute
 
 PASSWORD = "pa55-w0rd-of-the-storage"
@@ -40,6 +37,7 @@ def search(storage):
     made = optuna.create_study(storage=storage, study_name="s", direction="maximize")
     for score in (0.3, 0.9, 0.5, 0.7):
         trial = made.ask()
+        trial.suggest_float("dropout", score, score)
         trial.set_user_attr(Attribute.SETTINGS, {"dropout": score})
         made.tell(trial, score)
     made.tell(made.ask(), state=TrialState.PRUNED)
@@ -47,21 +45,9 @@ def search(storage):
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def study():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
-
-
-@pytest.fixture(scope="module")
-def dead():
-    """A driver on this machine whose process is gone."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        return {**identity(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
 
 
 @pytest.fixture(scope="session")

@@ -9,19 +9,18 @@ import pytest
 from trainer.config import TrainConfig
 from trainer.core import settings
 from trainer.core.errors import SettingsError
-from tuning import pipeline, preparation
+from tuning import pipeline, setup
 from tuning.config import SearchConfig, TuneConfig
-from tuning.execution.process import Share
-from tuning.execution.resources import divide
+from tuning.execution.resources import Resources, assign
 from tuning.finals import finals
-from tuning.questions import Trainable
 from tuning.space.grid import make_grid
 from tuning.space.parser import read_space
-from tuning.study import storage as study
+from tuning.study.samplers import make_pruner, make_sampler
 from tuning.study.trials import Attribute
+from tuning.training_settings import TrainingSettings
 
 NAMES = {
-    "study": ("study", "output", "seed"),
+    "study": ("study", "worker", "output", "seed"),
     "search": (
         *("trials", "workers", "losses", "space", "sampler", "pruner", "objective", "against"),
         *("reports", "repeats", "grid_points", "trial_minutes", "max_failures", "warm_start"),
@@ -137,10 +136,10 @@ def test_a_pruner_that_is_named_is_taken():
         assert SearchConfig(pruner=name, repeats=4 if name == "wilcoxon" else 1).active_pruner == name
 
 
-TRAINABLE = Trainable(
-    words=("--epochs", "6"),
-    settings={"loss": "bce", "epochs": 6, "dropout": 0.1, "preset": "starter"},
-    known={"loss": "objective", "epochs": "fit", "dropout": "encoder", "preset": "run"},
+TRAINING = TrainingSettings(
+    given={"epochs": 6},
+    values={"loss": "bce", "epochs": 6, "dropout": 0.1, "preset": "starter"},
+    components={"loss": "objective", "epochs": "fit", "dropout": "encoder", "preset": "run"},
     presets={},
     data={"digests": {"train": "t", "dev": "d"}, "label_names": ["joy"]},
 )
@@ -153,73 +152,83 @@ def opened(tmp_path, monkeypatch):
     text = "dropout: {low: 0.0, high: 0.4}\n"
     Path("mine.yaml").write_text(text, encoding="utf-8")
     Path("default.yaml").write_text(text.replace("0.4", "0.2"), encoding="utf-8")
-    monkeypatch.setattr(preparation, "SPACES", tmp_path)
+    monkeypatch.setattr(setup, "SPACES", tmp_path)
 
     def call(**values):
         config = parse(**values)
-        losses = preparation._losses(config.search.losses, TRAINABLE, {})
-        name = preparation._space_name(config.search.space, TRAINABLE)
+        losses = setup._losses(config.search.losses, TRAINING, {})
+        name = setup._space_name(config.search.space, TRAINING)
         path = name if name.endswith(".yaml") else f"{name}.yaml"
-        space = read_space(path, TRAINABLE.settings, TRAINABLE.known, losses, [])
-        made = optuna.create_study(study_name="s", sampler=study.make_sampler(config.search, config.study.seed))
-        task = preparation.Task(
+        space = read_space(path, TRAINING.values, TRAINING.components, losses, [])
+        made = optuna.create_study(study_name="s", sampler=make_sampler(config.search, config.study.seed))
+        request = setup.SearchRequest(
             config=config,
-            trainable=TRAINABLE,
+            training=TRAINING,
             losses=losses,
             space=space,
             grid=(),
-            shares=(),
-            whole=Share((0,)),
+            workers=(),
+            machine=Resources((0,)),
             earlier=(),
         )
-        found = pipeline.Search(task, None, made, None, None, None, None)
-        return config, found
+        return pipeline.Search(
+            setup.OpenSearch(
+                request=request,
+                storage=None,
+                study=made,
+                tracker=None,
+                runs=None,
+                executor=None,
+                screen=None,
+                stop=None,
+            )
+        )
 
     return call
 
 
-def plan_of(config, found):
-    plan = found._plan()
-    trial = found.study.ask()
-    parts = {name: value for name, value in vars(plan).items() if not callable(value)}
-    return parts, plan.changes(trial), list(plan.seeds(trial))
+def phase_of(search):
+    phase = search._search_phase()
+    trial = search.opened.study.ask()
+    parts = {name: value for name, value in vars(phase).items() if not callable(value)}
+    return parts, phase.suggest(trial), list(phase.seeds(trial))
 
 
-def sampler_of(config, found):
-    return type(found.study.sampler)
+def sampler_of(search):
+    return type(search.opened.study.sampler)
 
 
-def pruner_of(config, found):
-    return type(study.make_pruner(config.search))
+def pruner_of(search):
+    return type(make_pruner(search.config.search))
 
 
-def dimensions_of(config, found):
-    return found.task.space.describe()
+def dimensions_of(search):
+    return search.opened.request.space.describe()
 
 
-def finals_of(config, found):
+def finals_of(search):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.InMemoryStorage()
-    made = optuna.create_study(study_name="s", storage=storage, direction="maximize")
+    made, rounds = (optuna.create_study(direction="maximize") for _ in range(2))
     for number in range(5):
         made.enqueue_trial({}, user_attrs={Attribute.SETTINGS: {}})
         made.tell(made.ask(), number / 10)
-    rounds = finals.open_finals(storage, made)
+    config = search.config
     first = config.study.seed + 1
-    finals.fill(rounds, made, config.finals.top_k, range(first, first + config.finals.seeds), {})
-    return [trial.system_attrs["fixed_params"] for trial in rounds.trials]
+    finals.enqueue(rounds, made, config.finals.top_k, range(first, first + config.finals.seeds))
+    return [trial.user_attrs for trial in rounds.trials]
 
 
-def grid_of(config, found):
-    return make_grid(found.task.space, config.search.grid_points, 100)
+def grid_of(search):
+    return make_grid(search.opened.request.space, search.config.search.grid_points, 100)
 
 
-def shares_of(config, found):
-    return divide([0, 1, 2, 3], [], config.search.workers, "auto")
+def workers_of(search):
+    return assign([0, 1, 2, 3], [], search.config.search.workers, "auto")
 
 
 IN_WHOLE_SEARCHES = {
     "study": "test_tune, test_tune_stops: the study of that name is continued",
+    "worker": "test_tune_stops: a worker shares search and finals on a database",
     "trials": "test_tune: so many trials are run",
     "max_failures": "test_tune: it stops when everything fails",
     "warm_start": "test_tune_input: an experiment that does not exist; test_warm: what is queued",
@@ -227,19 +236,19 @@ IN_WHOLE_SEARCHES = {
     "retrain_on_dev": "test_winner, test_mlflow_run: the winner is trained once more",
 }
 CHANGES = {
-    "output": ("elsewhere", plan_of),
-    "seed": (7, plan_of),
-    "workers": (2, shares_of),
+    "output": ("elsewhere", phase_of),
+    "seed": (7, phase_of),
+    "workers": (2, workers_of),
     "losses": ("bce,asl", dimensions_of),
     "space": ("mine.yaml", dimensions_of),
     "sampler": ("random", sampler_of),
     "pruner": ("median", pruner_of),
-    "objective": ("macro_ap", plan_of),
-    "against": ("size", plan_of),
-    "reports": (27, plan_of),
-    "repeats": (5, plan_of),
+    "objective": ("macro_ap", phase_of),
+    "against": ("size", phase_of),
+    "reports": (27, phase_of),
+    "repeats": (5, phase_of),
     "grid_points": (5, grid_of),
-    "trial_minutes": (2, plan_of),
+    "trial_minutes": (2, phase_of),
     "top_k": (1, finals_of),
     "seeds": (2, finals_of),
 }
@@ -253,65 +262,66 @@ def test_the_table_has_every_setting():
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_is_live(opened, name):
     value, seen = CHANGES[name]
-    assert seen(*opened(**{name: value})) != seen(*opened())
-    assert seen(*opened()) == seen(*opened())  # else a difference would say nothing
+    assert seen(opened(**{name: value})) != seen(opened())
+    assert seen(opened()) == seen(opened())  # else a difference would say nothing
 
 
-class TestPlan:
-    def test_a_pruner_sees_about_as_many_scores_as_it_was_promised(self, opened):
-        config, found = opened()
-        assert plan_of(config, found)[1]["evals_per_epoch"] == 1  # six reports over six epochs
-        assert plan_of(*opened(reports=12))[1]["evals_per_epoch"] == 2
-        assert "evals_per_epoch" not in plan_of(*opened(pruner="none"))[1]
-        assert "evals_per_epoch" not in plan_of(*opened(repeats=5))[1]
-        fixed = dataclasses.replace(TRAINABLE, words=("--evals_per_epoch", "3"))
-        other = dataclasses.replace(found.task, trainable=fixed)
-        assert "evals_per_epoch" not in plan_of(config, dataclasses.replace(found, task=other))[1]
+class TestPhase:
+    def test_a_pruner_sees_about_as_many_scores_as_requested(self, opened):
+        search = opened()
+        assert phase_of(search)[1]["evals_per_epoch"] == 1  # six reports over six epochs
+        assert phase_of(opened(reports=12))[1]["evals_per_epoch"] == 2
+        assert "evals_per_epoch" not in phase_of(opened(pruner="none"))[1]
+        assert "evals_per_epoch" not in phase_of(opened(repeats=5))[1]
+        training = dataclasses.replace(TRAINING, given={"evals_per_epoch": 3})
+        request = dataclasses.replace(search.opened.request, training=training)
+        other = pipeline.Search(dataclasses.replace(search.opened, request=request))
+        assert "evals_per_epoch" not in phase_of(other)[1]
 
-    def test_progress_is_told_where_something_prunes_by_it(self, opened):
-        assert plan_of(*opened())[0]["reports"] == 6
-        assert plan_of(*opened(repeats=5))[0]["reports"] == 0
-        assert plan_of(*opened(repeats=5))[0]["by_seed"] is True
-        assert plan_of(*opened(repeats=3))[0]["by_seed"] is False
-        assert plan_of(*opened(against="latency"))[0]["reports"] == 0
+    def test_scores_are_reported_where_something_prunes_by_them(self, opened):
+        assert phase_of(opened())[0]["reports"] == 6
+        assert phase_of(opened(repeats=5))[0]["reports"] == 0
+        assert phase_of(opened(repeats=5))[0]["prunes_by_seed"] is True
+        assert phase_of(opened(repeats=3))[0]["prunes_by_seed"] is False
+        assert phase_of(opened(against="latency"))[0]["reports"] == 0
 
     def test_trials_never_read_test_and_seeds_follow_each_other(self, opened):
-        parts, _, seeds = plan_of(*opened(seed=7, repeats=4, objective="macro_ap"))
-        assert parts["words"][-4:] == ("--best_metric", "macro_ap", "--read_test", "false")
+        parts, _, seeds = phase_of(opened(seed=7, repeats=4, objective="macro_ap"))
+        assert parts["settings"] == {"epochs": 6, "output": "runs", "best_metric": "macro_ap", "read_test": False}
         assert seeds == [7, 8, 9, 10]
         assert parts["metrics"] == ("dev/macro_ap",)
 
 
 @pytest.mark.parametrize("losses", ["asl", " asl "])
 def test_a_single_loss_reaches_training_as_the_loss_of_all_trials(losses):
-    assert preparation._shared(losses, {"epochs": "2"}) == {"epochs": "2", "loss": "asl"}
-    assert preparation._shared("", {"loss": "bce"}) == {"loss": "bce"}
-    assert preparation._shared("bce,asl", {"epochs": "2"}) == {"epochs": "2"}
+    assert setup._with_single_loss(losses, {"epochs": "2"}) == {"epochs": "2", "loss": "asl"}
+    assert setup._with_single_loss("", {"loss": "bce"}) == {"loss": "bce"}
+    assert setup._with_single_loss("bce,asl", {"epochs": "2"}) == {"epochs": "2"}
 
 
 @pytest.mark.parametrize(
     ("losses", "given", "message"),
     [
         ("bce,bce", {}, "losses.* must"),
-        ("bce,asl", {"loss": "bce"}, "losses and loss must not both be given"),
-        ("asl", {"loss": "asl"}, "losses and loss must not both be given"),
+        ("bce,asl", {"loss": "bce"}, "`loss` must be left out"),
+        ("asl", {"loss": "asl"}, "`loss` must be left out"),
     ],
 )
 def test_losses_that_contradict_themselves(losses, given, message):
     with pytest.raises(SettingsError, match=message):
-        preparation._losses(losses, TRAINABLE, given)
+        setup._losses(losses, TRAINING, given)
 
 
 def _choices(name):
     return SearchConfig.__dataclass_fields__[name].type.__args__
 
 
-def test_where_the_data_lies_and_what_the_preset_is_called_make_no_other_search(opened):
-    _, found = opened()
+def test_path_of_the_data_and_name_of_the_preset_make_no_other_search(opened):
+    request = opened().opened.request
     here, there = (
         dataclasses.replace(
-            found.task,
-            trainable=dataclasses.replace(TRAINABLE, settings={**TRAINABLE.settings, "dataset": path, "preset": name}),
+            request,
+            training=dataclasses.replace(TRAINING, values={**TRAINING.values, "dataset": path, "preset": name}),
         )
         for path, name in (("here", "starter"), ("/there", "presets/starter.yaml"))
     )
@@ -320,7 +330,8 @@ def test_where_the_data_lies_and_what_the_preset_is_called_make_no_other_search(
 
 def test_another_grid_is_another_search(opened):
     about = [
-        opened(**given)[1].task.about for given in ({}, {"sampler": "grid"}, {"sampler": "grid", "grid_points": 4})
+        opened(**given).opened.request.about
+        for given in ({}, {"sampler": "grid"}, {"sampler": "grid", "grid_points": 4})
     ]
     assert about[0] != about[1] != about[2]
-    assert opened(grid_points=4)[1].task.about == about[0]  # where there is none, its points do not matter
+    assert opened(grid_points=4).opened.request.about == about[0]  # without a grid its points do not matter

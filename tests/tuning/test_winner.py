@@ -1,60 +1,45 @@
 """What becomes of the winner of the finals. Nothing is trained."""
 
 import json
-from pathlib import Path
-from typing import ClassVar
+import threading
 
 import pytest
 
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
-from tuning.execution.process import Share
-from tuning.finals import winner
+from tuning.execution.executor import TrainingFailedError
+from tuning.execution.monitor import TrialInterruptedError
+from tuning.execution.resources import Resources
 from tuning.finals.statistics import FinalRun
-from tuning.finals.winner import Finish, complete
+from tuning.finals.winner import WinnerTraining, train_winner
 
 
-class Runs:
-    def __init__(self, output):
-        self.output, self.created, self.closed = output, [], []
+class FakeRuns:
+    def __init__(self):
+        self.created, self.closed = [], []
 
     def create(self, name, tags):
         self.created.append((name, tags))
         return f"made{len(self.created)}"
 
-    def close(self, folder, status, tags):
-        self.closed.append((folder.name, status))
+    def close(self, folder, state, cause=None):
+        self.closed.append((folder.name, state, cause))
 
 
-class FakeTraining:
-    """Ends at once, with scores on test; a test may let it fail."""
+class FakeTrainings:
+    """An executor whose trainings end at once, with scores on test; a test may let them fail."""
 
-    orders: list[object]
-    status: int | None = 0
-    outcome: dict[str, float]
-    uses: ClassVar[dict[str, object]] = {}
+    def __init__(self):
+        self.requests, self.outcome, self.uses, self.error = [], {"dev/macro_f1": 0.9, "test/macro_f1": 0.8}, {}, None
 
-    def __init__(self, order, share):
-        type(self).orders.append(order)
-        order.folder.mkdir(parents=True, exist_ok=True)
-        (order.folder / artifacts.OUTCOME).write_text(json.dumps(self.outcome))
-        (order.folder / artifacts.CONFIG).write_text(json.dumps({**order.changes, **self.uses}))
-        self.done = []
-        type(self).last = self
-
-    def ask_to_stop(self):
-        self.done.append("stop")
-
-    def wait(self, seconds=None):
-        self.done.append("wait" if seconds else "end")
-        if self.done == ["wait"] and self.status is None:
-            raise KeyboardInterrupt
-
-    def clean_up(self):
-        self.done.append("kill")
-
-    def cause(self):
-        return "it has failed"
+    def run(self, request, resources, monitor):
+        monitor.check()
+        self.requests.append(request)
+        if self.error:
+            raise self.error
+        request.folder.mkdir(parents=True, exist_ok=True)
+        (request.folder / artifacts.OUTCOME).write_text(json.dumps(self.outcome))
+        (request.folder / artifacts.CONFIG).write_text(json.dumps({**request.settings, **self.uses}))
 
 
 FINISHED = [
@@ -65,26 +50,32 @@ FINISHED = [
 ]
 
 
+SHARED = {"epochs": 3, "read_test": True}
+
+
 @pytest.fixture
-def finish(search, tmp_path, monkeypatch):
-    """Complete the finals; every one of them has its folder with a checkpoint."""
-    fake = type("Training", (FakeTraining,), {"orders": [], "outcome": {"dev/macro_f1": 0.9, "test/macro_f1": 0.8}})
-    monkeypatch.setattr(winner, "Training", fake)
-    runs = Runs(tmp_path)
+def finish(search, tmp_path):
+    """Train the winner; every final has its folder with a checkpoint."""
 
     def call(finished=FINISHED, *, retrain=False, elsewhere=()):
         for one in finished:
             if one.run_id and one.run_id not in elsewhere:
                 (tmp_path / one.run_id / artifacts.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        words = ("--epochs", "3", "--read_test", "true")
-        last = Finish(words=words, output=tmp_path, share=Share((0, 1)), runs=runs, on_beat=lambda: None)
-        return complete(finished, search, last, retrain=retrain)
+        training = WinnerTraining(
+            settings=SHARED,
+            output=tmp_path,
+            resources=Resources((0, 1)),
+            runs=call.runs,
+            executor=call.trainings,
+            stop=call.stop,
+        )
+        return train_winner(finished, search, training, retrain=retrain)
 
-    call.training, call.runs, call.output, call.search = fake, runs, tmp_path, search
+    call.trainings, call.runs, call.output, call.stop = FakeTrainings(), FakeRuns(), tmp_path, threading.Event()
     return call
 
 
-class TestComplete:
+class TestTrainWinner:
     def test_the_best_mean_wins_and_its_best_seed_stands_for_it(self, finish):
         found = finish()
         assert (found.setting, found.seed, found.run_id) == (1, 44, "c")
@@ -93,18 +84,16 @@ class TestComplete:
 
     def test_the_winner_alone_reads_test(self, finish):
         finish()
-        (order,) = finish.training.orders
-        assert order.folder == finish.output / "c"
-        assert order.changes == {"dropout": 0.9, "seed": 44}
-        assert order.words == ("--epochs", "3", "--read_test", "true")
+        (request,) = finish.trainings.requests
+        assert request.folder == finish.output / "c"
+        assert request.settings == {**SHARED, "dropout": 0.9, "seed": 44}
         assert finish.runs.created == []
-        assert finish.runs.closed == [("c", "FINISHED")]
-        assert finish.training.last.done == ["kill"]
+        assert finish.runs.closed == [("c", "complete", None)]
 
     def test_one_that_has_read_test_already_does_not_again(self, finish):
         first = finish()
         assert finish() == first
-        assert len(finish.training.orders) == 1
+        assert len(finish.trainings.requests) == 1
 
     def test_a_higher_mean_beats_a_higher_seed(self, finish):
         finished = [*FINISHED[:2], FinalRun(setting=1, seed=44, score=0.70, run_id="c"), FINISHED[3]]
@@ -132,20 +121,19 @@ class TestComplete:
         found = finish(elsewhere=["c"])
         assert found.run_id == "made1"
         assert finish.runs.created == [("winner", {artifacts.TAG_STUDY: "s"})]
-        assert finish.training.orders[0].folder == finish.output / "made1"
+        assert finish.trainings.requests[0].folder == finish.output / "made1"
 
         assert finish(elsewhere=["c"]).run_id == "made1"  # nor anew by the next command
-        assert len(finish.training.orders) == 1
+        assert len(finish.trainings.requests) == 1
 
     def test_is_trained_once_more_on_train_and_dev(self, finish):
         found = finish(retrain=True)
-        first, second = finish.training.orders
+        first, second = finish.trainings.requests
         assert found.run_id == "made1"
         assert finish.runs.created == [("winner on train and dev", {artifacts.TAG_STUDY: "s"})]
-        assert second.words == (*first.words, "--retrain_from", "c")
-        assert second.changes == first.changes
+        assert second.settings == {**first.settings, "retrain_from": "c"}
         assert finish(retrain=True).run_id == "made1"  # of the same run, when the command is given again
-        assert len(finish.training.orders) == 2
+        assert len(finish.trainings.requests) == 2
 
     def test_another_winner_has_another_training_on_train_and_dev(self, finish):
         assert finish(retrain=True).run_id == "made1"
@@ -155,29 +143,30 @@ class TestComplete:
 
     @pytest.mark.parametrize("finished", [[FinalRun(setting=1, seed=43, score=None, run_id="a")]])
     def test_without_a_score_there_is_no_winner(self, finish, finished):
-        with pytest.raises(TuningError, match="finals must have a score, but got none"):
+        with pytest.raises(TuningError, match="No final has a score"):
             finish(finished)
 
-    @pytest.mark.parametrize(("status", "run_status"), [(1, "FAILED"), (0, "FINISHED")])
-    def test_a_winner_that_cannot_be_trained_is_an_error(self, finish, status, run_status):
-        finish.training.status, finish.training.outcome = status, {"dev/macro_f1": 0.9}
-        with pytest.raises(TuningError, match="winner's training must end well, but got run c: it has failed"):
+    def test_a_training_that_fails_is_an_error(self, finish):
+        finish.trainings.error = TrainingFailedError("it has failed")
+        with pytest.raises(TuningError, match=r"\(run c\): it has failed"):
             finish()
         assert (finish.output / "c" / artifacts.CHECKPOINTS).is_dir()
-        assert finish.runs.closed == [("c", run_status)]
+        assert finish.runs.closed == [("c", "failed", "it has failed")]
 
-    def test_one_that_was_trained_with_other_settings_is_an_error(self, finish):
-        finish.training.uses = {"dropout": 0.5}
-        for _ in range(2):  # nor is it taken by the next command
-            with pytest.raises(
-                TuningError, match=r"training must use what it is given, but got dropout: 0.9 given, 0.5"
-            ):
+    def test_a_training_without_scores_on_test_is_an_error(self, finish):
+        finish.trainings.outcome = {"dev/macro_f1": 0.9}
+        with pytest.raises(TuningError, match=r"\(run c\): it has no scores on test"):
+            finish()
+
+    def test_a_training_with_other_settings_is_an_error(self, finish):
+        finish.trainings.uses = {"dropout": 0.5}
+        for _ in range(2):  # nor does the next command take it
+            with pytest.raises(TuningError, match=r"dropout: 0.5 then, 0.9 now"):
                 finish()
 
-    def test_a_stop_ends_it_too(self, finish):
-        finish.training.status, finish.training.outcome = None, {}
-        with pytest.raises(KeyboardInterrupt):
+    def test_a_stop_interrupts_it(self, finish):
+        finish.stop.set()
+        with pytest.raises(TrialInterruptedError):
             finish()
-        assert finish.training.last.done == ["wait", "stop", "wait", "kill", "end"]
-        assert finish.runs.closed == [("c", "KILLED")]
-        assert Path(finish.output / "c" / artifacts.CHECKPOINTS).is_dir()
+        assert finish.runs.closed == [("c", "interrupted", None)]
+        assert (finish.output / "c" / artifacts.CHECKPOINTS).is_dir()

@@ -16,37 +16,28 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from tests.tuning.fake_training import Behaviour
-from trainer.check import answer
-from tuning import driver, drivers, leader, questions, tune
-from tuning.execution import process as child
+from tests.tuning.fake_training import Behaviour, FakeExecutor
+from tuning import tune
 from tuning.reporting import results
 from tuning.study.storage import close_storage, open_storage
-from tuning.study.trials import Attribute, begun, run_id
+from tuning.study.trials import Attribute, run_id, started
 
-ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 0.0}
-"""A driver on another machine."""
 SPACE = "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\nepochs: {low: 2, high: 4}\n"
 _PROGRAM = """
     import signal, sys
-    from tuning import child, driver, drivers, leader
+    from tuning.execution import process
+    from tuning.study import storage
     from tuning.tune import main
 
-    child.TRAINING, child._PRELOADED = "tests.tuning.fake_training", []
-    driver.BEAT_SECONDS, drivers.STALE_SECONDS, leader._LOOK_SECONDS = 0.3, 60.0, 0.1
-    if {machine!r}:
-        drivers._machine = lambda: {machine!r}
+    process.TRAINING = "tests.tuning.fake_training"
+    storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, {grace}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
-    if __name__ == "__main__":
-        sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
 """
 
 
-_ANSWERS: dict[str, str] = {}
-
-
 def states(study):
-    return [trial.state for trial in begun(study)]
+    return [trial.state for trial in started(study)]
 
 
 def is_alive(pid):
@@ -57,31 +48,13 @@ def is_alive(pid):
         return False
 
 
-def remembered(answer):
-    """A function that asks training the same question once."""
-
-    def call(question):
-        key = json.dumps(question, sort_keys=True)
-        if key not in _ANSWERS:
-            _ANSWERS[key] = json.dumps(answer(question))
-        return json.loads(_ANSWERS[key])
-
-    return call
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 class Searches:
     """Commands of `tune` in one folder, with one tracking server and one storage."""
 
     def __init__(self, folder: Path, root: Path, variables: dict[str, str] | None = None) -> None:
         self.folder, self.root, self.variables = folder, root, variables or {}
         self.output = folder / "runs"
+        self.executor = FakeExecutor()
         self._storage = None
         self._started: list[subprocess.Popen] = []
         self.behave()
@@ -90,46 +63,41 @@ class Searches:
     def write_space(self, more: str = "") -> None:
         (self.folder / "space.yaml").write_text(SPACE + more)
 
-    def digests(self):
-        """Of the starter data set."""
-        return answer({"words": [], "data": True})["data"]["digests"]
-
     def behave(self, **behaviour) -> None:
         Behaviour(**behaviour).write(self.output)
 
-    def words(self, settings):
+    def argv(self, settings):
         given = {"study": "s", "space": "space.yaml", "trials": 4, "workers": 2, "top_k": 0, **settings}
         return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
-    def run(self, *, draws=False, stale=60.0, **settings):
-        """Exit status and output of a driver in this process.
+    def run(self, *, draws=False, **given):
+        """Exit status and output of a command in this process, whose trainings run in its threads.
 
-        draws: whether it makes the report. stale: seconds after which a silent driver elsewhere is gone.
+        draws: whether it makes figures and report.
         """
+
+        def tune_here(config, given):
+            return real(config, given, self.executor)
+
+        real = tune.tune
         written = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(written), redirect_stderr(written):
             patch.chdir(self.folder)
-            patch.setattr(child, "TRAINING", "tests.tuning.fake_training")
-            patch.setattr(child, "_PRELOADED", [])
-            patch.setattr(questions, "_answer", remembered(questions._answer))
-            patch.setattr(driver, "_TICK_SECONDS", 0.1)
             if not draws:
                 patch.setattr(results, "write_report", lambda *_: None)
-            patch.setattr(driver, "BEAT_SECONDS", 0.3)
-            patch.setattr(drivers, "STALE_SECONDS", stale)
-            patch.setattr(leader, "_LOOK_SECONDS", 0.1)
             for name, value in self.variables.items():
                 patch.setenv(name, value)
-            code = tune.main(self.words(settings))
+            patch.setattr(tune, "tune", tune_here)
+            code = tune.main(self.argv(given))
         return code, " ".join(written.getvalue().split())
 
-    def start(self, *, machine="", **settings):
-        """A driver in a process of its own. machine: name of another one that it believes to be on."""
-        path = self.folder / f"driver_{machine}.py"
-        path.write_text(textwrap.dedent(_PROGRAM).format(machine=machine))
+    def start(self, *, grace=60, **settings):
+        """A command in a process of its own, whose trainings are processes. grace: age of a heartbeat that is stale."""
+        path = self.folder / "command.py"
+        path.write_text(textwrap.dedent(_PROGRAM).format(grace=grace))
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1", **self.variables}
         made = subprocess.Popen(
-            [sys.executable, str(path), *self.words(settings)],
+            [sys.executable, str(path), *self.argv(settings)],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -178,12 +146,9 @@ class Searches:
         return [one for one in known if (self.output / run_id(one) / "lives").is_file()]
 
     def lives(self, trial):
-        """Processes that a trial has had, as (pid, cores and GPUs)."""
-        found = []
-        for run in trial.user_attrs[Attribute.RUNS].values():
-            lines = (self.output / run / "lives").read_text().splitlines()
-            found += [(int(line.split()[0]), line.partition(" ")[2]) for line in lines]
-        return found
+        """Process ids of the trainings that a trial has had."""
+        runs = trial.user_attrs[Attribute.RUNS].values()
+        return [int(pid) for run in runs for pid in (self.output / run / "lives").read_text().split()]
 
     def config(self, trial):
         return json.loads((self.output / run_id(trial) / "config.json").read_text())

@@ -14,7 +14,6 @@ from tuning.finals.statistics import Standing, paired_difference
 from tuning.study import trials
 
 __all__ = [
-    "common_cause",
     "count",
     "describe_best",
     "describe_edges",
@@ -136,16 +135,8 @@ def failures(study: optuna.Study) -> Mapping[str, list[int]]:
     causes: dict[str, list[int]] = defaultdict(list)
     for trial in trials.counted(study):
         if trial.state == TrialState.FAIL:
-            causes[str(trial.user_attrs[trials.Attribute.CAUSE])].append(trial.number)
+            causes[str(trials.cause(trial))].append(trial.number)
     return dict(sorted(causes.items(), key=lambda item: -len(item[1])))
-
-
-def common_cause(causes: Mapping[str, int]) -> str:
-    """Return, of causes and how many trials failed by each, the most frequent one in a sentence; empty for none."""
-    if not causes:
-        return ""
-    cause, number = max(causes.items(), key=lambda item: item[1])
-    return f"{number} of {sum(causes.values())} failed with: {cause.rstrip('.')}. "
 
 
 def duration(seconds: float) -> str:

@@ -1,61 +1,90 @@
-"""Parts the machine between workers."""
+"""Cores and GPUs of this machine, assigned to workers."""
 
 import itertools
 import os
+import queue
 import shutil
 import subprocess
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from trainer.core.environment import available_cores, requested_threads
 from trainer.core.errors import SettingsError
-from tuning.execution.process import Share
 
-__all__ = ["divide", "gpu_names", "shares"]
+__all__ = ["ResourcePool", "Resources", "assign", "assign_machine", "gpu_names"]
 
-_MOST_ON_CORES = 4
+_MAX_AUTO_WORKERS = 4
 _NO_GPU = "-1"
-"""CUDA sees neither this one nor what comes after it."""
+"""CUDA ignores this name in CUDA_VISIBLE_DEVICES and every name after it."""
 
 
-def shares(workers: str, processes: str, gpus: list[str] | None = None) -> list[Share]:
-    """The share of each worker, with the user's OMP_NUM_THREADS where that is set.
+@dataclass(frozen=True)
+class Resources:
+    """Core numbers and, on a machine with GPUs, GPU names of one worker."""
 
-    workers: a number or `auto`; processes: that setting of the trainings; gpus: `gpu_names`, where known already.
+    cores: tuple[int, ...]
+    gpus: tuple[str, ...] | None = None
+    threads: int = 1
+    """Of each process of a training."""
+
+
+class ResourcePool:
+    """The resources of all workers; each training takes those of one worker."""
+
+    def __init__(self, workers: Sequence[Resources]) -> None:
+        self._free: queue.SimpleQueue[Resources] = queue.SimpleQueue()
+        for resources in workers:
+            self._free.put(resources)
+
+    @contextmanager
+    def take(self) -> Iterator[Resources]:
+        """Resources for the block; waits while all are taken."""
+        resources = self._free.get()
+        try:
+            yield resources
+        finally:
+            self._free.put(resources)
+
+
+def assign_machine(workers: str, processes: str, gpus: list[str]) -> list[Resources]:
+    """Return the resources of each worker on this machine. OMP_NUM_THREADS, where set, gives the threads.
+
+    workers: a number or `auto`. processes: that setting of the trainings. gpus: `gpu_names()`.
     """
-    parts = divide(available_cores(), gpu_names() if gpus is None else gpus, workers, processes)
+    assigned = assign(available_cores(), gpus, workers, processes)
     threads = requested_threads()
-    return parts if threads is None else [replace(part, threads=threads) for part in parts]
+    return assigned if threads is None else [replace(one, threads=threads) for one in assigned]
 
 
-def divide(cores: list[int], gpus: list[str], workers: str, processes: str) -> list[Share]:
-    """Shares of these cores and GPUs; trainings of several processes have as many GPUs, where there are any.
+def assign(cores: list[int], gpus: list[str], workers: str, processes: str) -> list[Resources]:
+    """Divide cores and GPUs between workers. Trainings of several processes get one GPU for each, where there are GPUs.
 
-    Workers beyond the GPUs share them. Raises SettingsError for more workers than cores, or than trainings of so many
-    processes have room for.
+    Workers in excess of the GPUs share them. Raises SettingsError for more workers than cores, and for more training
+    processes than GPUs.
     """
     each = 1 if processes == "auto" else int(processes)
-    room = max((len(gpus) if gpus else min(len(cores), _MOST_ON_CORES)) // each, 1)
+    room = max((len(gpus) if gpus else min(len(cores), _MAX_AUTO_WORKERS)) // each, 1)
     count = min(room, len(cores)) if workers == "auto" else int(workers)
     if count > len(cores):
         raise SettingsError(
-            f"workers must be at most the number of cores, but got {workers=}, cores={len(cores)}. "
-            "Give fewer: the same command on another machine shares the study."
+            f"`workers` must be at most the number of cores, {len(cores)}, got {count}. "
+            "Use fewer here, and worker=true on other machines."
         )
     if gpus and each > 1 and count * each > len(gpus):
         raise SettingsError(
-            f"workers must leave each training its GPUs, but got {workers=}, {processes=}, gpus={len(gpus)}. "
-            "Give fewer workers or processes."
+            f"`workers` times `processes` must be at most the number of GPUs, {len(gpus)}, got {count} times {each}."
         )
     parts = [cores[place * len(cores) // count : (place + 1) * len(cores) // count] for place in range(count)]
-    names = [_part(gpus, place, count) if gpus else None for place in range(count)]
+    names = [_gpus_of(gpus, place, count) if gpus else None for place in range(count)]
     return [
-        _share(part, own, len(own or ()) if processes == "auto" else each)
+        _resources(part, own, len(own or ()) if processes == "auto" else each)
         for part, own in zip(parts, names, strict=True)
     ]
 
 
 def gpu_names() -> list[str]:
-    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them. Loads no torch."""
+    """Return the names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them. Loads no torch."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         names = [name.strip() for name in given.split(",") if name.strip()]
@@ -67,11 +96,11 @@ def gpu_names() -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
-def _share(cores: list[int], gpus: tuple[str, ...] | None, processes: int) -> Share:
-    return Share(tuple(cores), gpus, threads=max(len(cores) // max(processes, 1), 1))
+def _resources(cores: list[int], gpus: tuple[str, ...] | None, processes: int) -> Resources:
+    return Resources(tuple(cores), gpus, threads=max(len(cores) // max(processes, 1), 1))
 
 
-def _part(gpus: list[str], place: int, count: int) -> tuple[str, ...]:
+def _gpus_of(gpus: list[str], place: int, count: int) -> tuple[str, ...]:
     if count >= len(gpus):
         return (gpus[place % len(gpus)],)
     return tuple(gpus[place * len(gpus) // count : (place + 1) * len(gpus) // count])

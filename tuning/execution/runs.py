@@ -17,24 +17,24 @@ from trainer.tracking.run import sync
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["STATUS", "Runs", "best_runs", "find_run"]
+__all__ = ["Runs", "best_runs", "find_run"]
 
-STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-"""What became of a trial → status of its run."""
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""State of a trial to the status of its run. A pruned trial ended as planned, which the tag says."""
 _log = logging.getLogger(__name__)
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 _RUNNING = "RUNNING"
 
 
 class Runs:
-    """Makes and closes the runs of trainings. The training itself writes into them."""
+    """Creates and closes the runs of trainings. A training itself logs to its run."""
 
     def __init__(self, store: MlflowBackend, parent: "Run") -> None:
         self._store = store
         self._parent = parent
 
     def create(self, name: str, tags: Mapping[str, object]) -> str:
-        """Id of a new run below the study's. Raises TrackingError when the server does not make it."""
+        """Return the id of a new run, nested under that of the study. Raises TrackingError when the server fails."""
         from mlflow.tracking.context.registry import resolve_tags
 
         texts = {key: str(value) for key, value in tags.items()}
@@ -45,65 +45,62 @@ class Runs:
             )
         return str(run.info.run_id)
 
-    def close(self, folder: Path, status: str, tags: Mapping[str, object]) -> None:
-        """See that the run of a training that has ended is whole on the server, with its log, and not RUNNING.
+    def close(self, folder: Path, state: str, cause: str | None = None) -> None:
+        """Upload what the ended training has not, and give its run the status and tags of this state.
 
-        tags: texts to set; None takes a tag away.
-        A server that is away is no reason to stop a search: what it misses stays in the folder, with a warning.
+        cause: the error of a failed training. Only warns when the server does not answer: its log stays in the folder.
         """
         run_id = folder.name
         try:
             if has_event_log(folder):
                 sync(folder)
             with readable_errors(self._store):
-                self._end(self._store.run(run_id), status, tags)
+                self._end(run_id, state, cause)
                 if (folder / artifacts.TRIAL_LOG).is_file():
                     self._store.client.log_artifact(run_id, str(folder / artifacts.TRIAL_LOG))
         except TrackingError as error:
-            _log.warning("run %s is not wholly on the server: %s", run_id, error)
+            _log.warning("run %s is not complete on the server: %s", run_id, error)
 
-    def give_up(self, run_id: str) -> None:
-        """End the run of a training that goes on elsewhere or is begun anew, if nobody has yet."""
+    def abandon(self, run_id: str) -> None:
+        """End a run that is continued by another one, unless it has ended."""
         try:
             with readable_errors(self._store):
-                known = self._store.run(run_id)
-                if known.info.status == _RUNNING:
-                    self._end(known, "KILLED", {artifacts.TAG_TRIAL_STATE: "interrupted"})
+                if self._store.run(run_id).info.status == _RUNNING:
+                    self._end(run_id, "interrupted", None)
         except TrackingError as error:
             _log.warning("run %s could not be ended: %s", run_id, error)
 
-    def settle(self, output: Path, states: Mapping[str, str]) -> None:
-        """End the runs that are RUNNING on the server although no training is at work any more.
+    def close_abandoned(self, output: Path, states: Mapping[str, str]) -> None:
+        """End the runs below that of the study which are RUNNING although no training writes to them.
 
-        states: run to what became of its trial: the server was away when that ended. A run that no trial knows is one
-        made for the winner, or was made just before its driver was killed. output: folder of the run folders.
+        states: run id to the state of its ended trial. A run of no trial was created for the winner, or just before
+        its command was killed. output: folder of the run folders.
         """
-        below = f"tags.`{_PARENT}` = '{self._parent.info.run_id}' and attributes.status = '{_RUNNING}'"
+        running = f"tags.`{_PARENT}` = '{self._parent.info.run_id}' and attributes.status = '{_RUNNING}'"
         try:
             with readable_errors(self._store):
-                found = self._store.client.search_runs([self._parent.info.experiment_id], below)
+                found = self._store.client.search_runs([self._parent.info.experiment_id], running)
         except TrackingError as error:
-            _log.warning("runs that are over may be RUNNING on the server: %s", error)
+            _log.warning("ended runs may be RUNNING on the server: %s", error)
             return
         for run in found:
             folder = output / run.info.run_id
-            unknown = "complete" if has_results(folder, with_test=False) else "interrupted"
-            state = states.get(run.info.run_id, unknown)
-            self.close(folder, STATUS[state], {artifacts.TAG_TRIAL_STATE: state})
+            default = "complete" if has_results(folder, with_test=False) else "interrupted"
+            self.close(folder, states.get(run.info.run_id, default))
 
-    def _end(self, known: "Run", status: str, tags: Mapping[str, object]) -> None:
-        run_id = known.info.run_id
-        for key, value in tags.items():
-            if value is not None:
-                self._store.client.set_tag(run_id, key, str(value))
-            elif key in known.data.tags:
-                self._store.client.delete_tag(run_id, key)
-        if known.info.status == _RUNNING:
-            self._store.client.set_terminated(run_id, status)
+    def _end(self, run_id: str, state: str, cause: str | None) -> None:
+        run = self._store.run(run_id)
+        self._store.client.set_tag(run_id, artifacts.TAG_TRIAL_STATE, state)
+        if cause:
+            self._store.client.set_tag(run_id, artifacts.TAG_ERROR, cause)
+        elif artifacts.TAG_ERROR in run.data.tags:  # a training that was asked to stop has logged that as an error
+            self._store.client.delete_tag(run_id, artifacts.TAG_ERROR)
+        if run.info.status != _STATUS[state]:
+            self._store.client.set_terminated(run_id, _STATUS[state])
 
 
 def find_run(store: MlflowBackend, run_id: str) -> "Run":
-    """The run of a study that has begun. Raises TrackingError when the server does not have it."""
+    """Return the run of a study. Raises TrackingError when the server does not have it."""
     from mlflow.exceptions import MlflowException
 
     with readable_errors(store):
@@ -113,15 +110,15 @@ def find_run(store: MlflowBackend, run_id: str) -> "Run":
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise TrackingError(
-                f"study's run must be on the tracking server, but got {run_id=}, which {redact(store.uri)} does not "
-                "have. Set MLFLOW_TRACKING_URI to the server that the study began with, or begin another study."
+                f"Cannot find the run of the study, {run_id}, on {redact(store.uri)}. "
+                "Set MLFLOW_TRACKING_URI to the server on which the study began, or start another study."
             ) from None
 
 
 def best_runs(
     store: MlflowBackend, experiment: str, metric: str, digests: Mapping[str, str], count: int
 ) -> list[Mapping[str, str]]:
-    """Settings, as text, of the best finished runs of an experiment on the data of these digests, the best one first.
+    """Return the settings, as text, of the best finished runs on the data of these digests, best first.
 
     Raises TrackingError when there is no such experiment.
     """
@@ -130,8 +127,7 @@ def best_runs(
         if found is None:
             names = sorted(one.name for one in store.client.search_experiments())
             raise TrackingError(
-                f"warm_start must name an experiment, but got warm_start={experiment!r}, which does not exist. "
-                f"There are: {', '.join(names)}."
+                f"`warm_start` must be the name of an experiment, got {experiment}. Experiments: {', '.join(names)}."
             )
         same = [f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` = '{digest}'" for role, digest in digests.items()]
         runs = store.client.search_runs(
@@ -149,7 +145,7 @@ def best_runs(
 
 
 def _settings(run: "Run") -> dict[str, str]:
-    """But for the seed and what else belongs to the run alone: the best may be one setting with several seeds."""
+    """Without the seed and what belongs to a run alone: the best runs may be one configuration with several seeds."""
     prefix = artifacts.PARAMETER_PREFIX
     named = {name.removeprefix(prefix): text for name, text in run.data.params.items() if name.startswith(prefix)}
     return {name: text for name, text in named.items() if name not in ("seed", *RUNTIME_SETTINGS)}

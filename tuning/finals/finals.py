@@ -1,82 +1,69 @@
-"""The finals: the best settings again with fresh seeds, since the best of many trials was also the luckiest.
+"""The finals: the best trials of a search, trained again with fresh seeds.
 
-They are trials of a study of their own, NAME.finals, so that they survive what the search survives.
+They are trials of a second study, NAME.finals, so that workers share them and a kill loses none.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tuning.finals.statistics import FinalRun
-from tuning.queue import FIXED
-from tuning.study.storage import open_study
-from tuning.study.trials import Attribute, begun, counted, left_over, run_id, scored, settings
+from tuning.study.trials import Attribute, counted, run_id, scored, settings, started
 
-__all__ = ["count", "fill", "is_filled", "open_finals", "read", "seed_of", "settings_of"]
-
-_SETTING, _SEED = "setting", "seed"
-_HIGHEST = 2**53
-_FILLED = "filled"
-"""Attribute of the finals: the leader that has queued them."""
+__all__ = ["count", "enqueue", "finals_name", "results", "seed_of"]
 
 
-def open_finals(storage: BaseStorage, study: optuna.Study) -> optuna.Study:
-    """The study of the finals."""
-    return open_study(storage, f"{study.study_name}.finals", {"finals of": study.study_name}, ["maximize"])
+def finals_name(study_name: str) -> str:
+    """Return the name of the study of the finals."""
+    return f"{study_name}.finals"
 
 
-def fill(
-    finals: optuna.Study, study: optuna.Study, top_k: int, seeds: Sequence[int], leader: Mapping[str, Any]
-) -> None:
-    """Queue the best settings with these seeds: those that are not there yet, and once more those that have failed."""
-    waiting = [trial for trial in counted(finals) if trial.state != TrialState.FAIL]
-    there = {_drawn(trial) for trial in [*waiting, *left_over(finals)]}
-    best = [trial.number for trial in scored(study)[:top_k]]
-    # All settings with one seed first: a search that is stopped has compared something.
-    for drawn in [(setting, seed) for seed in seeds for setting in best if (setting, seed) not in there]:
-        finals.enqueue_trial(dict(zip((_SETTING, _SEED), drawn, strict=True)))
-    finals.set_user_attr(_FILLED, dict(leader))
-
-
-def is_filled(finals: optuna.Study, leader: Mapping[str, Any]) -> bool:
-    """Whether this leader, who does so once, has queued the finals."""
-    return bool(finals.user_attrs.get(_FILLED) == leader)
-
-
-def _drawn(trial: FrozenTrial) -> tuple[int | None, int | None]:
-    """Setting and seed of a trial of the finals, which waits or has been begun."""
-    given = {**trial.system_attrs.get(FIXED, {}), **trial.params}
-    return given.get(_SETTING), given.get(_SEED)
+def enqueue(finals: optuna.Study, study: optuna.Study, top_k: int, seeds: Sequence[int]) -> None:
+    """Queue the best trials with each of these seeds, except finals that are there already and have not failed."""
+    existing = {_key(trial) for trial in finals.get_trials(deepcopy=False) if trial.state != TrialState.FAIL}
+    # All trials with one seed first: a search that is stopped has compared something.
+    missing = [(seed, trial) for seed in seeds for trial in scored(study)[:top_k]]
+    finals.add_trials([_waiting(study, trial, seed) for seed, trial in missing if (trial.number, seed) not in existing])
 
 
 def count(finals: optuna.Study) -> int:
-    """How many were asked for: without the trials that continue one that was cut off, or were one too many."""
-    beside = {Attribute.RETRY_OF, Attribute.SURPLUS}
-    return sum(not beside & set(trial.user_attrs) for trial in finals.get_trials(deepcopy=False))
+    """Return how many finals there are in all."""
+    return len(counted(finals))
 
 
-def settings_of(trial: optuna.Trial, study: optuna.Study) -> dict[str, Any]:
-    """The settings that a trial of the finals trains again."""
-    return settings(study, trial.suggest_int(_SETTING, 0, _HIGHEST))
+def seed_of(trial: optuna.Trial | FrozenTrial) -> int:
+    """Return the seed that a trial of the finals trains with."""
+    return int(trial.user_attrs[Attribute.SEED])
 
 
-def seed_of(trial: optuna.Trial) -> int:
-    """The seed that a trial of the finals trains with."""
-    return trial.suggest_int(_SEED, 0, _HIGHEST)
-
-
-def read(finals: optuna.Study, seeds: Collection[int]) -> list[FinalRun]:
-    """What came of the finals with these seeds: settings that have others too are not to be ahead for it."""
+def results(finals: optuna.Study, seeds: Collection[int]) -> list[FinalRun]:
+    """Return the finals with these seeds; other seeds, of an earlier command, would favour the trials that had them."""
     return [
         FinalRun(
-            setting=trial.params[_SETTING],
-            seed=trial.params[_SEED],
+            setting=trial.user_attrs[Attribute.SOURCE],
+            seed=seed_of(trial),
             score=trial.value if trial.state == TrialState.COMPLETE else None,
             run_id=run_id(trial) or "",
         )
-        for trial in begun(finals)
-        if trial.params.get(_SEED) in seeds
+        for trial in started(finals)
+        if seed_of(trial) in seeds
     ]
+
+
+def _key(trial: FrozenTrial) -> tuple[int, int]:
+    return trial.user_attrs[Attribute.SOURCE], seed_of(trial)
+
+
+def _waiting(study: optuna.Study, source: FrozenTrial, seed: int) -> FrozenTrial:
+    """A waiting trial with the parameters and settings of `source`."""
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=source.params,
+        distributions=source.distributions,
+        user_attrs={
+            Attribute.SOURCE: source.number,
+            Attribute.SEED: seed,
+            Attribute.SETTINGS: settings(study, source.number),
+        },
+    )

@@ -1,8 +1,7 @@
-"""The end of a search: the winner's model reads test, is trained on train and dev where asked, and is the candidate."""
+"""The winner of a search: its model reads test, is retrained on train and dev on request, and can be promoted."""
 
 import shutil
-import signal
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,121 +9,117 @@ from typing import Any
 
 import optuna
 
-from trainer.core import artifacts, signals
+from trainer.core import artifacts
 from trainer.core.errors import TuningError
 from trainer.core.run_folder import has_results
-from tuning.drivers import BEAT_SECONDS
-from tuning.execution.process import STOP_SECONDS, Share
+from tuning.execution.executor import Executor, TrainingFailedError, TrainingKilledError, TrainingRequest
+from tuning.execution.monitor import TrialInterruptedError
+from tuning.execution.resources import Resources
 from tuning.execution.runs import Runs
-from tuning.execution.training import Order, Training, Turn
 from tuning.finals.statistics import FinalRun, rank
 from tuning.study.trials import settings
 
-__all__ = ["Finish", "Winner", "complete"]
+__all__ = ["Winner", "WinnerTraining", "train_winner"]
 
-_MADE = "winners"
-"""Study attribute: the runs made for winners, by what each is made from."""
-_LOOK_SECONDS = 1.0
+_WINNER_RUNS = "winners"
+"""Study attribute: the runs created for winners, by their source."""
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The settings that were best over the seeds, and the model that stands for them."""
+    """The settings with the best mean over the seeds, and the model trained with them."""
 
     setting: int
     """Number of its trial in the search."""
     seed: int
     run_id: str
     settings: Mapping[str, Any]
-    """What differs from the study's own."""
+    """Those that differ from the settings of the study."""
     scores: Mapping[str, float]
-    """All scores of the model, those on test included."""
+    """All scores of the model, with those on test."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finish:
+class WinnerTraining:
     """How the last trainings of a search run."""
 
-    words: Sequence[str]
-    """Command line of `train`, which reads test."""
+    settings: Mapping[str, Any]
+    """Settings that all trials share, with read_test=true."""
     output: Path
-    share: Share
+    resources: Resources
     runs: Runs
-    on_beat: Callable[[], None]
-    """Called every few seconds meanwhile."""
+    executor: Executor
+    stop: threading.Event
 
-    def train(self, words: Sequence[str], changes: Mapping[str, Any], run_id: str) -> Order:
-        """Run a training to its end, unless it has its results; a stop ends it too.
+    def train(self, settings: Mapping[str, Any], run_id: str) -> TrainingRequest:
+        """Train to the end, unless the run has its results. settings: those of the winner.
 
-        words: more of the command line. Raises TuningError when the training does not end well.
+        Raises TuningError when the training fails, TrialInterruptedError on a stop.
         """
-        order = Order((*self.words, *words), changes, self.output / run_id)
-        turn = Turn(order)
-        while not has_results(order.folder, with_test=True) and not turn.has_come:
-            self.on_beat()
-            time.sleep(_LOOK_SECONDS)
-        if not has_results(order.folder, with_test=True):
-            self._run(order)
-        if misuse := order.misuse():
-            raise TuningError(f"training must use what it is given, but got {misuse} in run {run_id}.")
-        return order
+        request = TrainingRequest({**self.settings, **settings}, self.output / run_id)
+        if not has_results(request.folder, with_test=True):
+            self._run(request)
+        if mismatch := request.settings_mismatch:
+            raise TuningError(f"The training of run {run_id} did not use its settings ({mismatch}).")
+        return request
 
-    def _run(self, order: Order) -> None:
-        training = Training(order, self.share)
+    def _run(self, request: TrainingRequest) -> None:
+        state, cause = "interrupted", None
         try:
-            while training.status is None:
-                self.on_beat()
-                training.wait(BEAT_SECONDS)
-        except BaseException:
-            training.ask_to_stop()
-            with signals.signal_handlers(
-                signal.SIG_IGN, signal.SIGTERM, signal.SIGINT
-            ):  # a second one must leave nothing
-                training.wait(STOP_SECONDS)
-                training.clean_up()
-                training.wait()
-                self.runs.close(order.folder, "KILLED", {})
-            raise
-        training.clean_up()
-        self.runs.close(order.folder, "FAILED" if training.status else "FINISHED", {})
-        if training.status or not has_results(order.folder, with_test=True):
+            self.executor.run(request, self.resources, self)
+            if not has_results(request.folder, with_test=True):
+                raise TrainingFailedError("it has no scores on test")
+            state = "complete"
+        except (TrainingFailedError, TrainingKilledError) as error:
+            state, cause = "failed", str(error)
             raise TuningError(
-                f"winner's training must end well, but got run {order.folder.name}: {training.cause()}. "
-                "Mend that, and give the same command again."
-            )
+                f"Training of the winning configuration failed (run {request.folder.name}): {error}. "
+                "Fix it and run the same command again."
+            ) from None
+        finally:
+            self.runs.close(request.folder, state, cause)
+
+    def report(self, metrics: Sequence[Mapping[str, float]]) -> None:
+        """Ignore scores on the way."""
+
+    def check(self) -> None:
+        """Raise TrialInterruptedError on a stop of the command."""
+        if self.stop.is_set():
+            raise TrialInterruptedError("the search was stopped")
 
 
-def complete(finished: Sequence[FinalRun], study: optuna.Study, finish: Finish, *, retrain: bool) -> Winner:
-    """The winner with its model, which alone reads test. Of its seeds the one with the best dev score stands for it.
+def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: WinnerTraining, *, retrain: bool) -> Winner:
+    """Return the winner with its model, the only one that reads test: that of the seed with the best dev score.
 
     retrain: train once more, on train and dev. Raises TuningError when no final has a score or a training fails.
     """
-    first = rank(finished)[0]
-    of_first = [one for one in finished if one.setting == first.setting and one.score is not None]
+    first = rank(finals)[0]
+    of_first = [final for final in finals if final.setting == first.setting and final.score is not None]
     if not of_first:
         raise TuningError(
-            "finals must have a score, but got none: every training failed. See their logs, and give the same command "
-            "again: it trains them once more."
+            "No final has a score: every training failed. See their logs and run the same command again; it trains "
+            "them once more."
         )
-    best = max(of_first, key=lambda one: (one.score or 0.0, -one.seed))
+    best = max(of_first, key=lambda final: (final.score or 0.0, -final.seed))
     found = settings(study, first.setting)
     changes, tags = {**found, "seed": best.seed}, {artifacts.TAG_STUDY: study.study_name}
     run_id = best.run_id
-    if not (finish.output / run_id).is_dir():  # it was trained on another machine
-        run_id = _made(study, run_id, lambda: finish.runs.create("winner", tags))
-    done = finish.train((), changes, run_id)
+    if not (training.output / run_id).is_dir():  # it was trained on another machine
+        run_id = _get_or_create_run(study, run_id, lambda: training.runs.create("winner", tags))
+    done = training.train(changes, run_id)
     if retrain:
-        again = _made(study, f"{run_id} on train and dev", lambda: finish.runs.create("winner on train and dev", tags))
-        done = finish.train(("--retrain_from", run_id), changes, again)
-    for run in {one.run_id for one in finished if one.run_id}:
-        shutil.rmtree(finish.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
+        name = "winner on train and dev"
+        again = _get_or_create_run(study, f"{run_id} on train and dev", lambda: training.runs.create(name, tags))
+        done = training.train({**changes, "retrain_from": run_id}, again)
+    for run in {final.run_id for final in finals if final.run_id}:
+        shutil.rmtree(training.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
     return Winner(first.setting, best.seed, done.folder.name, found, done.outcome or {})
 
 
-def _made(study: optuna.Study, source: str, make: Callable[[], str]) -> str:
-    """The run that was made from this source, now or by an earlier command."""
-    known: dict[str, str] = study.user_attrs.get(_MADE, {})
+def _get_or_create_run(study: optuna.Study, source: str, create: Callable[[], str]) -> str:
+    """The run created from this source, now or by an earlier command."""
+    known: dict[str, str] = study.user_attrs.get(_WINNER_RUNS, {})
     if source not in known:
-        known = {**known, source: make()}
-        study.set_user_attr(_MADE, known)
+        known = {**known, source: create()}
+        study.set_user_attr(_WINNER_RUNS, known)
     return known[source]

@@ -112,7 +112,7 @@ def _final_table(finals: Sequence[FinalRun], standings: Sequence[Standing]) -> d
 def _trial_table(study: optuna.Study, objectives: Sequence[str]) -> dict[str, Any]:
     found = study.get_trials(deepcopy=False)
     parameters = sorted({name for trial in found for name in trial.params})
-    causes = [trial.user_attrs.get(trials.Attribute.CAUSE) for trial in found]
+    causes = [trials.cause(trial) for trial in found]
     has_failures = any(cause is not None for cause in causes)
     head = [
         "trial",

@@ -15,7 +15,7 @@ from tuning.finals.statistics import FinalRun, rank
 from tuning.finals.winner import Winner
 from tuning.reporting.report import StudyReport, write_report
 from tuning.reporting.trials_table import TRIALS, write_trials
-from tuning.study.trials import begun, score, scored, seconds
+from tuning.study.trials import score, scored, seconds, started
 
 __all__ = ["PRESET", "log", "show"]
 
@@ -101,7 +101,7 @@ def _test_estimates(winner: Winner) -> dict[str, Estimate]:
 
 
 def _metrics(study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None) -> dict[str, float]:
-    known = begun(study)
+    known = started(study)
     spent = sum(taken for trial in known if (taken := seconds(trial)) is not None)
     found = {"search/best": score(scored(study)[0]), "search/trials": len(known), "search/trainer_seconds": spent}
     standings = {one.setting: one for one in rank(finals)}

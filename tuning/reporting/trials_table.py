@@ -39,7 +39,7 @@ def _row(trial: FrozenTrial, objectives: int) -> dict[str, Any]:
         "steps": len(reports),
         "last_report": _finite(reports[max(reports)]) if reports else None,
         "run_id": trials.run_id(trial),
-        "cause": trial.user_attrs.get(trials.Attribute.CAUSE),
+        "cause": trials.cause(trial),
         **{f"params.{name}": value for name, value in trial.params.items()},
     }
 

@@ -1,8 +1,7 @@
-"""Studies in Optuna's storage: opened, compared with what was asked for, and set up to sample and prune."""
+"""Storages and studies of Optuna: opened, compared with a request, and created."""
 
 import json
 import os
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,193 +10,165 @@ from typing import Any, Literal
 
 import optuna
 import sqlalchemy
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import RDBStorage
 
 from trainer.core.errors import TuningError
-from trainer.core.text_files import truncate_partial_line
-from tuning.config import SearchConfig
+from tuning.study.trials import GRACE_SECONDS, make_retry_callback
 
 __all__ = [
-    "JOURNAL",
+    "DATABASE",
     "STORAGE_VARIABLE",
-    "Goal",
+    "Direction",
     "close_storage",
-    "make_pruner",
-    "make_sampler",
+    "create_or_load_study",
+    "load_study",
     "open_storage",
-    "open_study",
 ]
 
 STORAGE_VARIABLE = "OPTUNA_STORAGE"
-JOURNAL = "optuna.journal"
+DATABASE = "optuna.db"
+HEARTBEAT_SECONDS = 15
 _ABOUT = "about"
-"""Study attribute: what makes two commands the same search."""
+"""Study attribute: the settings that make two commands the same search."""
 _CONNECT_SECONDS = 10
-_LOOK_SECONDS = 0.05
-_LOCK_SECONDS = 30
-"""After which the journal is taken from a process that has not let go of it: it was killed in the middle of a write."""
+_SQLITE_LOCK_SECONDS = 60
 _SECRET_OPTIONS = ("password", "sslpassword")
-"""Of a database's driver, in the query of a URL."""
+"""Options in the query of a database URL."""
 
-Goal = Literal["maximize", "minimize"]
+Direction = Literal["maximize", "minimize"]
 
 
-def open_storage(output: Path) -> BaseStorage:
-    """The storage of OPTUNA_STORAGE (a database URL), else a journal file in `output`.
+class _Storage(RDBStorage):
+    """Optuna's storage, whose heartbeats survive a database that is away for a moment."""
 
-    Raises TuningError when it cannot be reached; a password in the URL is never shown.
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Record one heartbeat; a missed one is followed by the next."""
+        with suppress(StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
+def open_storage(output: Path) -> RDBStorage:
+    """Return the storage of the database OPTUNA_STORAGE, else of a SQLite file in `output`.
+
+    Raises TuningError, without its password, for a database that does not answer.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = os.environ.get(STORAGE_VARIABLE, "")
-    if url:
-        return _open_database(url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    text = os.environ.get(STORAGE_VARIABLE, "")
+    url = _read_url(text) if text else sqlalchemy.URL.create("sqlite", database=str(output / DATABASE))
+    is_sqlite = url.get_backend_name() == "sqlite"
+    arguments = {"timeout": _SQLITE_LOCK_SECONDS} if is_sqlite else {"connect_timeout": _CONNECT_SECONDS}
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(output / JOURNAL), _JournalLock(str(output / JOURNAL))))
-    except Exception as error:
+        if not text:
+            output.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
+            storage = _Storage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"pool_pre_ping": True, "connect_args": arguments},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=make_retry_callback(),
+            )
+    except Exception as error:  # drivers of databases raise classes of their own
         raise TuningError(
-            f"storage of studies must answer, but got output={str(output)!r}: {_first_line(error)}. Correct output."
-        ) from error
-
-
-def _open_database(url: str) -> RDBStorage:
-    parsed = _read_url(url)
-    arguments = {"connect_timeout": _CONNECT_SECONDS} if parsed.get_backend_name() == "postgresql" else {}
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
-    except Exception as error:  # whatever a driver of a database raises
-        place = sqlalchemy.URL.create(
-            parsed.drivername, host=parsed.host, port=parsed.port, database=parsed.database
-        ).render_as_string()
-        secrets = [parsed.password, *(parsed.query.get(name) for name in _SECRET_OPTIONS)]
-        said = _first_line(error)
-        for secret in filter(None, secrets):
-            said = said.replace(str(secret), "***")
-        raise TuningError(
-            f"storage of studies must answer, but got {place!r}: {said}. Start it, or correct {STORAGE_VARIABLE}."
+            f"Cannot open the studies in {_shown(url)}: {_without_secrets(error, url)}. "
+            f"Start the database, or correct `{STORAGE_VARIABLE}` or `output`."
         ) from None  # the cause may repeat the password
+    if is_sqlite:
+        _serialise_transactions(storage)
+    return storage
 
 
-def _read_url(url: str) -> sqlalchemy.URL:
-    """The parts of a URL. Raises TuningError, without a word of it, where its password cannot be told from the rest."""
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        parsed = None
-    if parsed is None or (parsed.get_backend_name() != "sqlite" and url.count("@") > 1):
-        raise TuningError(
-            f"{STORAGE_VARIABLE} must be the URL of a database, such as postgresql://user:password@host/studies, but "
-            "got another text, not shown for the password in it. In a password, write @ as %40 and / as %2F."
-        ) from None
-    return parsed
+def close_storage(storage: RDBStorage) -> None:
+    """Close the connections of a storage."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
-class _JournalLock(JournalFileOpenLock):
-    """Optuna's lock. What a full disk or a kill has left of a last line is taken away: it would spoil the next one.
-
-    Not Optuna's default, a symbolic link: with a relative path that of a killed process is waited for without end.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, grace_period=_LOCK_SECONDS)
-        self._path = Path(path)
-
-    def acquire(self) -> bool:
-        """Wait for the lock; True."""
-        self._drop_dangling_link()
-        super().acquire()
-        try:
-            truncate_partial_line(self._path)
-        except BaseException:
-            self.release()
-            raise
-        return True
-
-    def _drop_dangling_link(self) -> None:
-        """Take away the link that optuna-dashboard locks with, when it was killed: Optuna waits for it without end."""
-        link = Path(f"{self._path}.lock")
-        while link.is_symlink() and not link.exists():
-            with suppress(FileNotFoundError):
-                if time.time() - link.lstat().st_mtime > _LOCK_SECONDS:
-                    link.unlink()
-            time.sleep(_LOOK_SECONDS)
-
-
-def close_storage(storage: BaseStorage) -> None:
-    """Give up the connections of a storage."""
-    if isinstance(storage, RDBStorage):
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def open_study(
-    storage: BaseStorage, name: str, about: Mapping[str, Any], goals: Sequence[Goal], prefix: str = ""
+def create_or_load_study(
+    storage: RDBStorage, name: str, about: Mapping[str, Any], directions: Sequence[Direction], prefix: str = ""
 ) -> optuna.Study:
-    """The study of this name, made when there is none; its sampler and pruner are still to be set.
+    """Return the study of this name, or a new one. Its sampler and pruner are not set.
 
-    name: empty makes a new one, `prefix` and a number. about: what it is a search for, as JSON.
-    Raises TuningError when a study of the name is about something else.
+    name: empty creates a study named `prefix` and a number. about: JSON values that make it the same search.
+    Raises TuningError when the study of that name is about something else.
     """
     if not name:
-        return _new_study(storage, about, goals, prefix)
+        return _create_numbered(storage, about, directions, prefix)
     try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=goals)
-    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+    except DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name)
-    kept, wanted = study.user_attrs.get(_ABOUT), json.loads(json.dumps(about))
-    if kept is None:  # it was made just now, or whoever made it was killed then
-        study.set_user_attr(_ABOUT, about)
-    elif kept != wanted:
-        raise TuningError(
-            f"study must be continued as it was begun, but got study={name!r} with {_differences(kept, wanted)}. "
-            f"Give the settings it has, or a new name: study={_free_name(storage, name)}."
-        )
+    _check_about(study, about)
     return study
 
 
-def _new_study(storage: BaseStorage, about: Mapping[str, Any], goals: Sequence[Goal], prefix: str) -> optuna.Study:
-    while True:
-        try:
-            study = optuna.create_study(storage=storage, study_name=_free_name(storage, prefix), directions=goals)
-        except optuna.exceptions.DuplicatedStudyError:  # somebody else took the number
-            continue
+def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optuna.Study:
+    """Return an existing study. Raises TuningError when there is none, or when it is about something else."""
+    try:
+        study = optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        names = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
+        raise TuningError(
+            f"`study` must exist for worker=true, got {name or 'no name'}. Studies there: {names}. "
+            "Start the search without worker=true first."
+        ) from None
+    _check_about(study, about)
+    return study
+
+
+def _check_about(study: optuna.Study, about: Mapping[str, Any]) -> None:
+    kept, wanted = study.user_attrs.get(_ABOUT), json.loads(json.dumps(about))
+    if kept is None:  # the study is new, or the command that created it was killed at once
         study.set_user_attr(_ABOUT, about)
-        return study
+    elif differences := _differences(kept, wanted):
+        raise TuningError(
+            f"Cannot continue study {study.study_name}: its settings differ ({differences}). "
+            f"Give its settings again, or a new name such as study={_free_name(study._storage, study.study_name)}."
+        )
 
 
-def make_sampler(config: SearchConfig, seed: int | None) -> optuna.samplers.BaseSampler:
-    """The sampler; without a seed it draws other numbers each time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if config.sampler == "tpe":
-            # `group` parts a conditional space into the sets of settings that occur together.
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-        if config.sampler == "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        if config.sampler == "cmaes":
-            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-        return optuna.samplers.RandomSampler(seed=seed)  # a grid is put into the queue, whole
+def _create_numbered(
+    storage: RDBStorage, about: Mapping[str, Any], directions: Sequence[Direction], prefix: str
+) -> optuna.Study:
+    while True:
+        with suppress(DuplicatedStudyError):  # another command took the number
+            study = optuna.create_study(storage=storage, study_name=_free_name(storage, prefix), directions=directions)
+            study.set_user_attr(_ABOUT, about)
+            return study
 
 
-def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
-    """The pruner. It is told of scores by the share of the training that is done, in `reports` parts.
+def _read_url(text: str) -> sqlalchemy.URL:
+    """Return a database URL; a text whose password cannot be told from the rest is an error that does not show it."""
+    try:
+        url = sqlalchemy.make_url(text)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        url = None
+    if url is None or (url.get_backend_name() != "sqlite" and text.count("@") > 1):
+        raise TuningError(
+            f"`{STORAGE_VARIABLE}` must be a database URL such as postgresql://user:password@host/studies. The value "
+            "is not shown because it may contain a password. In a password, write @ as %40 and / as %2F."
+        ) from None
+    return url
 
-    It judges from a third of a training on: warm-up may take a fifth, and the order before says little of that at the
-    end (docs/performance.md, "Searching").
+
+def _serialise_transactions(storage: RDBStorage) -> None:
+    """Let SQLite transactions lock the file from their beginning.
+
+    Optuna relies on `select for update`, which SQLite ignores: two workers would take the same waiting trial.
+    Recipe: https://docs.sqlalchemy.org/en/20/dialects/sqlite.html, "Serializable isolation".
     """
-    kind, first = config.active_pruner, max(config.reports // 3, 1)
-    if kind == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=config.reports, reduction_factor=2)
-    if kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=first)
-    if kind == "successive_halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
-    if kind == "wilcoxon":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
-    return optuna.pruners.NopPruner()
+    storage.remove_session()
+    storage.engine.dispose()  # connections that are open already
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @sqlalchemy.event.listens_for(storage.engine, "begin")
+    def _lock(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -206,16 +177,24 @@ def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         before, now = kept.get(name), wanted.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
             inner = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-            parts += [f"{name} {key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in inner]
+            parts += [f"{name} {key}: {before.get(key)} then, {now.get(key)} now" for key in inner]
         elif before != now:
-            parts.append(f"{name}: {before!r} then, {now!r} now")
+            parts.append(f"{name}: {before} then, {now} now")
     return "; ".join(parts)
 
 
-def _free_name(storage: BaseStorage, name: str) -> str:
+def _free_name(storage: optuna.storages.BaseStorage, name: str) -> str:
     taken = set(optuna.get_all_study_names(storage))
     return next(f"{name}-{number}" for number in range(1, len(taken) + 2) if f"{name}-{number}" not in taken)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _shown(url: sqlalchemy.URL) -> str:
+    """The URL without user, password and options, any of which may be secret."""
+    return sqlalchemy.URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
+
+
+def _without_secrets(error: Exception, url: sqlalchemy.URL) -> str:
+    text = str(error).strip().partition("\n")[0]
+    for secret in filter(None, [url.password, *(url.query.get(name) for name in _SECRET_OPTIONS)]):
+        text = text.replace(str(secret), "***")
+    return text

@@ -1,35 +1,48 @@
 """The trials of a study: what is kept with each of them, which count, what they scored and what they took."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 __all__ = [
+    "GRACE_SECONDS",
     "LOSS",
     "REQUEUED",
     "Attribute",
-    "begun",
+    "cause",
+    "common_cause",
     "copy_study",
     "counted",
     "is_counted",
-    "is_cut_off",
-    "left_over",
+    "is_duplicate",
+    "is_interrupted",
     "losses",
+    "make_retry_callback",
+    "retry",
+    "retry_orphans",
     "run_id",
     "score",
     "scored",
     "seconds",
     "settings",
+    "started",
     "state",
 ]
 
 LOSS = "loss"
 """The parameter that decides which others a trial has."""
 
+GRACE_SECONDS = 60
+"""Age of a heartbeat after which the worker of a trial is dead. Longer than a training takes to stop."""
+MAX_RETRIES = 20
+"""Interruptions after which a trial has failed."""
 REQUEUED = "requeued"
 _STATES = {
     TrialState.COMPLETE: "complete",
@@ -43,9 +56,6 @@ _STATES = {
 class Attribute:
     """Names of the user attributes of a trial."""
 
-    DRIVER = "driver"
-    """Who runs it; see `tuning.drivers`."""
-    BEAT = "beat"
     RUNS = "runs"
     """Seed, as text, to MLflow run id, in the order of the seeds."""
     SETTINGS = "settings"
@@ -56,45 +66,122 @@ class Attribute:
     """Why it failed. Every trial that has failed has one: a failed one without was cut off."""
     WARM_START = "warm_start"
     """Where its settings come from, when they were not sampled."""
-    SURPLUS = "surplus"
-    """True for one too many: two drivers had taken the last one at the same moment."""
+    DUPLICATE = "surplus"
+    """True for one too many: two workers began the last trial, or a retry, at the same moment."""
+    SEED = "seed"
+    """Seed of a trial of the finals."""
+    SOURCE = "trial"
+    """Number of the search's trial whose settings a trial of the finals has."""
     RETRY_OF = "retry_of"
-    """Number of the trial that was cut off and that this one continues."""
+    """Number of the trial that this one continues, in studies of version 1."""
     KILLS = "kills"
     """How often its training was ended from outside, and not by the search."""
 
 
 def state(trial: FrozenTrial) -> str:
-    """Return `complete`, `pruned`, `failed`, `running`, `waiting`, or `requeued` for a trial that does not count."""
+    """Return `complete`, `pruned`, `failed`, `running`, `waiting`, or `requeued` for a trial that is not counted."""
     return _STATES[trial.state] if is_counted(trial) else REQUEUED
 
 
-def is_cut_off(trial: FrozenTrial) -> bool:
-    """Whether the trial was ended from outside; another one continues it."""
-    return trial.state == TrialState.FAIL and not {Attribute.CAUSE, Attribute.SURPLUS} & set(trial.user_attrs)
+def is_interrupted(trial: FrozenTrial) -> bool:
+    """Return True for a trial that stopped before its end and is retried: it failed without a cause."""
+    has_reason = {Attribute.CAUSE, Attribute.DUPLICATE} & set(trial.user_attrs)
+    return trial.state == TrialState.FAIL and not has_reason and len(_retry_history(trial)) < MAX_RETRIES
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether the trial belongs into counts: another one does not continue it, and it was not one too many."""
-    return not is_cut_off(trial) and Attribute.SURPLUS not in trial.user_attrs
+    """Return True unless the trial is retried or a duplicate."""
+    return not is_interrupted(trial) and Attribute.DUPLICATE not in trial.user_attrs
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count, by number. They are the study's own: not to be changed."""
+    """Return the trials that count, by number. They belong to the study: do not change them."""
     trials = study.get_trials(deepcopy=False)
     return sorted((trial for trial in trials if is_counted(trial)), key=lambda trial: trial.number)
 
 
-def begun(study: optuna.Study) -> list[FrozenTrial]:
-    """Return those that count and wait no longer: they make up the number of trials that was asked for."""
+def started(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the counted trials that do not wait: the setting `trials` limits their number."""
     return [trial for trial in counted(study) if trial.state != TrialState.WAITING]
 
 
-def left_over(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that were cut off and that no other one continues yet."""
-    trials = study.get_trials(deepcopy=False)
-    continued = {trial.user_attrs.get(Attribute.RETRY_OF) for trial in trials}
-    return [trial for trial in trials if is_cut_off(trial) and trial.number not in continued]
+def cause(trial: FrozenTrial) -> str | None:
+    """Return why a counted trial failed; None for any other trial."""
+    if trial.state != TrialState.FAIL or not is_counted(trial):
+        return None
+    return str(trial.user_attrs.get(Attribute.CAUSE, f"it was interrupted {MAX_RETRIES + 1} times"))
+
+
+def common_cause(causes: Mapping[str, int]) -> str:
+    """Return a sentence with the most frequent cause of failed trials; empty for none. causes: cause to number."""
+    if not causes:
+        return ""
+    cause, number = max(causes.items(), key=lambda item: item[1])
+    return f"{number} of {sum(causes.values())} failed with: {cause.rstrip('.')}. "
+
+
+def is_duplicate(trial: optuna.Trial, total: int) -> bool:
+    """Return True for a started trial beyond `total`, or when an earlier trial retries the same one."""
+    trials = trial.study.get_trials(deepcopy=False)
+    place = sum(one.number < trial.number for one in started(trial.study))
+    own = _retried_number(trials[trial.number])
+    return place >= total or (own is not None and any(_retried_number(one) == own for one in trials[: trial.number]))
+
+
+def retry(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue an interrupted trial again, with its parameters and its runs."""
+    make_retry_callback()(study, trial)
+
+
+def retry_orphans(study: optuna.Study) -> list[int]:
+    """Retry the trials of workers that died: those without a heartbeat, and those that nothing retries yet.
+
+    Returns their numbers.
+    """
+    with _without_warnings():
+        optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _died_before_its_heartbeat(trial):
+            with suppress(UpdateFinishedTrialError):
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    trials = study.get_trials()
+    retried = {_retried_number(trial) for trial in trials}
+    orphans = [trial for trial in trials if is_interrupted(trial) and trial.number not in retried]
+    for trial in orphans:
+        retry(study, trial)
+    return [trial.number for trial in orphans]
+
+
+def make_retry_callback() -> optuna.storages.RetryHeartbeatStaleTrialCallback:
+    """Return Optuna's callback that queues a trial again."""
+    with _without_warnings():
+        return optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+
+
+def _retry_history(trial: FrozenTrial) -> list[int]:
+    history: list[int] = trial.system_attrs.get("retry_history", [])
+    return history
+
+
+def _retried_number(trial: FrozenTrial) -> int | None:
+    """Number of the trial that this one continues."""
+    history = _retry_history(trial)
+    number: int | None = history[-1] if history else trial.user_attrs.get(Attribute.RETRY_OF)
+    return number
+
+
+def _died_before_its_heartbeat(trial: FrozenTrial) -> bool:
+    """Optuna never finds a trial stale whose worker died between asking for it and its first heartbeat."""
+    age = datetime.now() - (trial.datetime_start or datetime.now())  # Optuna's are naive too
+    return Attribute.SETTINGS not in trial.user_attrs and age > timedelta(seconds=GRACE_SECONDS)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Leave out Optuna's note that heartbeats are experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def scored(study: optuna.Study) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""The machine is parted between workers without a rest and without a quarrel."""
+"""Cores and GPUs of a machine, divided between workers."""
 
 import pytest
 from hypothesis import given
@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from trainer.core.errors import SettingsError
 from tuning.execution import resources
-from tuning.execution.process import Share
-from tuning.execution.resources import divide, gpu_names
+from tuning.execution.resources import ResourcePool, Resources, assign, assign_machine, gpu_names
 
 
 def cores(number):
@@ -37,7 +36,7 @@ def gpus(number):
     ],
 )
 def test_parts_are_these(num_cores, num_gpus, workers, processes, expected):
-    found = divide(cores(num_cores), gpus(num_gpus), workers, processes)
+    found = assign(cores(num_cores), gpus(num_gpus), workers, processes)
     assert [(part.cores, part.gpus) for part in found] == expected
 
 
@@ -54,7 +53,7 @@ def test_parts_are_these(num_cores, num_gpus, workers, processes, expected):
     ],
 )
 def test_cores_are_shared_out_between_the_processes_of_a_training(num_cores, num_gpus, workers, processes, threads):
-    assert [part.threads for part in divide(cores(num_cores), gpus(num_gpus), workers, processes)] == threads
+    assert [part.threads for part in assign(cores(num_cores), gpus(num_gpus), workers, processes)] == threads
 
 
 @given(
@@ -66,7 +65,7 @@ def test_cores_are_shared_out_between_the_processes_of_a_training(num_cores, num
 def test_parts_are_the_whole_and_do_not_overlap(used, num_gpus, workers, processes):
     each = 1 if processes == "auto" else int(processes)
     try:
-        parts = divide(used, gpus(num_gpus), workers, processes)
+        parts = assign(used, gpus(num_gpus), workers, processes)
     except SettingsError:
         asked = 1 if workers == "auto" else int(workers)
         assert asked > len(used) or (each > 1 and asked * each > num_gpus > 0)
@@ -88,17 +87,14 @@ def test_parts_are_the_whole_and_do_not_overlap(used, num_gpus, workers, process
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((cores(2), [], "3", "auto"), "workers must be at most the number of cores, but got workers='3', cores=2"),
-        (
-            (cores(8), gpus(2), "2", "2"),
-            "workers must leave each training its GPUs, but got workers='2', processes='2'",
-        ),
-        ((cores(8), gpus(2), "auto", "4"), "workers must leave each training its GPUs"),
+        ((cores(2), [], "3", "auto"), "`workers` .* 2, got 3"),
+        ((cores(8), gpus(2), "2", "2"), "`workers` times `processes` .* 2, got 2 times 2"),
+        ((cores(8), gpus(2), "auto", "4"), "`workers` times `processes`"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(SettingsError, match=message):
-        divide(*arguments)
+        assign(*arguments)
 
 
 class TestGpuNames:
@@ -140,12 +136,18 @@ class TestGpuNames:
         assert gpu_names() == []
 
 
-def test_shares_are_of_the_cores_and_gpus_that_this_process_may_use(monkeypatch):
+def test_the_machine_is_what_this_process_may_use(monkeypatch):
     monkeypatch.setattr(resources, "available_cores", lambda: [3, 5, 7])
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert resources.shares("auto", "auto") == [Share((3, 5, 7), ("GPU-a",), threads=3)]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [part.cores for part in resources.shares("auto", "auto")] == [(3,), (5,), (7,)]
+    assert assign_machine("auto", "auto", ["GPU-a"]) == [Resources((3, 5, 7), ("GPU-a",), threads=3)]
+    assert [part.cores for part in assign_machine("auto", "auto", [])] == [(3,), (5,), (7,)]
     monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
-    assert [part.threads for part in resources.shares("auto", "auto")] == [2, 2, 2]
+    assert [part.threads for part in assign_machine("auto", "auto", [])] == [2, 2, 2]
+
+
+def test_the_pool_gives_each_worker_its_own():
+    pool = ResourcePool([Resources((0,)), Resources((1,))])
+    with pool.take() as first, pool.take() as second:
+        assert {first.cores, second.cores} == {(0,), (1,)}
+    with pool.take() as again:
+        assert again.cores in {(0,), (1,)}

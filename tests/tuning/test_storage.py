@@ -1,0 +1,212 @@
+"""Studies in a storage: created, continued, refused; storages that do not answer."""
+
+import sqlite3
+import threading
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from trainer.core.errors import TuningError
+from tuning.study import storage as storages
+from tuning.study import trials
+from tuning.study.storage import STORAGE_VARIABLE, create_or_load_study, load_study, open_storage
+
+ABOUT = {"objective": "macro_f1", "space": {"dropout": {"low": 0.0, "high": 0.3}}, "losses": ["bce"]}
+
+
+@pytest.fixture(autouse=True)
+def _no_database(monkeypatch):
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
+
+
+def open_(storage, name="s", about=None, directions=("maximize",), prefix="starter"):
+    return create_or_load_study(storage, name, ABOUT if about is None else about, list(directions), prefix)
+
+
+class TestOpenStudy:
+    def test_a_new_one_says_what_it_is_about(self, storage):
+        made = open_(storage, directions=("maximize", "minimize"))
+        assert made.study_name == "s"
+        assert [one.name for one in made.directions] == ["MAXIMIZE", "MINIMIZE"]
+        assert made.user_attrs["about"] == ABOUT
+
+    def test_one_that_exists_is_continued(self, storage):
+        open_(storage).enqueue_trial({"dropout": 0.1})
+        again = open_(storage, about={**ABOUT, "losses": ("bce",)})  # as JSON has it: a list
+        assert len(again.trials) == 1
+
+    def test_one_whose_maker_was_killed_at_once_is_taken(self, storage):
+        optuna.create_study(storage=storage, study_name="s", direction="maximize")
+        assert open_(storage).user_attrs["about"] == ABOUT
+
+    @pytest.mark.parametrize(
+        ("change", "difference"),
+        [
+            ({"objective": "macro_ap"}, "objective: macro_f1 then, macro_ap now"),
+            ({"losses": ["bce", "asl"]}, r"losses: \['bce'\] then, \['bce', 'asl'\] now"),
+            ({"space": {}}, r"space dropout: \{'low': 0.0, 'high': 0.3\} then, None now"),
+            ({"space": {**ABOUT["space"], "epochs": 1}}, "space epochs: None then, 1 now"),
+            ({"repeats": 2}, "repeats: None then, 2 now"),
+        ],
+    )
+    def test_one_about_something_else_is_refused_with_the_difference(self, storage, change, difference):
+        open_(storage)
+        with pytest.raises(TuningError, match=difference) as caught:
+            open_(storage, about={**ABOUT, **change})
+        assert "study s:" in str(caught.value)
+        assert str(caught.value).endswith("study=s-1.")
+        assert open_(storage).user_attrs["about"] == ABOUT
+
+    def test_every_difference_is_named_and_the_name_offered_is_free(self, storage):
+        for name in ("s", "s-1", "s-3"):
+            open_(storage, name)
+        with pytest.raises(TuningError) as caught:
+            open_(storage, about={**ABOUT, "objective": "macro_ap", "losses": []})
+        assert "losses: ['bce'] then, [] now; objective: macro_f1 then" in str(caught.value)
+        assert str(caught.value).endswith("study=s-2.")
+
+    def test_those_without_a_name_get_numbers(self, storage):
+        names = [open_(storage, "", about={"n": number}).study_name for number in range(3)]
+        assert names == ["starter-1", "starter-2", "starter-3"]
+        assert open_(storage, "", prefix="mine").study_name == "mine-1"
+
+    def test_a_number_that_somebody_else_takes_meanwhile_is_passed_over(self, storage, monkeypatch):
+        real, raced = storages._free_name, []
+
+        def overtaken(where, name):
+            free = real(where, name)
+            if not raced:
+                raced.append(free)
+                optuna.create_study(storage=where, study_name=free)
+            return free
+
+        monkeypatch.setattr(storages, "_free_name", overtaken)
+        assert open_(storage, "").study_name == "starter-2"
+        assert raced == ["starter-1"]
+
+    def test_many_that_open_it_at_once_have_the_same(self, tmp_path):
+        open_storage(tmp_path)
+        open_storage(tmp_path)
+        barrier, found = threading.Barrier(4), []
+
+        def begin():
+            own = open_storage(tmp_path)
+            barrier.wait()
+            found.append((open_(own)._study_id, open_(own, "").study_name))
+
+        threads = [threading.Thread(target=begin) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({number for number, _ in found}) == 1
+        assert {name for _, name in found} == {f"starter-{number}" for number in range(1, 5)}
+
+
+class TestLoadStudy:
+    def test_a_worker_needs_one_that_exists(self, storage):
+        open_(storage, "other")
+        with pytest.raises(TuningError, match=r"`study` must exist .* got s\. Studies there: other"):
+            load_study(storage, "s", ABOUT)
+        with pytest.raises(TuningError, match="got no name"):
+            load_study(storage, "", ABOUT)
+
+    def test_a_worker_joins_the_same_search_alone(self, storage):
+        open_(storage)
+        assert load_study(storage, "s", ABOUT).study_name == "s"
+        with pytest.raises(TuningError, match="losses"):
+            load_study(storage, "s", {**ABOUT, "losses": ["asl"]})
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")  # with `ask` alone there is none
+class TestStorage:
+    def test_without_a_database_is_a_file_in_the_output_folder(self, tmp_path):
+        open_(open_storage(tmp_path / "a" / "runs"))
+        assert (tmp_path / "a" / "runs" / "optuna.db").is_file()
+        assert open_(open_storage(tmp_path / "a" / "runs")).user_attrs["about"] == ABOUT
+
+    def test_a_waiting_trial_is_taken_once_by_threads_of_several_processes(self, tmp_path):
+        studies = [open_(open_storage(tmp_path)) for _ in range(3)]
+        for number in range(12):
+            studies[0].enqueue_trial({"x": number / 12})
+        taken, barrier = [], threading.Barrier(3)
+
+        def take(study):
+            barrier.wait()
+            taken.extend(study.ask().number for _ in range(4))
+
+        threads = [threading.Thread(target=take, args=[study]) for study in studies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(taken) == list(range(12))
+
+    def test_a_heartbeat_that_the_database_misses_is_no_error(self, tmp_path):
+        storage = open_storage(tmp_path)
+        trial = open_(storage).ask()
+        with sqlite3.connect(tmp_path / "optuna.db") as connection:
+            connection.execute("drop table trial_heartbeats")
+        storage.record_heartbeat(trial._trial_id)
+
+    def test_a_stale_trial_is_queued_again(self, tmp_path):
+        storage = open_storage(tmp_path)
+        study = open_(storage)
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        storage.record_heartbeat(trial._trial_id)
+        with sqlite3.connect(tmp_path / "optuna.db") as connection:
+            connection.execute("update trial_heartbeats set heartbeat = datetime('now', '-2 minutes')")
+        assert trials.retry_orphans(study) == []  # Optuna does it
+        assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+        assert study.trials[1].params == trial.params
+
+    def test_a_folder_that_is_a_file_is_an_error(self, tmp_path):
+        (tmp_path / "runs").write_text("")
+        with pytest.raises(TuningError, match="`output`"):
+            open_storage(tmp_path / "runs")
+
+    def test_a_database_may_be_a_file(self, tmp_path, monkeypatch):
+        monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{tmp_path}/studies.db")
+        open_(open_storage(tmp_path / "runs"))
+        assert open_(open_storage(tmp_path / "runs")).user_attrs["about"] == ABOUT
+        assert (tmp_path / "studies.db").is_file()
+        assert not (tmp_path / "runs").exists()
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("postgresql+psycopg://me:se-cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1:1/db"),
+            ("nothing://me:se-cret@host/db", "nothing://host/db"),
+            ("postgresql+psycopg://me:se/cr et-se-cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1:1/db"),
+            ("postgresql+psycopg://127.0.0.1:1/db?user=me&password=se-cret", "postgresql+psycopg://127.0.0.1:1/db"),
+            ("sqlite:////nowhere/at/all/studies.db", "sqlite:////nowhere/at/all/studies.db"),
+        ],
+    )
+    def test_one_that_does_not_answer_is_named_without_its_password(self, url, shown, tmp_path, monkeypatch):
+        monkeypatch.setenv(STORAGE_VARIABLE, url)
+        with pytest.raises(TuningError, match="Cannot open the studies") as caught:
+            open_storage(tmp_path)
+        assert shown in str(caught.value)
+        assert "OPTUNA_STORAGE" in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert "se-cret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "me:se-cret",
+            "postgresql://me:se@se-cret@host/db",
+            "postgresql://me:se@se-cret/se-cret@host/db",
+            "postgresql://me:pa@se-cret?cret@host/db",
+            "postgresql://me:se-cret@host:port/db",
+        ],
+    )
+    def test_one_whose_password_cannot_be_told_from_the_rest_is_not_shown_at_all(self, url, tmp_path, monkeypatch):
+        monkeypatch.setenv(STORAGE_VARIABLE, url)
+        with pytest.raises(TuningError, match="`OPTUNA_STORAGE` must be a database URL") as caught:
+            open_storage(tmp_path)
+        assert "se-cret" not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__

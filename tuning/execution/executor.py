@@ -1,0 +1,149 @@
+"""Runs one training: a request, and how a child process executes it."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainer.core import artifacts
+from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
+from trainer.core.settings import as_argv
+from trainer.tracking.event_log import is_locked, read_metrics
+from tuning.execution.process import STOP_SECONDS, TrainingProcess
+from tuning.execution.resources import Resources
+
+__all__ = [
+    "Executor",
+    "Monitor",
+    "ProcessExecutor",
+    "TrainingFailedError",
+    "TrainingKilledError",
+    "TrainingRequest",
+]
+
+_ERROR = "error: "
+_MAX_CAUSE_CHARACTERS = 500
+_TICK_SECONDS = 0.3
+_RELEASE_SECONDS = 2 * STOP_SECONDS
+_FIRST_SIGNAL_STATUS = 128
+"""Exit statuses above it mean that a signal ended the process, as in a shell."""
+
+
+class TrainingFailedError(Exception):
+    """A training ended with an error; the text is its cause."""
+
+
+class TrainingKilledError(Exception):
+    """A signal from outside ended a training."""
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A training with these settings in a run folder."""
+
+    settings: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def outcome(self) -> dict[str, float] | None:
+        """The scores of the finished training; None before its end."""
+        path = self.folder / artifacts.OUTCOME
+        if not path.is_file():
+            return None
+        scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return scores
+
+    @property
+    def settings_mismatch(self) -> str:
+        """Settings that the training used with another value than requested; empty where it used all of them."""
+        used = read_config(self.folder)
+        return format_diff(diff_settings(used, self.settings, {}, ignore=RUNTIME_AND_DATASET))
+
+
+class Monitor(Protocol):
+    """Follows a training."""
+
+    def report(self, metrics: Sequence[Mapping[str, float]]) -> None:
+        """Take the metrics that the training logged since the last call."""
+
+    def check(self) -> None:
+        """Raise an exception to stop the training; it propagates from `Executor.run`."""
+
+
+class Executor(Protocol):
+    """Executes trainings."""
+
+    def run(self, request: TrainingRequest, resources: Resources, monitor: Monitor) -> None:
+        """Train to the end, or continue the run whose folder has a checkpoint.
+
+        Raises TrainingFailedError, TrainingKilledError, or what `monitor` raises after stopping the training.
+        """
+
+
+class ProcessExecutor:
+    """Executes each training as a child process of this one."""
+
+    def run(self, request: TrainingRequest, resources: Resources, monitor: Monitor) -> None:
+        """See `Executor.run`."""
+        request.folder.mkdir(parents=True, exist_ok=True)
+        _wait_until_released(request.folder, monitor)
+        log = request.folder / artifacts.TRIAL_LOG
+        log_start = log.stat().st_size if log.exists() else 0  # an earlier process of this run wrote what is before it
+        argv, variables = _command(request)
+        process = TrainingProcess(argv, resources, log, variables)
+        try:
+            status = _follow(process, request.folder, monitor)
+        except BaseException:
+            process.stop()
+            raise
+        process.clean_up()
+        if status < 0 or status > _FIRST_SIGNAL_STATUS:
+            raise TrainingKilledError(f"its process was killed from outside (exit status {status})")
+        if status:
+            raise TrainingFailedError(_cause(log.read_bytes()[log_start:], status))
+
+
+def _wait_until_released(folder: Path, monitor: Monitor) -> None:
+    """Wait while the training of a killed command closes the run of this folder; it ends itself within a minute."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while is_locked(folder) and time.monotonic() < deadline:
+        monitor.check()
+        time.sleep(_TICK_SECONDS)
+
+
+def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment variables that start the run of a request, or resume it."""
+    if not (request.folder / artifacts.CONFIG).is_file():
+        return as_argv(request.settings), {"MLFLOW_RUN_ID": request.folder.name}
+    # A resumed run keeps the path of its data, which may have another name in this command.
+    kept = {name: value for name, value in request.settings.items() if name != "dataset"}
+    return as_argv({**kept, "resume": request.folder.name}), {}
+
+
+def _follow(process: TrainingProcess, folder: Path, monitor: Monitor) -> int:
+    offset = 0
+    while True:
+        status = process.status  # before its metrics: a training that has ended is not stopped
+        metrics, offset = read_metrics(folder, offset)
+        monitor.report(metrics)
+        if status is not None:
+            return status
+        monitor.check()
+        time.sleep(_TICK_SECONDS)
+
+
+def _cause(output: bytes, status: int) -> str:
+    """Return the last error that a training printed, else its last line."""
+    lines = output.decode("utf-8", errors="replace").splitlines()
+    starts = [place for place, line in enumerate(lines) if line.startswith(_ERROR)]
+    if starts:
+        block = [lines[starts[-1]].removeprefix(_ERROR)]
+        for line in lines[starts[-1] + 1 :]:
+            if not line.startswith(" " * len(_ERROR)):
+                break
+            block.append(line.strip())
+        return " ".join(block)[:_MAX_CAUSE_CHARACTERS]
+    printed = [line.strip() for line in lines if line.strip()]
+    return f"exit status {status}: {printed[-1] if printed else 'no output'}"[:_MAX_CAUSE_CHARACTERS]

@@ -1,0 +1,134 @@
+"""Runs the trials of a phase with `study.optimize`, until as many as requested have ended."""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from trainer.core import signals
+from trainer.core.errors import TuningError
+from trainer.reporting import console
+from tuning.execution.executor import TrainingFailedError
+from tuning.execution.monitor import TrialInterruptedError
+from tuning.execution.objective import Objective
+from tuning.study import trials
+
+__all__ = ["Optimizer", "stop_on_signals"]
+
+_WAIT_SECONDS = 1.0
+_SHOWN = ("running", "pruned", "failed")
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on Ctrl-C and SIGTERM in the block, and leave the block with that signal's exit status afterwards."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+
+    with signals.signal_handlers(handle, signal.SIGTERM, signal.SIGINT):
+        yield
+    if received:
+        raise SystemExit(128 + received[0])
+
+
+@dataclass
+class Optimizer:
+    """Workers of this process for the trials of one phase."""
+
+    study: optuna.Study
+    objective: Objective
+    workers: int
+    max_failures: int
+    screen: console.Console
+    _causes: list[str] = field(default_factory=list)
+    _progress: console.Progress = field(default_factory=console.Progress)
+
+    def run(self) -> None:
+        """Run trials until all have ended, those of other workers included.
+
+        Raises TuningError after `max_failures` failures in a row. A stop interrupts the trials and queues them again.
+        """
+        total = self.objective.phase.total()
+        with self.screen.progress(total, _ended(self.study), self.objective.phase.name) as self._progress:
+            while not self.objective.stop.is_set() and _ended(self.study) < self.objective.phase.total():
+                for number in trials.retry_orphans(self.study):
+                    self.screen.show_note(f"trial {number} was interrupted and is queued again")
+                self._run_trials(self.objective.phase.total() - len(trials.started(self.study)))
+        self._raise_on_failures()
+
+    def _run_trials(self, count: int) -> None:
+        """Run this many trials, or wait a moment for those of other workers."""
+        if count <= 0:
+            self.objective.stop.wait(_WAIT_SECONDS)
+            return
+        try:
+            self.study.optimize(
+                self.objective,
+                n_trials=count,
+                n_jobs=min(self.workers, count),
+                catch=(TrainingFailedError, TrialInterruptedError),
+                callbacks=[self._retry_if_interrupted, self._show, self._stop_if_done],
+            )
+        except ValueError:  # Optuna's answer to the end of a trial that another worker has taken over
+            if not self.objective.lost:
+                raise
+            self.screen.show_note(f"another worker has taken over trial {self.objective.lost[-1]}")
+
+    def _retry_if_interrupted(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if trials.is_interrupted(trial):
+            trials.retry(study, trial)
+
+    def _show(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._progress.update(_ended(study), _numbers(study))
+        name, seconds = f"{self.objective.phase.name} {trial.number}", trials.seconds(trial) or 0.0
+        state = trials.state(trial)
+        if state == "failed":
+            self.screen.show_warning(f"{name} failed: {trials.cause(trial)}")
+        elif state == "complete":
+            values = ", ".join(f"{value:.4g}" for value in trial.values)
+            self.screen.show_note(f"{name}: {values} in {seconds:.0f} s")
+        elif state == "pruned":
+            self.screen.show_note(f"{name}: pruned after {seconds:.0f} s")
+        else:
+            self.screen.show_note(f"{name}: interrupted, queued again")
+
+    def _stop_if_done(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Optuna's MaxTrialsCallback would count a retried trial twice."""
+        cause = trials.cause(trial)
+        if cause is not None:
+            self._causes.append(cause)
+        elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self._causes.clear()
+        if len(self._causes) >= self.max_failures:
+            self.objective.stop.set()
+        if self.objective.stop.is_set() or len(trials.started(study)) >= self.objective.phase.total():
+            study.stop()
+
+    def _raise_on_failures(self) -> None:
+        if len(self._causes) >= self.max_failures:
+            raise TuningError(
+                f"{len(self._causes)} trials failed in a row. {trials.common_cause(Counter(self._causes))}"
+                "Fix it and run the same command again, with a larger `trials` where none is left: failed trials count."
+            )
+
+
+def _ended(study: optuna.Study) -> int:
+    return sum(trial.state.is_finished() for trial in trials.counted(study))
+
+
+def _numbers(study: optuna.Study) -> dict[str, float]:
+    """What the progress bar shows beside the number of ended trials."""
+    started = trials.started(study)
+    states = Counter(map(trials.state, started))
+    numbers: dict[str, float] = {name: states[name] for name in _SHOWN}
+    best = [trial.values[0] for trial in started if trial.state == TrialState.COMPLETE]
+    return numbers | ({"best": max(best)} if best else {})

@@ -1,0 +1,73 @@
+"""Lets one command at a time lead a study. Workers hold no lock."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy
+from optuna.storages import RDBStorage
+
+from trainer.core.errors import TuningError
+
+__all__ = ["is_led", "lead"]
+
+
+@contextmanager
+def lead(storage: RDBStorage, study_name: str) -> Iterator[None]:
+    """Hold the lock of a study in the block; the operating system or PostgreSQL frees it when this process dies.
+
+    Raises TuningError while another command holds it.
+    """
+    with _attempt(storage, study_name, is_shared=False) as is_free:
+        if not is_free:
+            raise TuningError(
+                f"Another command already runs study {study_name}. Add workers to it with worker=true, or wait for "
+                "its end."
+            )
+        yield
+
+
+def is_led(storage: RDBStorage, study_name: str) -> bool:
+    """Return True while a command holds the lock of the study."""
+    with _attempt(storage, study_name, is_shared=True) as is_free:
+        return not is_free
+
+
+@contextmanager
+def _attempt(storage: RDBStorage, study_name: str, *, is_shared: bool) -> Iterator[bool]:
+    url = storage.engine.url
+    attempt = _lock_file if url.get_backend_name() == "sqlite" else _lock_in_database
+    with attempt(storage, study_name, is_shared) as is_free:
+        yield is_free
+
+
+@contextmanager
+def _lock_file(storage: RDBStorage, study_name: str, is_shared: bool) -> Iterator[bool]:
+    database = Path(str(storage.engine.url.database))
+    safe = "".join(letter if letter.isalnum() else f"%{ord(letter):x}" for letter in study_name)
+    descriptor = os.open(database.with_name(f".{database.name}.{safe}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        is_free = True
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_free = False
+        yield is_free
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _lock_in_database(storage: RDBStorage, study_name: str, is_shared: bool) -> Iterator[bool]:
+    """PostgreSQL's advisory lock, which belongs to the connection."""
+    function = "pg_try_advisory_lock_shared" if is_shared else "pg_try_advisory_lock"
+    statement = sqlalchemy.text(f"select {function}(hashtextextended(:name, 0))")
+    with storage.engine.connect() as connection:
+        is_free = bool(connection.execute(statement, {"name": study_name}).scalar())
+        connection.commit()  # the lock is that of the session: no transaction stays open for hours
+        try:
+            yield is_free
+        finally:
+            connection.invalidate()  # closes it, which frees the lock; it must not return to the pool

@@ -1,0 +1,83 @@
+"""The settings of `train` that all trials of a search share, and what training says about a space around them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from trainer.config import PRESETS, TrainConfig, parse
+from trainer.core import presets, settings
+from trainer.core.errors import SettingsError
+from trainer.data import sources
+from trainer.evaluation import evaluation
+from trainer.model.losses.table import losses_that_read
+from tuning.space.space import Space
+
+__all__ = ["TrainingSettings", "check_space", "read_training_settings"]
+
+_LEFT_TO_THE_SEARCH = {
+    "best_metric": "`objective` chooses it",
+    "read_test": "trials never read test, the winner does",
+    "register": "promote registers the winner",
+    "resume": "study=NAME continues a study",
+    "retrain_from": "retrain_on_dev=true does that with the winner",
+}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The settings that all trials share, and the facts of their data set."""
+
+    given: Mapping[str, Any]
+    """Those that the user gave."""
+    values: Mapping[str, Any]
+    """Every setting, resolved."""
+    components: Mapping[str, str]
+    """Every setting to the component of `TrainConfig` that has it."""
+    presets: Mapping[str, Mapping[str, Any]]
+    """Every shipped preset: name to settings."""
+    data: Mapping[str, Any]
+    """Facts of the data set, with its digests."""
+
+    @classmethod
+    def of(cls, config: TrainConfig, given: Mapping[str, Any], data: Mapping[str, Any]) -> "TrainingSettings":
+        """Return the settings of a configuration."""
+        parts = {part.name: getattr(config, part.name) for part in fields(config)}
+        return cls(
+            given=given,
+            values=settings.flatten(config),
+            components={name: part for part, values in parts.items() for name in settings.flatten(values)},
+            presets={name: presets.load_preset(name, PRESETS) for name in presets.preset_names(PRESETS)},
+            data=data,
+        )
+
+
+def read_training_settings(given: Mapping[str, Any], own: Mapping[str, Any]) -> TrainingSettings:
+    """Resolve the given settings of training, and read the data set.
+
+    own: settings that search and training have under the same name, such as the seed; each trial gets them anew.
+    Raises SettingsError for wrong settings and those that the search decides, DataError for bad data.
+    """
+    for name, reason in _LEFT_TO_THE_SEARCH.items():
+        if name in given:
+            raise SettingsError(f"`{name}` must be left to the search, got {settings.show(given[name])}: {reason}.")
+    config = parse(settings.as_argv({**given, **own}))
+    dataset = sources.load(config.data, seed=config.run.seed)
+    evaluation.check_dev(dataset.dev.observed, folds=config.evaluation.threshold_folds)
+    return TrainingSettings.of(config, given, dataset.facts())
+
+
+def check_space(space: Space, training: TrainingSettings) -> None:
+    """Raise SettingsError when training refuses an end or choice of a space, or its loss does not read it."""
+    varied = {one.name for one in space.dimensions}
+    for change in space.to_check():
+        name = list(change)[-1]
+        try:
+            settings.from_flat(TrainConfig, {**training.values, **change}, origin="the space")
+        except SettingsError as error:
+            raise SettingsError(f"The space has a value that training refuses: {error}") from None
+        readers = losses_that_read(name)
+        if name in varied and readers and change["loss"] not in readers:
+            raise SettingsError(
+                f"The space varies `{name}`, which loss={change['loss']} does not read. "
+                f"Add `when: {{loss: [...]}}` to {name}."
+            )
