@@ -155,7 +155,7 @@ def test_long_values_are_cut_in_the_message(write):
     assert max(map(len, str(caught.value).splitlines()[1:])) < 140
 
 
-def test_a_row_without_labels_is_legal(write):
+def test_an_example_may_have_no_label(write):
     data = read(write(**(GOOD | {"dev__csv": "text,labels\nhi,\n"})))
     assert data.dev.labels.tolist() == [[0.0, 0.0]]
 

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from trainer.core.errors import SettingsError
@@ -22,12 +19,3 @@ from trainer.data.config import DataConfig
 def test_a_setting_out_of_range_is_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         DataConfig(**settings)
-
-
-def test_importing_the_settings_loads_nothing_slow():
-    code = (
-        "import sys, trainer.data.config, trainer.data.sources;"
-        "print([m for m in ('torch','transformers','datasets','pandas','pyarrow','mlflow') if m in sys.modules])"
-    )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.strip() == "[]"

@@ -111,6 +111,6 @@ def test_take_keeps_examples_together():
         ),
     ],
 )
-def test_what_does_not_fit_together_is_refused(make, message):
+def test_inconsistent_parts_are_refused(make, message):
     with pytest.raises(DataError, match=message):
         make()

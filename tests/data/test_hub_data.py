@@ -104,7 +104,7 @@ def test_a_hub_id_is_loaded_with_its_config_and_revision(hub_folder, monkeypatch
     assert [len(getattr(data, role)) for role in ROLES] == [5, 2, 2]
 
 
-def test_offline_without_a_cache_says_what_to_do(monkeypatch):
+def test_offline_without_a_cache_names_the_ways_out(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"-P dataset=FOLDER.*HF_HUB_OFFLINE=1"):
         load(DataConfig(dataset="google-research-datasets/go_emotions:simplified"), seed=0)

@@ -107,13 +107,13 @@ def test_every_format_gives_the_same_data(writer, tmp_path, small_rows, to_csv):
 
 
 @pytest.mark.parametrize("name", ["dev", "validation", "val", "valid"])
-def test_dev_goes_by_several_names(name, tmp_path, small_rows, to_csv):
+def test_dev_may_have_one_of_several_names(name, tmp_path, small_rows, to_csv):
     write_csv_names(tmp_path, small_rows, to_csv)
     (tmp_path / "dev.csv").rename(tmp_path / f"{name}.csv")
     assert len(read(tmp_path).dev) == 2
 
 
-def test_row_ids_come_from_the_id_column_or_name_split_and_first_line(tmp_path, small_rows, to_csv):
+def test_example_ids_come_from_the_id_column_or_name_split_and_line(tmp_path, small_rows, to_csv):
     write_csv_names(tmp_path, small_rows, to_csv)
     assert read(tmp_path).train.example_ids == ("train-2", "train-3", "train-4", "train-5", "train-7")
     (tmp_path / "dev.csv").write_text("ID,text,labels\nx1,so glad,joy\nx2,go away,anger\n")
@@ -148,7 +148,7 @@ def test_leaks_are_kept_and_reported_on_request(write):
     assert data.overlap == OverlapReport(**COUNTS, dropped=0, dev_left=1, test_left=1)
 
 
-def test_what_is_left_in_train_is_counted_after_the_sample(write):
+def test_leaks_left_in_train_are_counted_after_the_sample(write):
     data = read(write(**LEAKY), overlap="keep", max_train_rows=1)
     (text,) = data.train.texts
     assert (data.overlap.dev_left, data.overlap.test_left) == (int("anks" in text), int("see" in text))
@@ -168,7 +168,7 @@ class TestWithDev:
     def load(self, folder, **settings):
         return load(DataConfig(dataset=str(folder), **settings), seed=0, with_dev=True)
 
-    def test_its_rows_stand_behind_those_of_train_without_what_test_has(self, folder):
+    def test_its_examples_follow_those_of_train_without_texts_of_test(self, folder):
         data, held_out = self.load(folder), read(folder)
         assert data.trained_on.texts == ("a day", "a night", "so glad")
         assert data.trained_on.example_ids == ("train/1", "train/2", "dev/1")
@@ -181,7 +181,7 @@ class TestWithDev:
         assert facts["rows"] == {"train": 2, "dev": 2, "test": 2}
         assert (facts["rows_trained_on"], facts["left_in_train"]) == (3, {"test": 0})
 
-    def test_rows_of_test_in_it_are_a_leak_where_they_are_kept(self, folder):
+    def test_texts_of_test_are_a_leak_where_they_are_kept(self, folder):
         facts = self.load(folder, overlap="keep").facts()
         assert (facts["rows_trained_on"], facts["left_in_train"]) == (4, {"test": 1})
         assert read(folder, overlap="keep").facts()["left_in_train"] == {"dev": 0, "test": 0}
@@ -258,7 +258,7 @@ def test_goemotions_is_read_as_pandas_reads_it(shared_data):
     assert data.test.labels[:, data.label_names.index("grief")].sum() == 6
 
 
-def test_semeval_is_read_with_its_empty_rows(shared_data):
+def test_semeval_is_read_with_its_examples_without_labels(shared_data):
     data = read(shared_data / "semeval2018_ec", overlap="keep")
     assert [len(getattr(data, role)) for role in ROLES] == [6_838, 886, 3_259]
     assert [int((getattr(data, role).labels.sum(axis=1) == 0).sum()) for role in ROLES] == [204, 14, 75]

@@ -60,20 +60,20 @@ def test_it_is_imbalanced_like_real_data_and_no_label_is_missing_anywhere(starte
     assert (starter.train.labels.sum(axis=0) >= 12).all()
 
 
-def test_about_one_row_in_six_has_several_labels_and_neutral_stands_alone(rows):
+def test_about_one_example_in_six_has_several_labels_and_neutral_is_alone(rows):
     assert 1 / 7 < np.mean([len(labels) > 1 for _, _, labels in rows]) < 1 / 5
     assert all(labels for _, _, labels in rows)
     assert not [text for _, text, labels in rows if "neutral" in labels and len(labels) > 1]
 
 
-def test_at_most_one_row_in_five_names_its_own_label(rows):
+def test_at_most_one_example_in_five_names_its_own_label(rows):
     emotional = [(text, labels) for _, text, labels in rows if labels != ["neutral"]]
     named = [t for t, labels in emotional if any(re.search(rf"\b({NAMES[name]})", t, re.I) for name in labels)]
     assert len(emotional) > 1000
     assert 0 < len(named) <= len(emotional) / 5
 
 
-def test_no_text_stands_in_two_splits_nor_does_one_much_like_it(starter, rows):
+def test_no_two_splits_have_equal_or_similar_texts(starter, rows):
     assert starter.overlap == OverlapReport()
     roles, texts, _ = zip(*rows, strict=True)
     grams = CountVectorizer(analyzer=four_grams, binary=True).fit_transform(texts)
@@ -94,7 +94,7 @@ def test_comments_vary(rows):
     assert words.std() > 4
 
 
-def test_data_card_counts_what_is_there(starter, rows):
+def test_data_card_has_the_counts_of_the_files(starter, rows):
     card = (Path(trainer.data.__file__).parent / "starter" / "README.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", card, re.M)
     counts = Counter((role, label) for role, _, labels in rows for label in labels)

@@ -119,7 +119,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_real_tokenizer_gives_what_it_gives_row_by_row(shared_data):
+def test_a_real_tokenizer_gives_the_same_tokens_as_one_text_at_a_time(shared_data):
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "deberta-v3" / "tokenizer")
     with (shared_data / "goemotions" / "dev.tsv").open(encoding="utf-8", newline="") as file:
         texts = [row[0] for row in csv.reader(file, delimiter="\t")][:200]

@@ -1,4 +1,4 @@
-"""What is counted and timed of a model; never how long it takes."""
+"""Size and latency of a model, on a clock of the test."""
 
 import itertools
 
@@ -39,9 +39,9 @@ def test_the_time_is_the_median_in_ms_without_the_warm_up(clock):
     assert measure_cost(make_model(), make_split(200, 0), CPU)["model/latency_ms"] == pytest.approx(2)
 
 
-@pytest.mark.parametrize(("rows", "timed"), [(200, 50), (12, 12), (1, 1)])
-def test_single_texts_from_everywhere_go_through_the_model(rows, timed):
-    model, examples = make_model(), make_split(rows, 0)
+@pytest.mark.parametrize(("count", "timed"), [(200, 50), (12, 12), (1, 1)])
+def test_single_examples_spread_over_the_split_are_timed(count, timed):
+    model, examples = make_model(), make_split(count, 0)
     model.train()
     seen = []
 
@@ -57,5 +57,5 @@ def test_single_texts_from_everywhere_go_through_the_model(rows, timed):
     assert {len(batch) for batch in seen} == {1}
     assert len(seen) == min(5, timed) + timed
     ids = [ids for (ids,) in seen[-timed:]]
-    expected = np.linspace(0, rows - 1, timed).astype(int)
+    expected = np.linspace(0, count - 1, timed).astype(int)
     assert ids == [examples.batch(np.array([row]), CPU).input_ids[0].tolist() for row in expected]

@@ -1,9 +1,10 @@
-"""The whole command, stopped, killed and continued, and on several processes."""
+"""The whole command, stopped, killed and resumed, and on several processes."""
 
 import os
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -11,6 +12,8 @@ import pytest
 from small_runs import client, only_run, predictions, runs_of, words_of
 
 from tests import forked
+from trainer import pipeline
+from trainer.config import RunConfig, TrainConfig
 from trainer.core import artifacts, text_files
 from trainer.fit.step import Stepper
 from trainer.train import main
@@ -131,6 +134,16 @@ def wait_for(condition, process):
         time.sleep(0.05)
 
 
+def test_only_the_main_process_reads_the_run_to_resume(tmp_path, monkeypatch):
+    """Another machine of the same run has no folder of it."""
+    answers = iter([None, ("a run", str(tmp_path))])
+    worker = SimpleNamespace(is_main=False, broadcast=lambda _: next(answers))
+    monkeypatch.setattr(pipeline, "open_context", lambda *_: worker)
+    config = TrainConfig(run=RunConfig(resume="a run", output=str(tmp_path / "empty")))
+    with pipeline.open_training(config) as training:
+        assert (training.tracker.run_id, training.folder) == ("a run", tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", ["launcher", "torchrun"])
 def test_two_processes_end_with_what_started_them_and_continue(killed, program, train, in_tmp, tracking_uri):
@@ -148,7 +161,8 @@ def test_two_processes_end_with_what_started_them_and_continue(killed, program, 
         time.sleep(0.1)
     run_id = only_run(tracking_uri).info.run_id
     assert not (in_tmp / "runs" / run_id / artifacts.OUTCOME).exists()
-
+    if killed == "torchrun":  # the rest is the same
+        return
     assert train(**settings, resume=run_id) == 0
     run = only_run(tracking_uri)
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")

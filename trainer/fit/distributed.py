@@ -87,7 +87,11 @@ class DistributedContext:
             return state
         structure = self.broadcast(get_data_structure(state) if self.is_main else None)
         received = state if self.is_main else recursively_apply(_empty, structure, test_type=is_tensor_information)
-        return recursively_apply(lambda tensor: broadcast(tensor.to(self.device)).cpu(), received)
+        return recursively_apply(self._broadcast_tensor, received)
+
+    def _broadcast_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        received: torch.Tensor = broadcast(tensor.to(self.device))
+        return tensor if self.is_main else received.cpu()
 
     def seed_rank(self, seed: int) -> None:
         """Seed this process with `seed` + rank, after weights are built, so that dropout differs between processes."""
