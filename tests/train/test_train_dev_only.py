@@ -52,7 +52,7 @@ def test_it_can_be_completed_once(train, trial, tracking_uri, finished, capsys):
     run, folder, _ = trial
     dev_rows = (folder / artifacts.predictions_file("dev")).read_bytes()
     assert train(read_test="false", resume=run.info.run_id) == 1
-    assert "resume must name an unfinished run" in " ".join(capsys.readouterr().err.split())
+    assert "`resume` must be the id of an unfinished run" in " ".join(capsys.readouterr().err.split())
     assert train(resume="latest") == 1
     assert train(resume=run.info.run_id) == 0
 
