@@ -24,7 +24,7 @@ from trainer.fit.profiling import measure_cost
 from trainer.fit.progress import FitResult
 from trainer.model import saving
 from trainer.model.encoder import hub_commit
-from trainer.report_data import report_data
+from trainer.report_data import report_data, run_note
 from trainer.reporting import console, summary
 from trainer.reporting.report import write_report
 from trainer.runs import results
@@ -181,6 +181,7 @@ class Training:
         self.tracker.log_artifacts()
         self.tracker.tag_tables(results.table_names(self.folder))
         if self.config.run.read_test:
+            self.tracker.set_tags({artifacts.TAG_NOTE: run_note(conclusion)})
             self._keep_model(components, fitted, conclusion)
         # A search reads the final scores there under the names of the series, as older versions wrote them.
         text_files.write_json(self.folder / artifacts.OUTCOME, metrics | conclusion.scores_by_series())
@@ -281,8 +282,8 @@ def open_training(config: TrainConfig) -> Iterator[Training]:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
         screen = console.make(quiet=not context.is_main)
         if tracker:
-            text_files.write_json(Path(folder) / artifacts.CONFIG, settings)
-            if not resumed:  # the tags, too, say where the run began
+            if not (Path(folder) / artifacts.ENVIRONMENT).is_file():  # a resumed run keeps that of its start
                 text_files.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
+            text_files.write_json(Path(folder) / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
         told = tracker or NullTracker(run_id, Path(folder))
         yield Training(config, context, told, Path(folder), screen, source_run)

@@ -11,9 +11,9 @@ from trainer.core.settings import flatten
 from trainer.data.dataset import Dataset
 from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import summary
-from trainer.reporting.report import Picture, ReportData
+from trainer.reporting.report import Estimate, Picture, ReportData
 
-__all__ = ["report_data"]
+__all__ = ["report_data", "run_note"]
 
 
 def report_data(
@@ -41,6 +41,19 @@ def report_data(
         pictures=[Picture(path=path, caption=path.stem.replace("_", " ")) for path in pictures],
         warnings=_warnings(conclusion),
     )
+
+
+def run_note(conclusion: Evaluation) -> str:
+    """Return the scores on test as Markdown, which MLflow's page shows as the description of the run."""
+    lines = [f"- {line.name}: {_shown(line.estimate)}" for line in summary.headlines(conclusion)]
+    return "\n".join(["Scores on test:", "", *lines, "", f"Details: {artifacts.REPORT} among the artifacts."])
+
+
+def _shown(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "not defined"
+    interval = "" if estimate.low is None else f" ({estimate.low:.3f} to {estimate.high:.3f})"
+    return f"{estimate.value:.3f}{interval}"
 
 
 def _warnings(conclusion: Evaluation) -> list[str]:

@@ -100,6 +100,8 @@ def test_parameters_tags_and_inputs_name_what_was_run(finished):
     assert data.params["cfg.learning_rate"] == "0.001"
     assert data.params["cfg.register"] == "true"
     assert data.tags["preset"] == "starter"
+    assert "macro F1" in data.tags[artifacts.TAG_NOTE]
+    assert finished.run.info.run_name == f"moods, {config['loss']}, seed {config['seed']}"
     inputs = {tag.value: item.dataset for item in finished.run.inputs.dataset_inputs for tag in item.tags}
     assert set(inputs) == {"train", "dev", "test"}
     for role, dataset in inputs.items():

@@ -41,6 +41,7 @@ __all__ = [
     "TAG_GIT_DIRTY",
     "TAG_MODEL_COMMIT",
     "TAG_MODEL_DIGEST",
+    "TAG_NOTE",
     "TAG_PRESET",
     "TAG_RESUMES",
     "TAG_STUDY",
@@ -131,6 +132,8 @@ MODEL_LATENCY_MS = "model/latency_ms"
 TAG_GIT_COMMIT = "mlflow.source.git.commit"
 TAG_GIT_DIRTY = "git.dirty"
 TAG_ERROR = "error"
+TAG_NOTE = "mlflow.note.content"
+"""Description of a run, in Markdown."""
 TAG_PRESET = "preset"
 TAG_ATTENTION = "attention"
 TAG_COMMAND = "command"
