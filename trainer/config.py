@@ -1,4 +1,4 @@
-"""The settings of a training run, put together from those of its parts."""
+"""Settings of a training run: the configurations of its components."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -20,27 +20,27 @@ _OF_THIS_COMMAND = ("output", "read_test")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The run as a whole: preset, seed, processes, where results go."""
+    """The run as a whole: preset, seed, processes, output."""
 
     preset: str = "starter"
     """Name of a shipped preset, or path of a YAML file of settings; flags override it."""
     seed: int = 42
-    """Seed of weights, dropout, order of rows and threshold folds."""
+    """Seed of weights, dropout, order of examples and threshold folds."""
     processes: str = "auto"
-    """Processes that train together: a number, or auto = one per GPU, one without GPUs."""
+    """Number of processes that train one model, or auto = one per GPU, or one without GPUs."""
     output: str = "runs"
-    """Folder for run folders (checkpoints, results, metric spool), relative to the current folder."""
+    """Folder for run folders (checkpoints, results, event log), relative to the current folder."""
     register: bool = False
-    """Make the model a new version of the registered model `emotions`."""
+    """Register the model as a new version of `emotions`."""
     read_test: bool = True
-    """Read the test split at the end, and keep a model. false: scores on dev alone and no model, as the trials of a
-    search; `resume` with true completes such a run."""
+    """Read the test split at the end and save a model. false: scores on dev and no model, as the trials of a search
+    do; `resume` with read_test=true completes such a run."""
     retrain_from: str = ""
-    """Run id (its folder is in output) of a finished run of the same data to train again on train and dev together:
-    for as much of its schedule as its best weights had taken, with its temperature and thresholds, which were fitted
-    while dev was held out. All else but seed must be as it was."""
+    """Id of a finished run, whose folder is in `output`, to train again on train and dev together. The run keeps the
+    temperature and thresholds of that run, which were fitted while dev was held out, and stops at the same fraction
+    of the schedule as its best weights. Other settings but `seed` must be the same."""
     resume: str = ""
-    """Run id of a killed run to continue, or `latest`; all else must be as it was."""
+    """Id of a stopped run to continue, or `latest`. Its settings are taken from the run; flags must not contradict."""
 
     def __post_init__(self) -> None:
         is_count = self.processes.isdecimal() and int(self.processes) >= 1
@@ -54,14 +54,14 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """What is made of dev and test logits after training."""
+    """Calibration, thresholds and scores after training."""
 
     threshold_policy: Literal["auto", "fixed", "global", "per_label", "per_label_shrunk"] = "auto"
-    """Policy behind `test/macro_f1` and the served model; auto = the one cross-validation on dev favours."""
+    """Threshold policy of `test/macro_f1` and of the served model; auto = the best by cross-validation on dev."""
     threshold_folds: int = 5
     """Folds of dev over which thresholds are cross-fitted."""
     bootstrap_resamples: int = 1000
-    """Resamples of the rows behind each 95 % interval."""
+    """Bootstrap resamples of the examples for each 95 % interval."""
 
     def __post_init__(self) -> None:
         # Nested cross-validation needs three: one fold to score, one to choose on, the rest to fit on.
@@ -72,14 +72,23 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Every setting of `train`."""
+    """Train a text classifier, choose thresholds on dev, evaluate it on test, and track everything in MLflow.
+
+    Every setting below also works with `mlflow run . -e train -P name=value`. The values shown are those of the
+    preset; `--preset NAME --help` shows another one.
+    """
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    encoder: ModelConfig = field(default_factory=ModelConfig)
-    objective: LossConfig = field(default_factory=LossConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the run, such as `starter, combined, seed 42`."""
+        return f"{Path(self.data.dataset).name}, {self.loss.loss}, seed {self.run.seed}"
 
 
 def parse(argv: Sequence[str]) -> TrainConfig:

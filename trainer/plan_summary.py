@@ -1,24 +1,28 @@
-"""Facts and warnings that a training run shows before it begins."""
+"""Facts, hints and warnings that a training run prints before it begins."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.config import TrainConfig
 from trainer.data.batching import padding_fraction
 from trainer.data.dataset import ROLES, Dataset
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.components import Components
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import DistributedContext
-from trainer.model.config import LossConfig
+from trainer.model.config import STARTER, LossConfig, ModelConfig
 from trainer.model.losses.table import unused_settings
 
-__all__ = ["STARTER_NOTE", "data_facts", "measure", "model_facts", "training_facts", "warnings"]
+__all__ = ["data_facts", "hint", "measure", "model_facts", "training_facts", "warnings"]
 
-STARTER_NOTE = (
-    "This is the starter: a small model on a small data set, to show everything in a minute or two. "
-    "For the real thing: -P preset=goemotions-minilm, or goemotions-base on a GPU."
+_STARTER_DATA_HINT = (
+    "The starter is a small model on a small data set, for a first look. For real scores: "
+    "preset=goemotions-minilm, or preset=goemotions-base on a GPU."
 )
+_STARTER_MODEL_HINT = (
+    "The starter encoder is small, for a first look. For real scores: preset=goemotions-minilm, or "
+    "preset=goemotions-base on a GPU, with your data set."
+)
+_RESUME_HINT = "If the run is stopped, continue it with resume=latest."
 _PADDING = "data/padding_share"
 _TRUNCATION = {
     "train": "data/truncation_rate",  # the name that older runs have
@@ -49,48 +53,48 @@ def data_facts(dataset: Dataset, measured: dict[str, float]) -> dict[str, str]:
     }
 
 
-def model_facts(config: TrainConfig, components: Components) -> dict[str, str]:
+def model_facts(encoder: str, loss: str, components: Components) -> dict[str, str]:
     """Return name → value about the model."""
     return {
-        "encoder": f"{config.encoder.model} ({components.num_parameters / 1e6:.1f} M parameters)",
+        "encoder": f"{encoder} ({components.num_parameters / 1e6:.1f} M parameters)",
         "attention": components.attention,
-        "loss": config.objective.loss,
+        "loss": loss,
     }
 
 
-def training_facts(fit: FitConfig, plan: BatchSchedule, context: DistributedContext, folder: Path) -> dict[str, str]:
+def training_facts(fit: FitConfig, batches: BatchSchedule, context: DistributedContext, folder: Path) -> dict[str, str]:
     """Return name → value about device, steps and the run folder."""
     size = f"{fit.tokens_per_batch:,} tokens" if fit.tokens_per_batch else f"{fit.batch_size} examples"
     return {
-        "device": f"{context.device_name}, {context.num_processes} process(es)",
+        "device": f"{context.device_name}, {context.num_processes} process{'es' * (context.num_processes > 1)}",
         "precision": context.precision,
-        "steps": f"{_steps(plan)} of {size}, {fit.epochs} epochs",
+        "steps": f"{_steps(batches)} of {size}, {fit.epochs} epochs",
         "results": str(folder),
     }
 
 
-def _steps(plan: BatchSchedule) -> str:
-    if plan.last_step == plan.total_steps:
-        return f"{plan.total_steps:,}"
-    return f"the first {plan.last_step:,} of {plan.total_steps:,}"
+def _steps(batches: BatchSchedule) -> str:
+    if batches.last_step == batches.total_steps:
+        return f"{batches.total_steps:,}"
+    return f"the first {batches.last_step:,} of {batches.total_steps:,}"
 
 
-def warnings(config: TrainConfig, dataset: Dataset, components: Components) -> Iterator[str]:
+def hint(dataset: str, encoder: str) -> str:
+    """Return what the user may want to do next, for these settings `dataset` and `model`."""
+    if encoder != STARTER:
+        return _RESUME_HINT
+    return f"{_STARTER_DATA_HINT if dataset == STARTER else _STARTER_MODEL_HINT} {_RESUME_HINT}"
+
+
+def warnings(model: ModelConfig, loss: LossConfig, dataset: Dataset, components: Components) -> Iterator[str]:
     """Yield what the user should know before the run begins."""
     if count := dataset.overlap.test_in_dev_normalised:
         yield (
             f"{count} examples of test have their text in dev too, where thresholds are chosen, so test scores may be "
             "too high. Remove them from one of the two."
         )
-    if components.attention == "stock" and config.encoder.attention == "auto":
-        yield (
-            "attention is that of transformers: there is no faster one for talking heads, or without relative "
-            "attention."
-        )
-    for name in _idle_settings(config.objective):
-        yield f"{name} is set, but loss={config.objective.loss} does not use it."
-
-
-def _idle_settings(objective: LossConfig) -> list[str]:
-    default = vars(LossConfig())
-    return unused_settings(objective.loss, [name for name, value in vars(objective).items() if value != default[name]])
+    if components.attention == "stock" and model.attention == "auto":
+        yield "This encoder uses the attention of transformers: the faster one supports only DeBERTa-v2 and v3."
+    changed = [name for name, value in vars(loss).items() if value != vars(LossConfig())[name]]
+    for name in unused_settings(loss.loss, changed):
+        yield f"`{name}` has no effect with loss={loss.loss}."

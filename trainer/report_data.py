@@ -1,4 +1,4 @@
-"""What the report and the card of a training run say."""
+"""Collects the content of the report and the model card of a training run."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -17,16 +17,16 @@ __all__ = ["report_data", "run_note"]
 
 
 def report_data(
-    config: TrainConfig, run_id: str, dataset: Dataset, conclusion: Evaluation, pictures: Sequence[Path]
+    config: TrainConfig, run_id: str, dataset: Dataset, evaluation: Evaluation, figures: Sequence[Path]
 ) -> ReportData:
-    """All that stands in the report of a run that has read test. pictures: its figures."""
+    """Return the content of the report of a run that has read test. figures: their files."""
     return ReportData(
-        run_name=f"{dataset.name}, {config.objective.loss}, seed {config.run.seed}",
+        run_name=config.name,
         run_id=run_id,
         finished=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        headlines=summary.headlines(conclusion),
-        policies=summary.policy_scores(conclusion),
-        labels=summary.label_scores(conclusion),
+        headlines=summary.headlines(evaluation),
+        policies=summary.policy_scores(evaluation),
+        labels=summary.label_scores(evaluation),
         settings={
             "Data set": {"source": dataset.source, "licence": dataset.licence}
             | {f"{role} digest": digest[:16] for role, digest in dataset.digests.items()},
@@ -38,14 +38,14 @@ def report_data(
             f'import mlflow\nmodel = mlflow.pyfunc.load_model("runs:/{run_id}/{artifacts.MODEL}")\n'
             'model.predict(["so proud of you!"])'
         ),
-        pictures=[Picture(path=path, caption=path.stem.replace("_", " ")) for path in pictures],
-        warnings=_warnings(conclusion),
+        pictures=[Picture(path=path, caption=path.stem.replace("_", " ")) for path in figures],
+        warnings=_warnings(evaluation),
     )
 
 
-def run_note(conclusion: Evaluation) -> str:
+def run_note(evaluation: Evaluation) -> str:
     """Return the scores on test as Markdown, which MLflow's page shows as the description of the run."""
-    lines = [f"- {line.name}: {_shown(line.estimate)}" for line in summary.headlines(conclusion)]
+    lines = [f"- {line.name}: {_shown(line.estimate)}" for line in summary.headlines(evaluation)]
     return "\n".join(["Scores on test:", "", *lines, "", f"Details: {artifacts.REPORT} among the artifacts."])
 
 
@@ -56,10 +56,10 @@ def _shown(estimate: Estimate) -> str:
     return f"{estimate.value:.3f}{interval}"
 
 
-def _warnings(conclusion: Evaluation) -> list[str]:
-    if not conclusion.origin:
+def _warnings(evaluation: Evaluation) -> list[str]:
+    if not evaluation.origin:
         return []
     return [
-        "Dev: its rows were trained on as well, so there are no scores on dev. Temperature and thresholds are those of "
-        f"run {conclusion.origin}, which held dev out."
+        "Dev was part of the training data, so there are no scores on dev. Temperature and thresholds are those of "
+        f"run {evaluation.origin}, which held dev out."
     ]

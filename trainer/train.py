@@ -14,34 +14,34 @@ __all__ = ["main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status of a training run: 0 when it has ended well, 1 on an error that the user can mend."""
+    """Return the exit status: 0 after a complete run, 1 on an error that the user can mend."""
     return run_cli(_start, argv, report_failure)
 
 
-def _start(words: Sequence[str]) -> int:
-    config = parse(words)
+def _start(argv: Sequence[str]) -> int:
+    config = parse(argv)
     if not launcher.in_worker():
         processes = launcher.count_processes(config.run.processes)
         if processes > 1:
-            return launcher.run_workers("trainer.train", words, processes)
+            return launcher.run_workers("trainer.train", argv, processes)
     train(config)
     return 0
 
 
 def train(config: TrainConfig) -> None:
-    """Run every stage; results are in the run folder and on the tracking server afterwards."""
+    """Run every step; afterwards the results are in the run folder and on the tracking server."""
     from trainer import pipeline  # loads torch, and `--help` must not wait for it
 
     with pipeline.open_training(config) as run:
         dataset = run.load_data()
         components = run.build(dataset)
-        run.announce(dataset, components)
+        run.print_plan(dataset, components)
         fitted = run.fit(dataset, components)
-        splits = run.predict(dataset, components, fitted)
+        predictions = run.predict(dataset, components, fitted)
         if run.context.is_main:
-            outcome = run.assess(dataset, splits)
-            run.keep(dataset, components, fitted, outcome, splits)
-            run.show(outcome)
+            evaluation = run.evaluate(predictions)
+            run.save(dataset, components, fitted, evaluation, predictions)
+            run.print_results(evaluation)
 
 
 if __name__ == "__main__":

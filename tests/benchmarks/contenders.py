@@ -89,8 +89,8 @@ def train_ours(config, *, tracked):
         context = open_context(config.fit.precision, seed)
         dataset = sources.load(config.data, seed=seed)
         dataset = replace(dataset, dev=dataset.dev.take(np.arange(min(len(dataset.dev), _DEV_ROWS))))
-        components = build_components(dataset, config.data, config.encoder, cache=output / ".cache")
-        loop = build_loop(components, dataset, config.objective, config.fit, context, tracker, seed=seed)
+        components = build_components(dataset, config.data, config.model, cache=output / ".cache")
+        loop = build_loop(components, dataset, config.loss, config.fit, context, tracker, seed=seed)
         clock = Clock(len(dataset.train) * config.fit.epochs, loop.batches.total_steps)
         dry_run = loop.stepper.dry_run
         loop.stepper.dry_run = lambda *rows: (dry_run(*rows), clock.start())
@@ -108,7 +108,7 @@ def train_stock(config, *, grouped):
     grouped: batches of like length, cut to our max_length, in our precision; else all padded to 256, in float32.
     """
     dataset = sources.load(config.data, seed=config.run.seed)
-    source = str(STARTER_FOLDER) if config.encoder.model == STARTER else config.encoder.model
+    source = str(STARTER_FOLDER) if config.model.model == STARTER else config.model.model
     options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
     model, tokenizer = _stock_model(source, options)
     length = {"max_length": config.data.max_length} if grouped else {"max_length": 256, "padding": "max_length"}
@@ -131,7 +131,7 @@ def score_ours(config):
     """Logits of the test split as an evaluation computes them, tokenization included."""
     context = open_context("fp32", config.run.seed)
     dataset = sources.load(config.data, seed=config.run.seed)
-    components = build_components(dataset, config.data, config.encoder, cache=Path(config.run.output) / ".cache")
+    components = build_components(dataset, config.data, config.model, cache=Path(config.run.output) / ".cache")
     components.model.to(context.device)
 
     def score():
@@ -169,7 +169,7 @@ def answer_one_stock(config):
 def _stock_pipeline(config):
     dataset = sources.load(config.data, seed=config.run.seed)
     options = {"num_labels": len(dataset.label_names), "problem_type": "multi_label_classification"}
-    source = str(STARTER_FOLDER) if config.encoder.model == STARTER else config.encoder.model
+    source = str(STARTER_FOLDER) if config.model.model == STARTER else config.model.model
     model, tokenizer = _stock_model(source, options)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
     return partial(classify, truncation=True, max_length=config.data.max_length), list(dataset.test.texts)

@@ -71,7 +71,7 @@ def ask_server(config, precision):
 def _write(config):
     dataset = sources.load(config.data, seed=config.run.seed)
     output, k = Path(config.run.output), len(dataset.label_names)
-    components = build_components(dataset, config.data, config.encoder, cache=output / ".cache")
+    components = build_components(dataset, config.data, config.model, cache=output / ".cache")
     saving.save(components.model, components.tokenizer, output / "classifier", dataset.label_names, {})
     packaging.save_model(
         output / "model",

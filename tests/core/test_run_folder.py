@@ -16,7 +16,7 @@ from trainer.core.text_files import write_json
 SETTINGS = {"learning_rate": 0.1, "dataset": "good", "resume": ""}
 DEFAULTS = SETTINGS | {"margin": 0.5}
 KEPT = Path(__file__).parents[1] / "kept" / "run-0.1"
-"""Files of a run of version 0.1."""
+"""Files of a run of version 0.1. Its `attention` is set to a value that is called `compact` now."""
 
 
 def make_run(output, name, settings=SETTINGS, *, age=0, finished=False):

@@ -215,15 +215,15 @@ class Observer:
 
     def __init__(self, monkeypatch: Any) -> None:
         self.seen = Observed()
-        self._build_loop, self._keep, self._save_state = (
+        self._build_loop, self._save, self._save_state = (
             pipeline.build_loop,
-            pipeline.Training.keep,
+            pipeline.TrainingRun.save,
             CheckpointStore.save_state,
         )
         monkeypatch.setattr(pipeline, "open_run", self.open_run)
         monkeypatch.setattr(pipeline, "build_loop", self.build_loop)
-        monkeypatch.setattr(pipeline.Training, "keep", self._as_method(self.keep))
-        monkeypatch.setattr(pipeline.Training, "_write_report", lambda *_: None)
+        monkeypatch.setattr(pipeline.TrainingRun, "save", self._as_method(self.save))
+        monkeypatch.setattr(pipeline.TrainingRun, "_write_report", lambda *_: None)
         monkeypatch.setattr(CheckpointStore, "save_state", self._as_method(self.save_state))
         monkeypatch.setattr(pipeline, "measure_cost", lambda *_: {})
         monkeypatch.setattr(results, "write_figures", lambda *_: [])
@@ -252,7 +252,7 @@ class Observer:
         return seen
 
     @contextmanager
-    def open_run(self, output: Path, *, name: str, resume: Any, parameters: Any, tags: Any) -> Iterator[Recorder]:
+    def open_run(self, output: Path, *, tags: Any, **_: Any) -> Iterator[Recorder]:
         self.seen.tracker = Recorder(output / "run")
         self.seen.tracker.set_tags(tags)
         yield self.seen.tracker
@@ -261,9 +261,9 @@ class Observer:
         self.seen.loop = self._build_loop(*parts, **more)
         return self.seen.loop
 
-    def keep(self, training, dataset, components, fitted, outcome, splits):
-        self.seen.fitted, self.seen.outcome = fitted, outcome
-        self._keep(training, dataset, components, fitted, outcome, splits)
+    def save(self, run, dataset, components, fitted, evaluation, predictions):
+        self.seen.fitted, self.seen.outcome = fitted, evaluation
+        self._save(run, dataset, components, fitted, evaluation, predictions)
 
     def save_state(self, store, step, shared):
         self.seen.saved_at.append(step)

@@ -1,4 +1,4 @@
-"""Bad input is refused before training with a message, and the run is FAILED with the reason."""
+"""Bad input is refused before any training, in words, and the run says FAILED and why."""
 
 import shutil
 import socket
@@ -6,7 +6,7 @@ import subprocess
 from collections import namedtuple
 
 import pytest
-from small_runs import LABELS, POSITIONS, read_split, runs_of, words_of, write_split
+from small_runs import POSITIONS, read_split, runs_of, words_of, write_split
 
 from trainer.core import artifacts
 from trainer.fit.step import Stepper
@@ -43,13 +43,16 @@ def change(split, **cells):
     return damage
 
 
-def write(name, content):
-    return lambda folder: (folder / name).write_bytes(content)
+def remove_dev(folder):
+    (folder / "dev.csv").unlink()
 
 
-def name_a_label_like_a_column(folder):
-    for path in folder.glob("*.csv"):
-        path.write_text(path.read_text().replace("joy", "labels"))
+def rename_joy(name):
+    def damage(folder):
+        for path in folder.glob("*.csv"):
+            path.write_text(path.read_text().replace("joy", name))
+
+    return damage
 
 
 class TestSettings:
@@ -92,15 +95,15 @@ def assert_failed(error, run, message):
 
 
 class TestData:
-    """Refused inside the run, which records the reason; all faults of files are in tests/data/test_bad_data.py."""
+    """Refused inside the run, which keeps the reason. tests/data covers the readers."""
 
     @pytest.mark.parametrize(
         ("damage", "message"),
         [
-            (lambda folder: (folder / "dev.csv").unlink(), "no file for dev"),
+            (remove_dev, "no file for dev"),
             (change("dev", labels="rage"), "dev.csv:41: unknown label 'rage'"),
-            (name_a_label_like_a_column, "got labels"),
-            (write("labels.txt", "\n".join([*LABELS, "pride"]).encode()), "without a single train example: pride"),
+            (rename_joy("labels"), "got labels."),
+            (rename_joy("(" * 55), "250 characters"),
         ],
     )
     def test_is_refused(self, refused, own_data, damage, message):
@@ -108,7 +111,7 @@ class TestData:
         assert_failed(*refused(dataset=own_data), message)
 
     @pytest.mark.slow
-    def test_is_reported_once_by_two_processes(self, program, own_data, tracking_uri):
+    def test_is_told_once_by_two_processes(self, program, own_data, tracking_uri):
         change("dev", labels="rage")(own_data)
         command = program("-m", "trainer.train", processes=2, dataset=own_data)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -117,30 +120,17 @@ class TestData:
         assert error.count("dev.csv:41: unknown label 'rage'") == 1
         assert_failed(error, *runs_of(tracking_uri), "unknown label 'rage'")
 
-    def test_a_missing_folder_is_refused(self, refused, own_data):
-        error, run = refused(dataset=own_data.with_name("onw"))
-        assert_failed(error, run, f"got {own_data.with_name('onw')}")
-        assert "own" in error
-
-    def test_too_few_dev_rows_are_refused(self, refused, own_data):
+    def test_too_few_dev_examples_are_refused(self, refused, own_data):
         write_split(own_data / "dev.csv", read_split(own_data / "dev.csv")[:6])
-        assert_failed(*refused(dataset=own_data, threshold_folds=7), "at least 7 ")
-        write_split(own_data / "dev.csv", read_split(own_data / "dev.csv")[:4])
-        error, _ = refused(dataset=own_data, threshold_folds=3)
-        assert "at least 5 " in error
+        assert_failed(*refused(dataset=own_data, threshold_folds=7), "at least 7")
 
 
 class TestEncoder:
-    def test_a_folder_without_safetensors_is_refused(self, refused, model_folder, tmp_path):
-        folder = tmp_path / "bare"
-        shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-        assert_failed(*refused(model=folder), "a model folder without safetensors")
-
     def test_a_missing_folder_is_refused(self, refused, tmp_path):
-        assert_failed(*refused(model=tmp_path / "none"), "`model` must be")
+        assert_failed(*refused(model=tmp_path / "none"), f"{tmp_path.name}/none")
 
     def test_a_text_longer_than_the_positions_is_refused(self, refused):
-        assert_failed(*refused(max_length=POSITIONS + 1), f"`max_length` must be at most {POSITIONS} tokens")
+        assert_failed(*refused(max_length=POSITIONS + 1), f"`max_length` must be at most {POSITIONS} ")
 
 
 class TestMachine:
@@ -165,7 +155,7 @@ class TestMachine:
 
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         error, run = refused(processes=3)
-        assert "processes must be at most the number of GPUs" in error
+        assert "`processes` must be at most the number of GPUs, 2, got 3." in error
         assert run is None
 
 
@@ -177,4 +167,4 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(refused, monkeyp
     real = Stepper._backward
     monkeypatch.setattr(Stepper, "_backward", broken)
     monkeypatch.setattr(Stepper, "dry_run", lambda *_: None)
-    assert_failed(*refused(), "loss nan) at step 1, on the examples train")
+    assert_failed(*refused(), "step 1, on the examples train")

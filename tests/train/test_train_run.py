@@ -279,7 +279,7 @@ class TestAttention:
         folder = deberta(relative_attention=True, talking_head=True)
         seen = observe(model=folder)
         assert seen.tracker.tags["attention"] == "stock"
-        assert seen.error.count("attention is that of transformers") == 1
+        assert seen.error.count("attention of transformers") == 1
         asked = observe(model=folder, attention="stock")
         assert asked.tracker.tags["attention"] == "stock"
         assert "attention" not in asked.error

@@ -139,7 +139,7 @@ def test_a_pruner_that_is_named_is_taken():
 TRAINING = TrainingSettings(
     given={"epochs": 6},
     values={"loss": "bce", "epochs": 6, "dropout": 0.1, "preset": "starter"},
-    components={"loss": "objective", "epochs": "fit", "dropout": "encoder", "preset": "run"},
+    components={"loss": "loss", "epochs": "fit", "dropout": "model", "preset": "run"},
     presets={},
     data={"digests": {"train": "t", "dev": "d"}, "label_names": ["joy"]},
 )

@@ -1,4 +1,4 @@
-"""Starts the processes of a run: one here, or several through torchrun."""
+"""Starts the processes of a run: one in this process, or several through torchrun."""
 
 import ctypes
 import os
@@ -20,14 +20,14 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def in_worker() -> bool:
-    """True in a process that a launcher started as one of several."""
+    """Return whether a launcher started this process as one of several."""
     return "LOCAL_RANK" in os.environ
 
 
 def count_processes(setting: str) -> int:
-    """Processes for the setting `processes`: its number, or for `auto` one per GPU and one without GPUs.
+    """Return the number of processes for the setting `processes`; `auto` means one per GPU, or one without GPUs.
 
-    Raises SettingsError when more are asked for than there are GPUs, where there are any.
+    Raises SettingsError when there are GPUs, but fewer than processes.
     """
     import torch  # slow to load, and `--help` must not wait for it
 
@@ -35,14 +35,14 @@ def count_processes(setting: str) -> int:
     if setting == "auto":
         return max(gpus, 1)
     if 0 < gpus < int(setting):
-        raise SettingsError(f"processes must be at most the number of GPUs, but got processes={setting}, {gpus=}.")
+        raise SettingsError(f"`processes` must be at most the number of GPUs, {gpus}, got {setting}.")
     return int(setting)
 
 
 def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
-    """Exit status of `python -m module argv` run as so many processes on this machine.
+    """Run `python -m module argv` in several processes on this machine, and return the exit status.
 
-    Signals to stop are passed on, and the cores are shared out between the processes.
+    Stop signals go on to the workers, and each worker gets the same number of cores.
     """
     command = [sys.executable, "-m", "trainer.launch.launcher", "--standalone", f"--nproc-per-node={processes}"]
     threads = str(max(len(available_cores()) // processes, 1))
@@ -67,8 +67,9 @@ def _forward_to(workers: "subprocess.Popen[bytes]") -> "signal._HANDLER":
 def end_with(main: Callable[[], int]) -> NoReturn:
     """Run `main` and end this process with its status.
 
-    A worker skips the interpreter's teardown and never destroys its process group. PyTorch 2.13 can hang in either: the
-    destructor of a gloo group joins a thread which waits for the interpreter lock that the destructor's caller holds.
+    A worker skips the interpreter's teardown and never destroys its process group, because PyTorch 2.13 can hang in
+    both: the destructor of a gloo group joins a thread that waits for the interpreter lock, which the caller of the
+    destructor has.
     """
     if not in_worker():
         sys.exit(main())
@@ -86,16 +87,16 @@ def end_with(main: Callable[[], int]) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    """Be stopped when the process that started this one is killed: a run would go on beside its resumption.
+    """Ask Linux to stop this process when its parent is killed: it would train beside the resumed run.
 
-    Linux alone can do so; elsewhere the workers of a killed launcher have to be stopped by hand.
+    Other systems have no such call; there the workers of a killed launcher must be stopped by hand.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _torchrun() -> None:
-    """Be torchrun, which ends with the process that started it, as its workers do with it."""
+    """Run torchrun in this process, so that it ends with its parent, as the workers do."""
     _end_with_parent()
     runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
 

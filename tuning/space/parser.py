@@ -24,7 +24,7 @@ SPACES = Path(__file__).parent
 _KEYS = {"low": {"low", "high", "log", "step"}, "times": {"times", "log", "step"}, "choices": {"choices"}}
 """Key that every line of one kind has, to all keys that it may have besides `when`."""
 _TYPES = {"log": bool, "times": list, "choices": list, "when": dict}
-_COMPONENTS = ("encoder", "objective", "fit")
+_COMPONENTS = ("model", "loss", "fit")
 _OTHERS = ("max_length",)
 _SET_BY_THE_SEARCH = ("best_metric", "evals_per_epoch")
 _MAX_STEPS = 10**9
