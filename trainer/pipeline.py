@@ -74,7 +74,7 @@ class TrainingRun:
     def _check(self, dataset: Dataset) -> None:
         if self.source_run:
             self.source_run.check_data(dataset.label_names, dataset.digests)
-        check_dev(dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
+        check_dev(dataset.dev.labels, dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
         packaging.check_label_names(dataset.label_names)
         artifacts.check_label_names(dataset.label_names)
 

@@ -11,6 +11,7 @@ from trainer.fit.config import FitConfig
 from trainer.fit.distributed import DistributedContext
 from trainer.model.config import STARTER, LossConfig, ModelConfig
 from trainer.model.losses.table import unused_settings
+from trainer.reporting.console import abbreviate
 
 __all__ = ["data_facts", "hint", "measure", "model_facts", "training_facts", "warnings"]
 
@@ -93,8 +94,18 @@ def warnings(model: ModelConfig, loss: LossConfig, dataset: Dataset, components:
             f"{count} examples of test have their text in dev too, where thresholds are chosen, so test scores may be "
             "too high. Remove them from one of the two."
         )
+    yield from _absent_labels(dataset)
     if components.attention == "stock" and model.attention == "auto":
         yield "This encoder uses the attention of transformers: the faster one supports only DeBERTa-v2 and v3."
     changed = [name for name, value in vars(loss).items() if value != vars(LossConfig())[name]]
     for name in unused_settings(loss.loss, changed):
         yield f"`{name}` has no effect with loss={loss.loss}."
+
+
+def _absent_labels(dataset: Dataset) -> Iterator[str]:
+    for role in ROLES[1:]:
+        split = getattr(dataset, role)
+        positives = ((split.labels >= 0.5) & split.observed).sum(axis=0)
+        names = [name for name, count in zip(dataset.label_names, positives, strict=True) if count == 0]
+        if names:
+            yield f"labels without a positive on {role}: {abbreviate(names)}. They cannot be scored there."

@@ -62,7 +62,7 @@ def read_training_settings(given: Mapping[str, Any], own: Mapping[str, Any]) -> 
             raise SettingsError(f"`{name}` must be left to the search, got {settings.show(given[name])}: {reason}.")
     config = parse(settings.as_argv({**given, **own}))
     dataset = sources.load(config.data, seed=config.run.seed)
-    evaluation.check_dev(dataset.dev.observed, folds=config.evaluation.threshold_folds)
+    evaluation.check_dev(dataset.dev.labels, dataset.dev.observed, folds=config.evaluation.threshold_folds)
     return TrainingSettings.of(config, given, dataset.facts())
 
 

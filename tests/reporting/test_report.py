@@ -51,7 +51,9 @@ def data(tmp_path):
         ],
         settings={"Data": {"train rows": 43410, "digest": "9f0c2b1d"}, "Loss": {"loss": "combined", "ratio": 0.7}},
         overlap={"test rows also in train": 31},
-        environment={"python": "3.11.7", "cuda": None},
+        all_settings={"fit": {"learning_rate": 0.00012}},
+        environment={"Machine": {"python": "3.11.7", "cuda": None}, "Packages": {"torch": "2.13.0"}},
+        summary=["Macro F1 on test is fair."],
         load_code='model = mlflow.pyfunc.load_model("models:/emotions@champion")',
         pictures=[Picture(path=tmp_path / "curves.png", caption="Loss over training")],
         warnings=["grief has no test example"],
@@ -90,6 +92,7 @@ def test_every_given_thing_is_on_the_page(data, tmp_path):
     expected += (
         "joy 1,161 0.613 0.633 0.594 0.627 0.347 grief 43,410 9f0c2b1d combined 0.7 31 3.11.7 emotions@champion "
     )
+    expected += "0.00012 2.13.0 fair. "
     pairs = [(0.519, 0.544), (0.512, 0.539), (0.591, 0.61), (0.571, 0.652)]
     expected += " ".join(report.interval(Estimate(None, low, high)) for low, high in pairs)
     missing = [word for word in expected.split() if word not in text]
@@ -122,8 +125,9 @@ def test_all_text_is_escaped(data, tmp_path):
     poisoned = replace(
         data,
         **{f.name: evil for f in fields(data) if isinstance(getattr(data, f.name), str)},
-        **{name: {evil: evil} for name in ("overlap", "environment")},
-        settings={evil: {evil: evil}},
+        overlap={evil: evil},
+        **{name: {evil: {evil: evil}} for name in ("settings", "all_settings", "environment")},
+        summary=[evil],
         labels=[label],
         policies=[policy],
         headlines=[headline],

@@ -80,14 +80,22 @@ def _dev_metric(name: str) -> str:
     return artifacts.final_metric(metric) if name in _VALIDATION_METRICS else metric
 
 
-def check_dev(observed: Array, *, folds: int) -> None:
-    """Raise DataError when dev, with this mask (n, k), has too few examples to cross-fit thresholds over `folds`."""
+def check_dev(labels: Array, observed: Array, *, folds: int) -> None:
+    """Raise DataError when dev cannot choose thresholds: too few examples to cross-fit over `folds`, or no positive.
+
+    labels, observed: (n, k).
+    """
     examples, needed = int(observed.any(axis=1).sum()), max(folds, _VALIDATION_FOLDS)
     if examples < needed:
         remedy = "Add examples, or lower threshold_folds." if folds > _VALIDATION_FOLDS else "Add examples."
         raise DataError(
             f"The dev split must have at least {needed} labelled examples to cross-fit thresholds, got {examples}. "
             + remedy
+        )
+    if not ((labels >= 0.5) & observed).any():
+        raise DataError(
+            "The dev split has no positive of any label, so no temperature or threshold can be fitted. "
+            "Check its label columns, or add examples with labels."
         )
 
 

@@ -1,13 +1,13 @@
-"""One self-contained HTML page about a training run: no file beside it, no network, readable in ten years.
+"""The report of a training run: one self-contained HTML page that needs no other file and no network.
 
-The dataclasses are also what `trainer.reporting.console` shows at the end of a run, so both say the same.
-A number that does not exist is None (or NaN) and stands as a dash, never as 0.
+`trainer.reporting.console` prints the same dataclasses at the end of a run. A number that does not exist is None or NaN
+and shown as a dash, never as 0.
 """
 
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
@@ -32,7 +32,7 @@ Sections = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; None where it is not known."""
+    """A number with its 95 % interval; None where it does not exist."""
 
     value: float | None
     low: float | None = None
@@ -46,21 +46,21 @@ class Headline:
     name: str
     estimate: Estimate
     before: float | None = None
-    """The same number before calibration, where that means something."""
+    """The same number before calibration, if calibration changes it."""
     remark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyScore:
-    """What one way of choosing thresholds reaches."""
+    """Scores of one threshold policy."""
 
     name: str
     test_macro_f1: Estimate
     test_micro_f1: Estimate
     dev_macro_f1: float | None = None
-    """Cross-fitted: each fold of dev is scored with thresholds fitted on the others."""
+    """Nested cross-fitting: each fold of dev is scored with thresholds, and a strength, chosen on the others."""
     dev_optimism: float | None = None
-    """Macro F1 with thresholds fitted and scored on the same dev rows, less the cross-fitted one."""
+    """Macro F1 with thresholds fitted and scored on the same dev examples, less the cross-fitted one."""
     chosen: bool = False
 
 
@@ -80,7 +80,7 @@ class LabelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A PNG file and what it shows, also read to those who cannot see it."""
+    """A PNG file and its caption, which is also its text for screen readers."""
 
     path: Path
     caption: str
@@ -88,20 +88,24 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that stands in the report of one run."""
+    """The contents of the report of one run."""
 
     run_name: str
     run_id: str
     finished: str
     """When, as text with its time zone."""
+    summary: Sequence[str] = ()
+    """The result in sentences."""
     headlines: Sequence[Headline]
     policies: Sequence[PolicyScore]
     labels: Sequence[LabelScore]
     settings: Sections
-    """What was run: heading to name to value, such as data with digests, model, loss."""
+    """The data set and the settings that characterise the run."""
+    all_settings: Sections = field(default_factory=dict)
+    """Every setting, by component."""
     overlap: Mapping[str, object]
-    """Rows of dev and test found in train, and what was done about them."""
-    environment: Mapping[str, object]
+    """Examples that are in more than one split."""
+    environment: Sections
     load_code: str
     """Python that loads the model."""
     pictures: Sequence[Picture] = ()
@@ -130,15 +134,15 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
-    """`low–high`, or nothing where the interval is not known."""
+    """`low–high`, or nothing where there is no interval."""
     if _absent(estimate.low) or _absent(estimate.high):
         return ""
     return f"{estimate.low:.{digits}f}{DASH}{estimate.high:.{digits}f}"
 
 
 def show(value: object) -> str:
-    """A setting or count as people write it: 43,410; 0.0001; yes; a list with commas."""
-    if value is None:
+    """Return a setting or count as text: 43,410; 0.0001; yes; a list with commas; a dash for None and empty text."""
+    if value is None or value == "":
         return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -160,7 +164,7 @@ def _signed(value: float | None) -> str:
 
 
 def _sort_key(value: float | None) -> str:
-    """What the page's script sorts by; empty for a missing number, which goes last either way."""
+    """Key by which the script of the page sorts; empty for a missing number, which always goes last."""
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 

@@ -1,9 +1,16 @@
-"""An outcome in the words and numbers that a person reads: the report and the terminal show the same."""
+"""An evaluation as the lines and tables that the report and the terminal share."""
+
+from collections.abc import Sequence
 
 from trainer.evaluation.evaluation import Evaluation
-from trainer.reporting.report import Estimate, Headline, LabelScore, PolicyScore, number
+from trainer.evaluation.metrics import MIN_SUPPORT
+from trainer.reporting.report import Estimate, Headline, LabelScore, PolicyScore, interval, number
 
-__all__ = ["dev_scores", "headlines", "label_scores", "policy_scores"]
+__all__ = ["absent_labels", "dev_scores", "headlines", "in_short", "label_scores", "policy_scores"]
+
+_WEAK = 0.4
+_SHOWN = 5
+_LEAST_SUPPORTED = 3
 
 _PLAIN = {
     "macro_ap": "macro average precision",
@@ -13,46 +20,84 @@ _PLAIN = {
 }
 
 
-def headlines(outcome: Evaluation) -> list[Headline]:
-    """The table on top of a report: test scores under the default policy."""
-    scores = outcome.test[outcome.policy]
-    lines = [
-        Headline(name="macro F1", estimate=_estimate(outcome, "macro_f1"), remark=f"policy {outcome.policy}"),
-        Headline(name="micro F1", estimate=_estimate(outcome, "micro_f1")),
+def in_short(evaluation: Evaluation) -> list[str]:
+    """Return the result on test in a few sentences."""
+    macro = _estimate(evaluation, "macro_f1")
+    labels = label_scores(evaluation)
+    weak = sorted(
+        (row for row in labels if row.support and (row.f1.value or 0) < _WEAK), key=lambda row: row.f1.value or 0
+    )
+    rare = [row for row in labels if row.support < MIN_SUPPORT]
+    sentences = [
+        f"Macro F1 on test is {number(macro.value)} (95 % interval {interval(macro)}) with the thresholds of policy "
+        f"{evaluation.policy}; micro F1 is {number(evaluation.test[evaluation.policy]['micro_f1'])}."
     ]
-    if "macro_f1_supported" in scores:
+    if weak:
+        names = _abbreviate([f"{row.name} ({number(row.f1.value, 2)})" for row in weak])
+        sentences.append(f"F1 is below {_WEAK} for {len(weak)} of {len(labels)} labels: {names}.")
+    if rare:
+        sentences.append(
+            f"{len(rare)} of {len(labels)} labels have fewer than {MIN_SUPPORT} positives on test, so their scores are "
+            "uncertain."
+        )
+    return sentences
+
+
+def absent_labels(evaluation: Evaluation) -> list[str]:
+    """Return a warning for each split with labels that have no positive in it."""
+    consequences = {
+        "dev": "their thresholds are chosen without an example",
+        "test": "their F1 counts as 0 in the macro average",
+    }
+    warnings = []
+    for role, rows in evaluation.per_label.items():
+        if names := [str(row["label"]) for row in rows if not row["support"]]:
+            count = f"{len(names)} label{'s' if len(names) > 1 else ''} without a positive"
+            warnings.append(f"{count} on {role}: {_abbreviate(names)}; {consequences[role]}.")
+    return warnings
+
+
+def headlines(evaluation: Evaluation) -> list[Headline]:
+    """Return the table on top of a report: test scores under the default policy."""
+    scores = evaluation.test[evaluation.policy]
+    lines = [
+        Headline(name="macro F1", estimate=_estimate(evaluation, "macro_f1"), remark=f"policy {evaluation.policy}"),
+        Headline(name="micro F1", estimate=_estimate(evaluation, "micro_f1")),
+    ]
+    supported = sum(row.support >= MIN_SUPPORT for row in label_scores(evaluation))
+    if supported >= _LEAST_SUPPORTED:
         lines.append(
             Headline(
                 name="macro F1, frequent labels",
-                estimate=_estimate(outcome, "macro_f1_supported"),
-                remark="labels with at least 40 test rows",
+                estimate=_estimate(evaluation, "macro_f1_supported"),
+                remark=f"{supported} of {len(evaluation.label_names)} labels: {MIN_SUPPORT} positives or more on test",
             )
         )
     lines += [Headline(name=plain, estimate=Estimate(scores[name])) for name, plain in _PLAIN.items() if name in scores]
-    stages = outcome.calibration["test"]
+    stages = evaluation.calibration["test"]
     return lines + [
         Headline(name=plain, estimate=Estimate(stages["after"][name]), before=stages["before"][name])
         for name, plain in (("ece", "calibration error (ECE)"), ("brier", "Brier score"))
     ]
 
 
-def policy_scores(outcome: Evaluation) -> list[PolicyScore]:
-    """One line per threshold policy."""
+def policy_scores(evaluation: Evaluation) -> list[PolicyScore]:
+    """Return one line per threshold policy."""
     return [
         PolicyScore(
             name=policy,
-            test_macro_f1=_estimate(outcome, "macro_f1", policy),
-            test_micro_f1=_estimate(outcome, "micro_f1", policy),
-            dev_macro_f1=None if outcome.origin else outcome.choice.scores[policy],
-            dev_optimism=None if outcome.origin else outcome.choice.optimism[policy],
-            chosen=policy == outcome.policy,
+            test_macro_f1=_estimate(evaluation, "macro_f1", policy),
+            test_micro_f1=_estimate(evaluation, "micro_f1", policy),
+            dev_macro_f1=None if evaluation.origin else evaluation.choice.scores[policy],
+            dev_optimism=None if evaluation.origin else evaluation.choice.optimism[policy],
+            chosen=policy == evaluation.policy,
         )
-        for policy in outcome.test
+        for policy in evaluation.test
     ]
 
 
-def label_scores(outcome: Evaluation) -> list[LabelScore]:
-    """One line per label, on test under the default policy, in label order."""
+def label_scores(evaluation: Evaluation) -> list[LabelScore]:
+    """Return one line per label, on test under the default policy, in label order."""
     return [
         LabelScore(
             name=str(row["label"]),
@@ -63,20 +108,25 @@ def label_scores(outcome: Evaluation) -> list[LabelScore]:
             average_precision=_number(row["average_precision"]),
             threshold=_number(row["threshold"]),
         )
-        for row in outcome.per_label["test"]
+        for row in evaluation.per_label["test"]
     ]
 
 
-def dev_scores(outcome: Evaluation) -> str:
-    """The scores on dev in a sentence."""
-    macro, micro = (number(outcome.dev.get(name)) for name in ("macro_f1", "micro_f1"))
-    return f"Result on dev: macro F1 {macro}, micro F1 {micro}, cross-fitted (policy {outcome.policy})"
+def dev_scores(evaluation: Evaluation) -> str:
+    """Return the final scores on dev in a sentence."""
+    macro, micro = (number(evaluation.dev.get(name)) for name in ("macro_f1", "micro_f1"))
+    return f"Result on dev: macro F1 {macro}, micro F1 {micro}, cross-fitted (policy {evaluation.policy})"
 
 
-def _estimate(outcome: Evaluation, name: str, policy: str | None = None) -> Estimate:
-    policy = policy or outcome.policy
-    low, high = outcome.intervals[policy].headline[name]
-    return Estimate(outcome.test[policy][name], low, high)
+def _estimate(evaluation: Evaluation, name: str, policy: str | None = None) -> Estimate:
+    policy = policy or evaluation.policy
+    low, high = evaluation.intervals[policy].headline[name]
+    return Estimate(evaluation.test[policy][name], low, high)
+
+
+def _abbreviate(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest
 
 
 def _number(value: object) -> float | None:
@@ -85,5 +135,5 @@ def _number(value: object) -> float | None:
 
 def _count(value: object) -> int:
     if not isinstance(value, int):
-        raise TypeError(f"support must be a count, but got {value=}.")
+        raise TypeError(f"support must be a count, got {value!r}")
     return value
