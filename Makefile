@@ -8,13 +8,14 @@ STAND_IN := .venv/share/conda-stand-in
 # Written last by .ci/environment.py, so it is older than conda.yaml whenever the environment is out of date.
 STAMP := $(STAND_IN)/name
 
-.PHONY: help setup train ui test check bench clean
+.PHONY: help setup train ui test test-all check bench clean
 
 help:
 	@echo "make setup   make .venv, the environment, from conda.yaml"
 	@echo "make train   train the starter model and track it in MLflow"
 	@echo "make ui      open the tracked runs in the browser"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, without those that take more than ten seconds each"
+	@echo "make test-all  run every test"
 	@echo "make check   run ruff and mypy"
 	@echo "make bench   measure speed and memory"
 	@echo "make clean   remove .venv and caches; runs and models stay"
@@ -34,6 +35,9 @@ ui: $(STAMP)
 	$(ACTIVATE) && mlflow ui $(ARGS)
 
 test: $(STAMP)
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-all: $(STAMP)
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(STAMP)

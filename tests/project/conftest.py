@@ -1,5 +1,6 @@
 """The real `mlflow run`, as a user starts it, in a store of the test."""
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from entry_points import MODULES
+
+from trainer.core.settings import as_argv
 
 
 @pytest.fixture(scope="session")
@@ -31,43 +35,37 @@ def stand_in(environment, root, tmp_path):
 
 
 @pytest.fixture
-def mlflow_run(root, tmp_path, tracking_uri):
-    """Run `mlflow run . -e train`, on a tiny budget unless whole; returns the finished process and its one run."""
+def mlflow_run(root, tracking_uri):
+    """Start `mlflow run . -e train` with parameters; returns the finished process and its one run."""
 
-    def call(*words, parameters=(), environment=None, whole=False):
-        budget = {} if whole else {"epochs": 1, "batch_size": 32, "max_train_rows": 64, "bootstrap_resamples": 100}
-        values = budget | {"output": tmp_path / "runs"} | dict(parameters)
-        flags = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
-        done = start(root, tracking_uri, "train", *words, *flags, environment=environment)
+    def call(parameters, *options, environment=None):
+        flags = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+        done = subprocess.run(
+            [Path(sys.executable).with_name("mlflow"), "run", ".", "-e", "train", *options, *flags],
+            cwd=root,
+            env=clean_environment() | {"MLFLOW_TRACKING_URI": tracking_uri} | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
         return done, only_run(tracking_uri)
 
     return call
 
 
 @pytest.fixture
-def entry_point(root, tmp_path, tracking_uri):
-    """Run an entry point in the present environment; returns what it said, without line breaks. It must end well."""
+def entry_point(tmp_path, tracking_uri, monkeypatch, capsys):
+    """Run an entry point in this process; returns its exit status and what it printed, without line breaks."""
+    monkeypatch.chdir(tmp_path)
 
     def call(name, **parameters):
         outputs = {} if name in ("predict", "history") else {"output": tmp_path / "runs"}
-        flags = [word for key, value in (outputs | parameters).items() for word in ("-P", f"{key}={value}")]
-        done = start(root, tracking_uri, name, "--env-manager", "local", *flags)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return " ".join(done.stdout.split())
+        capsys.readouterr()
+        status = importlib.import_module(MODULES[name]).main(as_argv(outputs | parameters))
+        return status, " ".join(" ".join(capsys.readouterr()).split())
 
     return call
-
-
-def start(root, tracking_uri, name, *words, environment=None):
-    return subprocess.run(
-        [Path(sys.executable).with_name("mlflow"), "run", ".", "-e", name, *words],
-        cwd=root,
-        env=clean_environment() | {"MLFLOW_TRACKING_URI": tracking_uri} | (environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
 
 
 def clean_environment():
