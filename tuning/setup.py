@@ -205,6 +205,7 @@ def _open_study_run(
         find_run(store, run_id)
     with open_run(
         Path(request.config.study.output),
+        name=f"tune {study.study_name}",
         resume=run_id,
         parameters={**request.training.values, **flatten(request.config)},
         tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: study.study_name},

@@ -269,13 +269,20 @@ def open_session(
             raise RegistryError(f"`experiment` must exist on the tracking server, got {experiment}. Train there first.")
     screen = console.make()
     settings = flatten(config)
-    tags = {artifacts.TAG_COMMAND: type(config).__name__.removesuffix("Config").lower()}
+    command, model = type(config).__name__.removesuffix("Config").lower(), config.server.registered_model
+    tags = {artifacts.TAG_COMMAND: command}
     with (
-        open_run(Path(config.server.output), experiment=experiment or None, parameters=settings, tags=tags) as tracker,
+        open_run(
+            Path(config.server.output),
+            name=f"{command} {model}",
+            experiment=experiment or None,
+            parameters=settings,
+            tags=tags,
+        ) as tracker,
         readable_errors(store),
         tempfile.TemporaryDirectory() as scratch,
     ):
-        registry = ModelRegistry(store, config.server.registered_model, dry_run=dry_run)
+        registry = ModelRegistry(store, model, dry_run=dry_run)
         session = PromotionSession(store.client, registry, tracker, screen, settings, Path(scratch))
         session.reconcile()
         yield session

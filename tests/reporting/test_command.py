@@ -35,8 +35,10 @@ def test_words_are_those_given_else_those_of_the_process(monkeypatch):
     ],
 )
 def test_what_the_user_can_mend_is_one_message(error, message, capsys):
-    assert run_cli(raising(error), []) == 1
+    passed_on = []
+    assert run_cli(raising(error), [], passed_on.append) == 1
     assert message in " ".join(capsys.readouterr().err.split())
+    assert passed_on == ([error] if isinstance(error, DataError) else [])
 
 
 def test_ctrl_c_is_what_a_shell_reports():

@@ -341,7 +341,7 @@ def test_sync_delivers_a_folder_of_an_older_version(database, tmp_path):
     (folder / "spool.offset").write_text(f"{len(text):020d}\n")
     (folder / "spool.refused.jsonl").write_text(json.dumps({"id": 1, "run_id": run_id, "reason": "no"}) + "\n")
 
-    with pytest.raises(TrackingError, match="no model to register"):
+    with pytest.raises(tracking.RejectedEventsError, match="no model to register"):
         sync(folder)
     assert database.get_run(run_id).data.tags["preset"] == "starter"
     assert database.get_run(run_id).info.status == "KILLED"

@@ -25,12 +25,16 @@ from trainer.tracking.uploader import Uploader
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["MlflowTracker", "NullTracker", "Tracker", "open_run", "report_failure", "sync"]
+__all__ = ["MlflowTracker", "NullTracker", "RejectedEventsError", "Tracker", "open_run", "report_failure", "sync"]
 
 _log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler; a closed terminal
 _STOP_EXITS = {128 + number for number in (*_STOP_SIGNALS, signal.SIGINT)}
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
+
+
+class RejectedEventsError(TrackingError):
+    """The server refused some of the events of a run folder for good; all others are delivered."""
 
 
 @contextlib.contextmanager
@@ -78,8 +82,8 @@ def sync(folder: Path, uri: str | None = None) -> int:
 
     The server is `uri`, else MLFLOW_TRACKING_URI, else the one that the run was started on. Events that a server
     refused are sent again. A run whose process died is RUNNING without end: it becomes FINISHED when it has its
-    results, else KILLED. Raises TrackingError when the server does not answer or refuses events, and when the process
-    of the run is alive.
+    results, else KILLED. Raises RejectedEventsError when the server refuses events, other TrackingErrors when it does
+    not answer and when the process of the run is alive.
     """
     if not has_event_log(folder):
         raise TrackingError(f"{str(folder)!r} is no run folder, and no folder with run folders: it has no event log.")
@@ -99,7 +103,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
             if not has_ended:
                 _mark_ended(backend, opened[-1].run_id, has_results=has_results(folder, with_test=False))
     if uploader.rejected:
-        raise TrackingError(
+        raise RejectedEventsError(
             f"Tracking server {redact(backend.uri)} refused {uploader.rejected} of {count} events of run folder "
             f"{str(folder)!r} ({uploader.reason}). The others are delivered. {REJECTED} there has the reasons: correct "
             f"them and run the same command again, or delete that file to give the events up."

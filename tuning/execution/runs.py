@@ -12,7 +12,7 @@ from trainer.core.run_folder import RUNTIME_SETTINGS, has_results
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
 from trainer.tracking.event_log import has_event_log
-from trainer.tracking.run import sync
+from trainer.tracking.run import RejectedEventsError, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -53,7 +53,7 @@ class Runs:
         run_id = folder.name
         try:
             if has_event_log(folder):
-                sync(folder)
+                _deliver(folder)
             with readable_errors(self._store):
                 self._end(run_id, state, cause)
                 if (folder / artifacts.TRIAL_LOG).is_file():
@@ -97,6 +97,13 @@ class Runs:
             self._store.client.delete_tag(run_id, artifacts.TAG_ERROR)
         if run.info.status != _STATUS[state]:
             self._store.client.set_terminated(run_id, _STATUS[state])
+
+
+def _deliver(folder: Path) -> None:
+    try:
+        sync(folder)
+    except RejectedEventsError as error:  # the run gets its status all the same
+        _log.warning("%s", error)
 
 
 def find_run(store: MlflowBackend, run_id: str) -> "Run":
