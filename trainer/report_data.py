@@ -45,7 +45,7 @@ def report_data(
         environment=_environment(environment.describe()),
         load_code=(
             f'import mlflow\nmodel = mlflow.pyfunc.load_model("runs:/{run_id}/{artifacts.MODEL}")\n'
-            'model.predict(["so proud of you!"])'
+            f'model.predict(["{artifacts.EXAMPLE_TEXT}"])'
         ),
         pictures=[Picture(path=path, caption=_CAPTIONS.get(path.stem, path.stem)) for path in figures],
         warnings=[*_retrained(evaluation), *summary.absent_labels(evaluation)],

@@ -15,6 +15,7 @@ __all__ = [
     "DATASET",
     "DEFAULT_EXPERIMENT",
     "ENVIRONMENT",
+    "EXAMPLE_TEXT",
     "FIGURES",
     "LABELS",
     "MODEL",
@@ -109,6 +110,8 @@ TRIAL_LOG = "trial.log"
 """Terminal output of a training that a search started."""
 
 MODEL = "model"
+EXAMPLE_TEXT = "thank you so much!"
+"""In the examples of report, model card and saved model; the starter model labels it gratitude."""
 REGISTERED_MODEL = "emotions"
 DEFAULT_EXPERIMENT = "emotions"
 PARAMETER_PREFIX = "cfg."

@@ -24,6 +24,7 @@ _FIRST = (
 _FEW_POSITIVES = 40
 _WIDE = 0.4
 _WEAK = 0.4
+_NAMES_SHOWN = 8
 _SPECIAL = re.compile(r"[\\`*\[\]<>|&#~!$]|(?<!\w)_|_(?!\w)")
 _RELIABILITY = "reliability.png"
 
@@ -65,6 +66,7 @@ def _markdown(facts: Mapping[str, Any], report: ReportData, reliability: str) ->
         policy=next(row.name for row in report.policies if row.chosen),
         commit=_commit(facts["environment"]),
         registered=artifacts.REGISTERED_MODEL,
+        example=artifacts.EXAMPLE_TEXT,
         model_name=artifacts.MODEL,
         reliability=reliability,
         first={name: config[name] for name in _FIRST if name in config},
@@ -112,19 +114,24 @@ def _limits(facts: Mapping[str, Any], report: ReportData) -> list[str]:
 def _limits_of_labels(labels: Sequence[LabelScore]) -> Iterator[str]:
     rare = [
         f"{row.name} ({show(row.support)} positives, {interval(row.f1, 2)})"
-        for row in labels
+        for row in sorted(labels, key=lambda row: row.support)
         if row.support > 0 and (row.support < _FEW_POSITIVES or _is_wide(row))
     ]
     if rare:
         yield (
             f"Rare labels, with fewer than {_FEW_POSITIVES} positives on test or a 95 % interval of F1 wider than "
-            f"{_WIDE}: {', '.join(rare)}."
+            f"{_WIDE}: {_listed(rare)}."
         )
     scored = [(row.name, row.f1.value) for row in labels if row.f1.value is not None]
     if weak := [f"{name} ({number(value, 2)})" for name, value in scored if value < _WEAK]:
-        yield f"Weak labels, with F1 on test below {_WEAK}: {', '.join(weak)}."
+        yield f"Weak labels, with F1 on test below {_WEAK}: {_listed(weak)}."
     if unscored := [row.name for row in labels if row.f1.value is None]:
-        yield f"Labels that test cannot measure: {', '.join(unscored)}."
+        yield f"Labels that test cannot measure: {_listed(unscored)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    others = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {others} more (see Labels)" if others > 0 else "")
 
 
 def _is_wide(row: LabelScore) -> bool:

@@ -22,6 +22,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
+from trainer.core import artifacts
 from trainer.core.errors import ModelError
 from trainer.model import saving
 from trainer.model.optimizations import quantization
@@ -37,7 +38,7 @@ __all__ = ["check_label_names", "save_model", "served_requirements"]
 
 _CONDA_FILE = Path(__file__).resolve().parents[2] / "conda.yaml"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==\S+")
-_EXAMPLE = ("so proud of you!", "I can't believe they cancelled it.")
+_EXAMPLE = (artifacts.EXAMPLE_TEXT, "I can't believe they cancelled it.")
 
 
 def save_model(

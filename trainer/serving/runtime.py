@@ -65,7 +65,11 @@ _ARTIFACT_SUFFIXES = frozenset({".json", ".safetensors"})
 _EARLIER_DIGESTS: Mapping[str, str] = {
     "e84bd600fc86ba0c9ed29ba36ed235c92b1e56269db5165141a195981a0c54eb": "8e3e5c1",
 }
-"""`code_digest` of models that earlier versions of this project saved → their commit."""
+"""`code_digest` of models that earlier versions saved → their commit.
+
+Before the code of a released version changes, its digest (`code.digest` of `trainer.serving.check`) goes here; else the
+models of that version count as foreign code.
+"""
 
 
 def copy_runtime(folder: Path) -> Path:
