@@ -30,10 +30,13 @@ from tuning.space.parser import SPACES, read_space
 from tuning.space.space import Space
 from tuning.space.warm_start import enqueue_known
 from tuning.study.command_lock import lead
+from tuning.study.journal import JOURNAL, import_study
 from tuning.study.samplers import make_pruner, make_sampler
 from tuning.study.storage import (
+    DATABASE,
     Direction,
     close_storage,
+    create_numbered_study,
     create_or_load_study,
     load_study,
     open_storage,
@@ -123,7 +126,7 @@ def open_search(
     with _readable_storage_errors(), ExitStack() as stack:
         storage = open_storage(Path(config.study.output))
         stack.callback(close_storage, storage)
-        study = stack.enter_context(_open_study(storage, request))
+        study = stack.enter_context(_open_study(storage, request, screen))
         study.sampler = _make_sampler(study, request)
         study.pruner = make_pruner(config.search)
         tracker = None if config.study.worker else stack.enter_context(_open_study_run(study, request, store, screen))
@@ -178,7 +181,7 @@ def _readable_storage_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _open_study(storage: RDBStorage, request: SearchRequest) -> Iterator[optuna.Study]:
+def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Console) -> Iterator[optuna.Study]:
     """The study: an existing one for a worker, else one that this command alone leads."""
     config = request.config
     if config.study.worker:
@@ -189,10 +192,17 @@ def _open_study(storage: RDBStorage, request: SearchRequest) -> Iterator[optuna.
             )
         yield study
         return
-    prefix = _preset_name(request.training)
-    study = create_or_load_study(storage, config.study.study, request.about, request.directions, prefix)
-    with lead(storage, study.study_name):
-        yield study
+    name = config.study.study or _create_study(storage, request)
+    with lead(storage, name):
+        if import_study(Path(config.study.output), storage, name):
+            screen.show_note(f"study {name} was copied from {JOURNAL} to {DATABASE}")
+        yield create_or_load_study(storage, name, request.about, request.directions)
+
+
+def _create_study(storage: RDBStorage, request: SearchRequest) -> str:
+    """Create a study named after the preset and return its name."""
+    prefix = Path(request.training.values["preset"]).stem
+    return create_numbered_study(storage, prefix, request.about, request.directions).study_name
 
 
 @contextmanager
@@ -266,7 +276,3 @@ def _space_name(space: str, training: TrainingSettings) -> str:
         return space
     preset = training.values["preset"]
     return preset if (SPACES / f"{preset}.yaml").is_file() else "default"
-
-
-def _preset_name(training: TrainingSettings) -> str:
-    return Path(training.values["preset"]).stem

@@ -7,10 +7,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from trainer.config import TrainConfig
 from trainer.core.errors import TuningError
+from trainer.core.settings import flatten
 from tuning.study import storage as storages
 from tuning.study import trials
-from tuning.study.storage import STORAGE_VARIABLE, create_or_load_study, load_study, open_storage
+from tuning.study.storage import STORAGE_VARIABLE, create_numbered_study, create_or_load_study, load_study, open_storage
 
 ABOUT = {"objective": "macro_f1", "space": {"dropout": {"low": 0.0, "high": 0.3}}, "losses": ["bce"]}
 
@@ -20,8 +22,12 @@ def _no_database(monkeypatch):
     monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
 
 
-def open_(storage, name="s", about=None, directions=("maximize",), prefix="starter"):
-    return create_or_load_study(storage, name, ABOUT if about is None else about, list(directions), prefix)
+def open_(storage, name="s", about=None, directions=("maximize",)):
+    return create_or_load_study(storage, name, ABOUT if about is None else about, list(directions))
+
+
+def number_(storage, prefix="starter"):
+    return create_numbered_study(storage, prefix, ABOUT, ["maximize"]).study_name
 
 
 class TestOpenStudy:
@@ -44,10 +50,10 @@ class TestOpenStudy:
         ("change", "difference"),
         [
             ({"objective": "macro_ap"}, "objective: macro_f1 then, macro_ap now"),
-            ({"losses": ["bce", "asl"]}, r"losses: \['bce'\] then, \['bce', 'asl'\] now"),
+            ({"losses": ["bce", "asl"]}, "losses: bce then, bce,asl now"),
             ({"space": {}}, r"space dropout: \{'low': 0.0, 'high': 0.3\} then, None now"),
             ({"space": {**ABOUT["space"], "epochs": 1}}, "space epochs: None then, 1 now"),
-            ({"repeats": 2}, "repeats: None then, 2 now"),
+            ({"repeats": 2}, "repeats: 1 then, 2 now"),
         ],
     )
     def test_one_about_something_else_is_refused_with_the_difference(self, storage, change, difference):
@@ -63,13 +69,12 @@ class TestOpenStudy:
             open_(storage, name)
         with pytest.raises(TuningError) as caught:
             open_(storage, about={**ABOUT, "objective": "macro_ap", "losses": []})
-        assert "losses: ['bce'] then, [] now; objective: macro_f1 then" in str(caught.value)
+        assert "losses: bce then,  now; objective: macro_f1 then" in str(caught.value)
         assert str(caught.value).endswith("study=s-2.")
 
     def test_those_without_a_name_get_numbers(self, storage):
-        names = [open_(storage, "", about={"n": number}).study_name for number in range(3)]
-        assert names == ["starter-1", "starter-2", "starter-3"]
-        assert open_(storage, "", prefix="mine").study_name == "mine-1"
+        assert [number_(storage) for _ in range(3)] == ["starter-1", "starter-2", "starter-3"]
+        assert number_(storage, "mine") == "mine-1"
 
     def test_a_number_that_somebody_else_takes_meanwhile_is_passed_over(self, storage, monkeypatch):
         real, raced = storages._free_name, []
@@ -82,7 +87,7 @@ class TestOpenStudy:
             return free
 
         monkeypatch.setattr(storages, "_free_name", overtaken)
-        assert open_(storage, "").study_name == "starter-2"
+        assert number_(storage) == "starter-2"
         assert raced == ["starter-1"]
 
     def test_many_that_open_it_at_once_have_the_same(self, tmp_path):
@@ -93,7 +98,7 @@ class TestOpenStudy:
         def begin():
             own = open_storage(tmp_path)
             barrier.wait()
-            found.append((open_(own)._study_id, open_(own, "").study_name))
+            found.append((open_(own)._study_id, number_(own)))
 
         threads = [threading.Thread(target=begin) for _ in range(4)]
         for thread in threads:
@@ -102,6 +107,25 @@ class TestOpenStudy:
             thread.join()
         assert len({number for number, _ in found}) == 1
         assert {name for _, name in found} == {f"starter-{number}" for number in range(1, 5)}
+
+
+class TestSettingsOfLaterVersions:
+    def test_a_setting_that_the_study_lacks_has_its_default(self, storage):
+        default = flatten(TrainConfig())["evals_per_epoch"]
+        open_(storage, about={**ABOUT, "settings": {"epochs": 2}})
+        now = {**ABOUT, "settings": {"epochs": 2, "evals_per_epoch": default}, "repeats": 1, "against": "none"}
+        assert open_(storage, about=now).user_attrs["about"]["settings"] == {"epochs": 2}
+        with pytest.raises(TuningError, match=f"evals_per_epoch: {default} then, {default + 1} now"):
+            open_(storage, about={**ABOUT, "settings": {"epochs": 2, "evals_per_epoch": default + 1}})
+
+    def test_a_renamed_value_is_the_same(self, storage):
+        open_(storage, about={**ABOUT, "settings": {"attention": "window"}})
+        open_(storage, about={**ABOUT, "settings": {"attention": "compact"}})
+
+    def test_another_search_with_a_grid_is_another_one(self, storage):
+        open_(storage, about={**ABOUT, "sampler": "grid", "grid_points": 3})
+        with pytest.raises(TuningError, match="sampler: grid then, tpe now"):
+            open_(storage)
 
 
 class TestLoadStudy:

@@ -13,15 +13,22 @@ import sqlalchemy
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import RDBStorage
 
+from trainer.config import TrainConfig
 from trainer.core.errors import TuningError
+from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff
+from trainer.core.settings import flatten
+from tuning.config import TuneConfig
 from tuning.study.trials import GRACE_SECONDS, make_retry_callback
 
 __all__ = [
+    "ABOUT",
     "DATABASE",
     "STORAGE_VARIABLE",
     "Direction",
     "close_storage",
+    "create_numbered_study",
     "create_or_load_study",
+    "is_default",
     "load_study",
     "open_storage",
 ]
@@ -29,7 +36,7 @@ __all__ = [
 STORAGE_VARIABLE = "OPTUNA_STORAGE"
 DATABASE = "optuna.db"
 HEARTBEAT_SECONDS = 15
-_ABOUT = "about"
+ABOUT = "about"
 """Study attribute: the settings that make two commands the same search."""
 _CONNECT_SECONDS = 10
 _SQLITE_LOCK_SECONDS = 60
@@ -80,6 +87,11 @@ def open_storage(output: Path) -> RDBStorage:
     return storage
 
 
+def is_default(storage: RDBStorage, output: Path) -> bool:
+    """Return True for the SQLite file in `output`."""
+    return storage.engine.url.database == str(output / DATABASE)
+
+
 def close_storage(storage: RDBStorage) -> None:
     """Close the connections of a storage."""
     storage.remove_session()
@@ -87,15 +99,12 @@ def close_storage(storage: RDBStorage) -> None:
 
 
 def create_or_load_study(
-    storage: RDBStorage, name: str, about: Mapping[str, Any], directions: Sequence[Direction], prefix: str = ""
+    storage: RDBStorage, name: str, about: Mapping[str, Any], directions: Sequence[Direction]
 ) -> optuna.Study:
     """Return the study of this name, or a new one. Its sampler and pruner are not set.
 
-    name: empty creates a study named `prefix` and a number. about: JSON values that make it the same search.
-    Raises TuningError when the study of that name is about something else.
+    about: JSON values that make it the same search. Raises TuningError when the study is about something else.
     """
-    if not name:
-        return _create_numbered(storage, about, directions, prefix)
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
     except DuplicatedStudyError:
@@ -119,9 +128,9 @@ def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optu
 
 
 def _check_about(study: optuna.Study, about: Mapping[str, Any]) -> None:
-    kept, wanted = study.user_attrs.get(_ABOUT), json.loads(json.dumps(about))
+    kept, wanted = study.user_attrs.get(ABOUT), json.loads(json.dumps(about))
     if kept is None:  # the study is new, or the command that created it was killed at once
-        study.set_user_attr(_ABOUT, about)
+        study.set_user_attr(ABOUT, about)
     elif differences := _differences(kept, wanted):
         raise TuningError(
             f"Cannot continue study {study.study_name}: its settings differ ({differences}). "
@@ -129,13 +138,14 @@ def _check_about(study: optuna.Study, about: Mapping[str, Any]) -> None:
         )
 
 
-def _create_numbered(
-    storage: RDBStorage, about: Mapping[str, Any], directions: Sequence[Direction], prefix: str
+def create_numbered_study(
+    storage: RDBStorage, prefix: str, about: Mapping[str, Any], directions: Sequence[Direction]
 ) -> optuna.Study:
+    """Create a study named `prefix` and the first free number."""
     while True:
         with suppress(DuplicatedStudyError):  # another command took the number
             study = optuna.create_study(storage=storage, study_name=_free_name(storage, prefix), directions=directions)
-            study.set_user_attr(_ABOUT, about)
+            study.set_user_attr(ABOUT, about)
             return study
 
 
@@ -172,15 +182,24 @@ def _serialise_transactions(storage: RDBStorage) -> None:
 
 
 def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return the values in which two searches differ. A setting that `kept` lacks is newer and has its default."""
+    defaults = {**flatten(TuneConfig()), "settings": {}, "space": {}}
     parts = []
     for name in sorted(kept.keys() | wanted.keys()):
-        before, now = kept.get(name), wanted.get(name)
-        if isinstance(before, dict) and isinstance(now, dict):
-            inner = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-            parts += [f"{name} {key}: {before.get(key)} then, {now.get(key)} now" for key in inner]
-        elif before != now:
-            parts.append(f"{name}: {before} then, {now} now")
+        before, now = (_plain(about.get(name, defaults.get(name))) for about in (kept, wanted))
+        if name == "settings":
+            found = diff_settings(before, now, flatten(TrainConfig()), ignore=RUNTIME_AND_DATASET)
+        elif isinstance(before, dict) and isinstance(now, dict):
+            names = sorted(before.keys() | now.keys())
+            found = {f"{name} {key}": (before.get(key), now.get(key)) for key in names}
+        else:
+            found = {name: (before, now)}
+        parts += [format_diff({key: pair}) for key, pair in found.items() if pair[0] != pair[1]]
     return "; ".join(parts)
+
+
+def _plain(value: object) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _free_name(storage: optuna.storages.BaseStorage, name: str) -> str:
