@@ -77,6 +77,6 @@ def test_results_are_those_of_the_seeds(finals, search):
     assert len(started(finals)) == 2
     assert results(finals, [44]) == []
     assert results(finals, [43, 44]) == [
-        FinalRun(setting=1, seed=43, score=0.6, run_id="r0"),
-        FinalRun(setting=3, seed=43, score=None, run_id="r1"),
+        FinalRun(trial=1, seed=43, score=0.6, run_id="r0"),
+        FinalRun(trial=3, seed=43, score=None, run_id="r1"),
     ]

@@ -34,7 +34,7 @@ def test_a_study_is_copied_with_its_finals_and_once(storage, tmp_path, searches)
     assert states(study) == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
     assert study.best_trial.number == 3
     assert study.user_attrs["run_id"] == RUN_ID
-    assert [(one.setting, one.seed, round(one.score, 3)) for one in results(finals, [43, 44])] == [
+    assert [(one.trial, one.seed, round(one.score, 3)) for one in results(finals, [43, 44])] == [
         (3, 43, 0.244),
         (3, 44, 0.261),
     ]

@@ -43,10 +43,10 @@ class FakeTrainings:
 
 
 FINISHED = [
-    FinalRun(setting=1, seed=43, score=0.60, run_id="a"),
-    FinalRun(setting=3, seed=43, score=0.68, run_id="b"),
-    FinalRun(setting=1, seed=44, score=0.90, run_id="c"),
-    FinalRun(setting=3, seed=44, score=0.69, run_id="d"),
+    FinalRun(trial=1, seed=43, score=0.60, run_id="a"),
+    FinalRun(trial=3, seed=43, score=0.68, run_id="b"),
+    FinalRun(trial=1, seed=44, score=0.90, run_id="c"),
+    FinalRun(trial=3, seed=44, score=0.69, run_id="d"),
 ]
 
 
@@ -78,7 +78,7 @@ def finish(search, tmp_path):
 class TestTrainWinner:
     def test_the_best_mean_wins_and_its_best_seed_stands_for_it(self, finish):
         found = finish()
-        assert (found.setting, found.seed, found.run_id) == (1, 44, "c")
+        assert (found.trial, found.seed, found.run_id) == (1, 44, "c")
         assert found.settings == {"dropout": 0.9}
         assert found.scores["test/macro_f1"] == 0.8
 
@@ -96,15 +96,15 @@ class TestTrainWinner:
         assert len(finish.trainings.requests) == 1
 
     def test_a_higher_mean_beats_a_higher_seed(self, finish):
-        finished = [*FINISHED[:2], FinalRun(setting=1, seed=44, score=0.70, run_id="c"), FINISHED[3]]
-        assert (finish(finished).setting, finish(finished).seed) == (3, 44)
+        finished = [*FINISHED[:2], FinalRun(trial=1, seed=44, score=0.70, run_id="c"), FINISHED[3]]
+        assert (finish(finished).trial, finish(finished).seed) == (3, 44)
 
     def test_one_that_lacks_a_seed_comes_after_those_that_have_all(self, finish):
-        finished = [*FINISHED[:2], FinalRun(setting=1, seed=44, score=None, run_id="c"), FINISHED[3]]
-        assert finish(finished).setting == 3
+        finished = [*FINISHED[:2], FinalRun(trial=1, seed=44, score=None, run_id="c"), FINISHED[3]]
+        assert finish(finished).trial == 3
 
     def test_of_equal_seeds_the_first_stands(self, finish):
-        finished = [FinalRun(setting=1, seed=seed, score=0.5, run_id=f"r{seed}") for seed in (45, 43, 44)]
+        finished = [FinalRun(trial=1, seed=seed, score=0.5, run_id=f"r{seed}") for seed in (45, 43, 44)]
         assert finish(finished).seed == 43
 
     def test_the_checkpoints_of_all_are_removed_and_the_rest_stays(self, finish):
@@ -114,7 +114,7 @@ class TestTrainWinner:
 
     def test_one_that_failed_without_a_run_costs_no_other_its_checkpoints(self, finish):
         (finish.output / artifacts.CHECKPOINTS).mkdir()
-        finish([*FINISHED, FinalRun(setting=2, seed=43, score=None, run_id="")])
+        finish([*FINISHED, FinalRun(trial=2, seed=43, score=None, run_id="")])
         assert (finish.output / artifacts.CHECKPOINTS).is_dir()
 
     def test_one_trained_on_another_machine_is_trained_here_too(self, finish):
@@ -137,11 +137,11 @@ class TestTrainWinner:
 
     def test_another_winner_has_another_training_on_train_and_dev(self, finish):
         assert finish(retrain=True).run_id == "made1"
-        finished = [*FINISHED[:2], FinalRun(setting=1, seed=44, score=0.70, run_id="c"), FINISHED[3]]
+        finished = [*FINISHED[:2], FinalRun(trial=1, seed=44, score=0.70, run_id="c"), FINISHED[3]]
         assert finish(finished, retrain=True).run_id == "made2"
         assert finish(retrain=True).run_id == "made1"
 
-    @pytest.mark.parametrize("finished", [[FinalRun(setting=1, seed=43, score=None, run_id="a")]])
+    @pytest.mark.parametrize("finished", [[FinalRun(trial=1, seed=43, score=None, run_id="a")]])
     def test_without_a_score_there_is_no_winner(self, finish, finished):
         with pytest.raises(TuningError, match="No final has a score"):
             finish(finished)

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuning.analysis.importance import MIN_TRIALS, Importance
 from tuning.analysis.ranges import ParameterRange
-from tuning.finals.statistics import Standing, paired_difference
+from tuning.finals.statistics import SeedSummary, paired_difference
 from tuning.study import trials
 
 __all__ = [
@@ -61,7 +61,7 @@ def describe_effort(study: optuna.Study) -> Iterator[str]:
         yield f"Training took {duration(math.fsum(timed))}{part}{end}."
 
 
-def describe_best(study: optuna.Study, objective: str, standings: Sequence[Standing] = ()) -> Iterator[str]:
+def describe_best(study: optuna.Study, objective: str, summaries: Sequence[SeedSummary] = ()) -> Iterator[str]:
     """Say which trial is the best, by how much it beats the starting settings, and how optimistic its score is."""
     complete = trials.scored(study)
     if not complete:
@@ -74,7 +74,7 @@ def describe_best(study: optuna.Study, objective: str, standings: Sequence[Stand
         front = sorted(trial.number for trial in trials.copy_study(study, objectives=len(study.directions)).best_trials)
         yield f"No other trial beats {list_trials(front)} in every objective."
     if len(complete) > 1:
-        yield _optimism(best, len(complete), standings)
+        yield _optimism(best, len(complete), summaries)
 
 
 def describe_limits(study: optuna.Study) -> Iterator[str]:
@@ -110,24 +110,24 @@ def describe_edges(ranges: Sequence[ParameterRange]) -> Iterator[str]:
             yield f"The best {one.name}, {one.best}, is at the {one.edge} edge of its range ({one.searched}): widen it."
 
 
-def describe_finals(standings: Sequence[Standing]) -> Iterator[str]:
+def describe_finals(summaries: Sequence[SeedSummary]) -> Iterator[str]:
     """Say which settings lead the finals, whether by more than noise, and what is missing.
 
-    standings: as `rank` returns them.
+    summaries: as `rank` returns them.
     """
-    ranked = [one for one in standings if one.mean is not None]
-    if not standings:
+    ranked = [one for one in summaries if one.mean is not None]
+    if not summaries:
         yield "No finals were run, so no settings were trained with fresh seeds."
     elif not ranked:
         yield "No run of the finals has a score."
     else:
         seeds = count(len(ranked[0].scores), "fresh seed")
-        yield f"The settings of trial {ranked[0].setting} lead the finals: mean {ranked[0].mean:.4f} over {seeds}."
+        yield f"The settings of trial {ranked[0].trial} lead the finals: mean {ranked[0].mean:.4f} over {seeds}."
         yield _against_second(ranked)
-    for one in standings:
+    for one in summaries:
         if one.missing:
             seeds = f"{'seed' if len(one.missing) == 1 else 'seeds'} {', '.join(map(str, one.missing))}"
-            yield f"The settings of trial {one.setting} lack a score for {seeds}, so they rank after the complete ones."
+            yield f"The settings of trial {one.trial} lack a score for {seeds}, so they rank after the complete ones."
 
 
 def failures(study: optuna.Study) -> Mapping[str, list[int]]:
@@ -171,9 +171,9 @@ def _gain(study: optuna.Study, best: FrozenTrial) -> str:
     return f", {gain:.4f} better than the starting settings (trial {start.number}: {trials.score(start):.4f})"
 
 
-def _optimism(best: FrozenTrial, number: int, standings: Sequence[Standing]) -> str:
+def _optimism(best: FrozenTrial, number: int, summaries: Sequence[SeedSummary]) -> str:
     text = f"Its score is optimistic, because it is the best of {number}"
-    final = next((one for one in standings if one.setting == best.number and one.mean is not None), None)
+    final = next((one for one in summaries if one.trial == best.number and one.mean is not None), None)
     if final is None or final.mean is None:
         return f"{text}. The finals measure it again with fresh seeds; this trial has none."
     seeds = count(len(final.scores), "fresh seed")
@@ -183,19 +183,19 @@ def _optimism(best: FrozenTrial, number: int, standings: Sequence[Standing]) -> 
     return f"{text}: over {seeds} its settings reach {final.mean:.4f}, {change}. Both are on the same dev examples."
 
 
-def _against_second(ranked: Sequence[Standing]) -> str:
+def _against_second(ranked: Sequence[SeedSummary]) -> str:
     if len(ranked) == 1:
         return "No other settings have a score to compare with."
     first, second = ranked[:2]
     gap = paired_difference(first, second)
     if gap is None:
-        return f"They share no seed with trial {second.setting}, the second, so seeds may explain the difference."
-    ahead = f"Their difference to the second, trial {second.setting}, is {gap.mean:+.4f}"
+        return f"They share no seed with trial {second.trial}, the second, so seeds may explain the difference."
+    ahead = f"Their difference to the second, trial {second.trial}, is {gap.mean:+.4f}"
     if gap.interval is None:
         return f"{ahead} on the one seed that both have; one seed cannot show the noise."
     low, high = gap.interval
     on = f"on the same {len(gap.seeds)} seeds (95 % interval {low:+.4f} to {high:+.4f})"
-    if gap.beyond_noise:
+    if gap.is_significant:
         return f"{ahead} {on}: more than the noise between seeds."
     return f"{ahead} {on}: within the noise between seeds, so either may be better."
 

@@ -41,7 +41,7 @@ def results(finals: optuna.Study, seeds: Collection[int]) -> list[FinalRun]:
     """Return the finals with these seeds; other seeds, of an earlier command, would favour the trials that had them."""
     return [
         FinalRun(
-            setting=trial.user_attrs[Attribute.SOURCE],
+            trial=trial.user_attrs[Attribute.SOURCE],
             seed=seed_of(trial),
             score=trial.value if trial.state == TrialState.COMPLETE else None,
             run_id=run_id(trial) or "",

@@ -1,39 +1,42 @@
-"""Which setting won the finals, and whether by more than noise. Pure functions; a higher score is better."""
+"""Ranking of the finals, and whether the first is better than seed noise. Pure functions; a higher score is better."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
-__all__ = ["Difference", "FinalRun", "Standing", "paired_difference", "rank", "t_interval"]
+__all__ = ["Difference", "FinalRun", "SeedSummary", "paired_difference", "rank", "t_interval"]
 
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalRun:
-    """One of the best settings, trained once more with a seed the search has not seen."""
+    """A trial of the search, trained again with a seed that the search has not used."""
 
-    setting: int
-    """Number of the trial the setting comes from."""
+    trial: int
+    """Its number in the search."""
     seed: int
     score: float | None
-    """On dev; None where the run has none."""
+    """On dev; None where the training failed."""
     run_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What a setting reached over its seeds."""
+class SeedSummary:
+    """The scores of a trial's settings over the seeds of the finals."""
 
-    setting: int
+    trial: int
     scores: Mapping[int, float]
     """Seed to score, for the seeds that have one."""
     missing: tuple[int, ...]
-    """Seeds of the finals without a score for this setting."""
+    """Seeds without a score."""
     mean: float | None
     interval: tuple[float, float] | None
-    """95 % t interval of the mean; None with fewer than two scores."""
+    """95 % t interval of the mean over seeds, within [0, 1]; None with fewer than two scores.
+
+    It contains the noise of seeds only: the trials were selected on the same dev examples.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,34 +49,35 @@ class Difference:
     """95 % t interval; None with one seed."""
 
     @property
-    def beyond_noise(self) -> bool:
-        """Whether the interval leaves out 0."""
+    def is_significant(self) -> bool:
+        """True when the interval does not contain 0."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
-def rank(finals: Sequence[FinalRun]) -> list[Standing]:
-    """Return the settings by mean score, the best first; of equal means the lower trial number.
+def rank(finals: Sequence[FinalRun]) -> list[SeedSummary]:
+    """Return the trials by mean score, the best first; of equal means the lower number first.
 
-    A setting that lacks the score of a seed any other has been given comes after those that have all: its mean is over
-    other seeds. Of two scores for one setting and seed the later stands.
+    A trial without a score for a seed that others have ranks after the complete ones: its mean is over other seeds.
+    Of two scores for one trial and seed the later counts.
     """
     seeds = sorted({run.seed for run in finals})
-    standings = [_standing(setting, finals, seeds) for setting in {run.setting for run in finals}]
-    return sorted(standings, key=lambda one: (bool(one.missing), -_or_lowest(one.mean), one.setting))
+    summaries = [_summarise(trial, finals, seeds) for trial in {run.trial for run in finals}]
+    return sorted(summaries, key=lambda one: (bool(one.missing), -_or_lowest(one.mean), one.trial))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return mean ± t·s/√n, 95 %, of the values (n,); None with fewer than two."""
+    """Return the 95 % t interval of the mean of the values (n,); None with fewer than two."""
     from scipy import stats
 
     if len(values) < 2:
         return None
-    mean, error = fmean(values), stdev(values) / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * error
-    return mean - half, mean + half
+    if min(values) == max(values):  # scipy divides by their deviation, 0
+        return values[0], values[0]
+    low, high = stats.t.interval(_LEVEL, len(values) - 1, loc=fmean(values), scale=stats.sem(values))
+    return float(low), float(high)
 
 
-def paired_difference(first: Standing, second: Standing) -> Difference | None:
+def paired_difference(first: SeedSummary, second: SeedSummary) -> Difference | None:
     """Return by how much `first` is better than `second` on the same seeds; None when they share none."""
     seeds = sorted(first.scores.keys() & second.scores.keys())
     if not seeds:
@@ -82,15 +86,16 @@ def paired_difference(first: Standing, second: Standing) -> Difference | None:
     return Difference(seeds=tuple(seeds), mean=fmean(gaps), interval=t_interval(gaps))
 
 
-def _standing(setting: int, finals: Sequence[FinalRun], seeds: Sequence[int]) -> Standing:
-    scores = {run.seed: run.score for run in finals if run.setting == setting and run.score is not None}
+def _summarise(trial: int, finals: Sequence[FinalRun], seeds: Sequence[int]) -> SeedSummary:
+    scores = {run.seed: run.score for run in finals if run.trial == trial and run.score is not None}
     values = list(scores.values())
-    return Standing(
-        setting=setting,
+    interval = t_interval(values)
+    return SeedSummary(
+        trial=trial,
         scores=scores,
         missing=tuple(seed for seed in seeds if seed not in scores),
         mean=fmean(values) if values else None,
-        interval=t_interval(values),
+        interval=interval and (max(interval[0], 0.0), min(interval[1], 1.0)),
     )
 
 

@@ -29,8 +29,8 @@ _WINNER_RUNS = "winners"
 class Winner:
     """The settings with the best mean over the seeds, and the model trained with them."""
 
-    setting: int
-    """Number of its trial in the search."""
+    trial: int
+    """Its number in the search."""
     seed: int
     run_id: str
     settings: Mapping[str, Any]
@@ -94,14 +94,14 @@ def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: Winn
     retrain: train once more, on train and dev. Raises TuningError when no final has a score or a training fails.
     """
     first = rank(finals)[0]
-    of_first = [final for final in finals if final.setting == first.setting and final.score is not None]
+    of_first = [final for final in finals if final.trial == first.trial and final.score is not None]
     if not of_first:
         raise TuningError(
             "No final has a score: every training failed. See their logs and run the same command again; it trains "
             "them once more."
         )
     best = max(of_first, key=lambda final: (final.score or 0.0, -final.seed))
-    found = settings(study, first.setting)
+    found = settings(study, first.trial)
     changes, tags = {**found, "seed": best.seed}, {artifacts.TAG_STUDY: study.study_name}
     run_id = best.run_id
     if not (training.output / run_id).is_dir():  # it was trained on another machine
@@ -113,7 +113,7 @@ def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: Winn
         done = training.train({**changes, "retrain_from": run_id}, again)
     for run in {final.run_id for final in finals if final.run_id}:
         shutil.rmtree(training.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
-    return Winner(first.setting, best.seed, done.folder.name, found, done.outcome or {})
+    return Winner(first.trial, best.seed, done.folder.name, found, done.outcome or {})
 
 
 def _get_or_create_run(study: optuna.Study, source: str, create: Callable[[], str]) -> str:

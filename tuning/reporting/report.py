@@ -15,7 +15,7 @@ from trainer.reporting.report import DASH, Estimate, interval, number, show
 from tuning.analysis import narrative
 from tuning.analysis.importance import importances
 from tuning.analysis.ranges import parameter_ranges
-from tuning.finals.statistics import FinalRun, Standing, rank
+from tuning.finals.statistics import FinalRun, SeedSummary, rank
 from tuning.reporting.figures import plot_figures
 from tuning.study import trials
 
@@ -77,34 +77,34 @@ def write_report(path: Path, data: StudyReport) -> Path:
 
 
 def _findings(data: StudyReport) -> dict[str, Any]:
-    standings, found = rank(data.finals), importances(data.study)
+    summaries, found = rank(data.finals), importances(data.study)
     ranges = parameter_ranges(data.study)
     return {
         "summary": [
             narrative.describe_search(data.study, data.objective_label),
             *narrative.describe_effort(data.study),
             *narrative.describe_limits(data.study),
-            *narrative.describe_best(data.study, data.objective_label, standings),
-            *narrative.describe_finals(standings),
+            *narrative.describe_best(data.study, data.objective_label, summaries),
+            *narrative.describe_finals(summaries),
             *narrative.describe_importance(found),
             *narrative.describe_edges(ranges),
         ],
-        "finals": _final_table(data.finals, standings),
+        "finals": _final_table(data.finals, summaries),
         "ranges": ranges,
         "fractions": found[0].fractions,
         "failures": narrative.failures(data.study),
     }
 
 
-def _final_table(finals: Sequence[FinalRun], standings: Sequence[Standing]) -> dict[str, Any]:
+def _final_table(finals: Sequence[FinalRun], summaries: Sequence[SeedSummary]) -> dict[str, Any]:
     seeds = sorted({run.seed for run in finals})
     rows = [
         {
-            "setting": one.setting,
+            "trial": one.trial,
             "mean": Estimate(one.mean, *(one.interval or (None, None))),
             "scores": [one.scores.get(seed) for seed in seeds],
         }
-        for one in standings
+        for one in summaries
     ]
     return {"seeds": seeds, "rows": rows}
 

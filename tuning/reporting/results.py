@@ -47,7 +47,7 @@ def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
             other_objectives=goals[1:],
             study=study,
             finals=finals,
-            winner=winner.setting if winner else None,
+            winner=winner.trial if winner else None,
             winner_settings=winner.settings if winner else {},
             test_scores=_test_estimates(winner) if winner else {},
             facts=facts,
@@ -76,9 +76,9 @@ def show(
         between = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
         missing = f", {count(len(one.missing), 'seed')} missing" if one.missing else ""
         over = count(len(one.scores), "fresh seed")
-        screen.show_note(f"settings of trial {one.setting} over {over}: {shown}{between}{missing}")
+        screen.show_note(f"settings of trial {one.trial} over {over}: {shown}{between}{missing}")
     if winner:
-        screen.show_note(f"winner: settings of trial {winner.setting}, model of run {winner.run_id}")
+        screen.show_note(f"winner: settings of trial {winner.trial}, model of run {winner.run_id}")
         screen.show_note(f"preset:   {tracker.folder / PRESET}")
         screen.show_note(f"candidate: mlflow run . -e promote -P run_id={winner.run_id}")
     screen.show_note(f"report:   {tracker.folder / artifacts.REPORT}")
@@ -104,7 +104,7 @@ def _metrics(study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | N
     known = started(study)
     spent = sum(taken for trial in known if (taken := seconds(trial)) is not None)
     found = {"search/best": score(scored(study)[0]), "search/trials": len(known), "search/trainer_seconds": spent}
-    standings = {one.setting: one for one in rank(finals)}
-    mean = standings[winner.setting].mean if winner else None
+    summaries = {one.trial: one for one in rank(finals)}
+    mean = summaries[winner.trial].mean if winner else None
     scores = {artifacts.metric("test", name): value for name, value in (_test_scores(winner) if winner else {}).items()}
     return found | scores | ({"search/winner": mean} if mean is not None else {})

@@ -18,7 +18,7 @@ def describe_best(study, finals=()):
 def finals(**scores):
     """t3=(0.5, None): the settings of trial 3 with seeds 1 and 2."""
     return [
-        FinalRun(setting=int(name[1:]), seed=seed, score=score, run_id=f"{name}-{seed}")
+        FinalRun(trial=int(name[1:]), seed=seed, score=score, run_id=f"{name}-{seed}")
         for name, values in scores.items()
         for seed, score in enumerate(values, start=1)
     ]

@@ -21,8 +21,8 @@ SCORES = {5: (0.53, 0.54, 0.55), 9: (0.51, 0.52, None)}
 @pytest.fixture(scope="module")
 def data():
     finals = [
-        FinalRun(setting=setting, seed=seed, score=score, run_id=f"{setting}-{seed}")
-        for setting, scores in SCORES.items()
+        FinalRun(trial=trial, seed=seed, score=score, run_id=f"{trial}-{seed}")
+        for trial, scores in SCORES.items()
         for seed, score in enumerate(scores, start=1)
     ]
     return StudyReport(

@@ -1,4 +1,4 @@
-"""Finals are ranked by mean, with intervals that are Student's, and missing seeds are held against a setting."""
+"""Finals are ranked by mean, with intervals that are Student's, and missing seeds are held against a trial."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from tuning.finals.statistics import FinalRun, paired_difference, rank, t_interv
 
 
 def runs(**scores):
-    """t3=(0.5, None): setting 3 with seeds 1 and 2."""
+    """t3=(0.5, None): trial 3 with seeds 1 and 2."""
     return [
-        FinalRun(setting=int(name[1:]), seed=seed, score=score, run_id=f"{name}-{seed}")
+        FinalRun(trial=int(name[1:]), seed=seed, score=score, run_id=f"{name}-{seed}")
         for name, values in scores.items()
         for seed, score in enumerate(values, start=1)
     ]
@@ -35,33 +35,39 @@ def test_paired_interval_is_that_of_scipys_paired_test():
     assert gap.mean == pytest.approx(0.05 / 3)
 
 
+def test_the_interval_of_a_score_stays_between_0_and_1():
+    assert rank(runs(t1=(0.99, 0.997)))[0].interval[1] == 1.0
+    assert rank(runs(t1=(0.01, 0.003)))[0].interval[0] == 0.0
+    assert rank(runs(t1=(0.5, 0.5)))[0].interval == (0.5, 0.5)
+
+
 def test_one_score_has_no_interval():
     assert t_interval([0.5]) is None
     assert rank(runs(t1=(0.5,)))[0].interval is None
 
 
-def test_settings_are_ranked_by_mean_and_ties_by_number():
+def test_trials_are_ranked_by_mean_and_ties_by_number():
     ranked = rank(runs(t9=(0.5, 0.6), t4=(0.6, 0.5), t2=(0.5, 0.5), t7=(0.6, 0.6)))
 
-    assert [one.setting for one in ranked] == [7, 4, 9, 2]
+    assert [one.trial for one in ranked] == [7, 4, 9, 2]
 
 
 def test_a_missing_seed_ranks_after_the_complete():
     ranked = rank(runs(t1=(0.9, None), t2=(0.5, 0.5), t3=(None, None)))
 
-    assert [one.setting for one in ranked] == [2, 1, 3]
+    assert [one.trial for one in ranked] == [2, 1, 3]
     assert [one.missing for one in ranked] == [(), (2,), (1, 2)]
     assert ranked[2].mean is None
 
 
 def test_a_later_score_replaces_an_earlier_one_but_not_by_nothing():
-    again = [FinalRun(setting=1, seed=1, score=score, run_id="r") for score in (0.4, 0.5, None)]
+    again = [FinalRun(trial=1, seed=1, score=score, run_id="r") for score in (0.4, 0.5, None)]
 
     assert rank(again)[0].scores == {1: 0.5}
     assert rank(again)[0].missing == ()
 
 
-def test_settings_without_a_common_seed_have_no_paired_difference():
+def test_trials_without_a_common_seed_have_no_paired_difference():
     first, second = rank(runs(t1=(0.5, None), t2=(None, 0.4)))
 
     assert paired_difference(first, second) is None
