@@ -8,7 +8,7 @@ STAND_IN := .venv/share/conda-stand-in
 # Written last by .ci/environment.py, so it is older than conda.yaml whenever the environment is out of date.
 STAMP := $(STAND_IN)/name
 
-.PHONY: help setup train ui test test-all check bench clean
+.PHONY: help setup train ui docs test test-all check bench clean
 
 help:
 	@echo "make setup   make .venv, the environment, from conda.yaml"
@@ -17,6 +17,7 @@ help:
 	@echo "make test    run the tests, without those that take more than ten seconds each"
 	@echo "make test-all  run every test"
 	@echo "make check   run ruff and mypy"
+	@echo "make docs    build the documentation into site/"
 	@echo "make bench   measure speed and memory"
 	@echo "make clean   remove .venv and caches; runs and models stay"
 
@@ -33,6 +34,9 @@ train: $(STAMP)
 
 ui: $(STAMP)
 	$(ACTIVATE) && mlflow ui $(ARGS)
+
+docs: $(STAMP)
+	$(ACTIVATE) && mkdocs build --strict $(ARGS)
 
 test: $(STAMP)
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "not slow" $(ARGS)
