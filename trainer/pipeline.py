@@ -184,8 +184,7 @@ class TrainingRun:
         if self.config.run.read_test:
             self.tracker.set_tags({artifacts.TAG_NOTE: run_note(evaluation)})
             self._save_model(components, fitted, evaluation)
-        # A search reads the final scores there under the names of the series, as older versions wrote them.
-        text_files.write_json(self.folder / artifacts.OUTCOME, metrics | evaluation.scores_by_series())
+        text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
         if self.config.run.read_test:
             CheckpointStore(self.folder).clear()
         else:

@@ -58,7 +58,7 @@ class Search:
         """Print what will run."""
         search, request, study = self.config.search, self.opened.request, self.opened.study
         facts, known = request.training.data, len(trials.started(study))
-        objective = artifacts.metric("dev", search.objective)
+        objective = artifacts.final_metric(artifacts.metric("dev", search.objective))
         self.opened.screen.show_plan(
             {
                 "study": {

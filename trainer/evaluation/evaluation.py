@@ -61,10 +61,6 @@ class Evaluation:
             named[artifacts.metric(role, "ece_uncalibrated")] = stages["before"]["ece"]
         return named | {"calibration/temperature": self.temperature}
 
-    def scores_by_series(self) -> dict[str, float]:
-        """The final scores on dev under the names of the series that training logs."""
-        return {artifacts.metric("dev", name): self.dev[name] for name in _VALIDATION_METRICS if name in self.dev}
-
     def _test_metrics(self) -> dict[str, float]:
         named = {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
         for policy, scores in self.test.items():

@@ -39,7 +39,7 @@ class Phase:
     output: Path
     """Folder of the run folders."""
     metrics: tuple[str, ...]
-    """The metric of each objective."""
+    """The metric of each objective: the pruner reads its series, and the score of a trial is the final one."""
     reports: int
     """Steps into which a training is divided for the pruner; 0 reports nothing."""
     prunes_by_seed: bool
@@ -185,10 +185,11 @@ class Objective:
         outcome = request.outcome or {}
         if mismatch := request.settings_mismatch:
             raise TrainingFailedError(f"the training did not use its settings ({mismatch})")
-        missing = [name for name in self.phase.metrics if not math.isfinite(outcome.get(name, math.nan))]
+        scores = {name: artifacts.final_score(outcome, name) for name in self.phase.metrics}
+        missing = [name for name, score in scores.items() if score is None or not math.isfinite(score)]
         if missing:
             raise TrainingFailedError(f"it has no number for {', '.join(missing)}")
-        return tuple(outcome[name] for name in self.phase.metrics)
+        return tuple(score for score in scores.values() if score is not None)
 
     def _prune(self, trial: optuna.Trial, scores: Sequence[tuple[float, ...]], *, is_last: bool) -> None:
         trial.report(scores[-1][0], len(scores))

@@ -140,13 +140,12 @@ def best_runs(
         runs = store.client.search_runs(
             [found.experiment_id],
             " and ".join(["attributes.status = 'FINISHED'", *same]),
-            order_by=[f"metrics.`{metric}` DESC"],
+            order_by=[f"metrics.`{name}` DESC" for name in (artifacts.final_metric(metric), metric)],
         )
+    scored = [(score, run) for run in runs if (score := artifacts.final_score(run.data.metrics, metric)) is not None]
     different: list[Mapping[str, str]] = []
-    for run in runs:
-        if len(different) == count:
-            break
-        if metric in run.data.metrics and (settings := _settings(run)) not in different:
+    for _, run in sorted(scored, key=lambda pair: -pair[0]):
+        if len(different) < count and (settings := _settings(run)) not in different:
             different.append(settings)
     return different
 
