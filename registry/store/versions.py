@@ -44,7 +44,7 @@ class Versions:
         if not run_id:
             raise RegistryError(
                 f"Version {version} of {self.model} does not come from a run, so there is nothing to compare. "
-                "Register the model of a training run."
+                "Give its aliases to the model of a training run."
             )
         return run_id
 

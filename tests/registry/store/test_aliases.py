@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from log_parts import MODEL, add
 
-from registry.store import versions
+from registry.store import aliases, versions
 from registry.store.aliases import Move, external_moves, is_interrupted, read_aliases, write_aliases
 from trainer.core.errors import RegistryError
 
@@ -45,6 +45,20 @@ def test_a_move_by_hand_is_told_from_an_interrupted_command(client, log):
     write_aliases(client, MODEL, log)
     assert read_aliases(client, MODEL) == {"champion": 2, "previous": 1}
     assert not is_interrupted(client, MODEL, log)
+
+
+def test_a_command_that_is_still_writing_is_neither(client, log, monkeypatch):
+    """What differs at the first look and no longer at the second was a command between two of its writes."""
+    monkeypatch.setattr(aliases.time, "sleep", lambda _: write_aliases(client, MODEL, log))
+    first = add(log, "promoted", 1, 0)
+    assert not is_interrupted(client, MODEL, log)
+
+    client.set_registered_model_alias(MODEL, "champion", "4")
+    assert external_moves(client, MODEL, log) == []
+
+    client.set_registered_model_alias(MODEL, "champion", "4")
+    monkeypatch.setattr(aliases.time, "sleep", lambda _: add(log, "promoted", 2, first.number))
+    assert external_moves(client, MODEL, log) == []
 
 
 def test_tags_are_those_of_the_last_decision(client, log):
