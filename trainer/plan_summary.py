@@ -43,10 +43,15 @@ def measure(components: Components, batches: BatchSchedule) -> dict[str, float]:
 def data_facts(dataset: Dataset, measured: dict[str, float]) -> dict[str, str]:
     """Return name → value about the data. measured: the result of `measure`."""
     overlap = dataset.overlap
-    rows = ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES)
+    counts = ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES)
+    if dataset.added is not None:
+        counts += f"; trained on, dev included, {len(dataset.trained_on):,}"
+    annotated = {role: getattr(dataset, role).observed.mean() for role in ROLES}
+    partly = {"annotated": ", ".join(f"{role} {part:.1%} of labels" for role, part in annotated.items())}
     return {
         "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
-        "examples": rows if dataset.added is None else f"{rows}; trained on, dev included, {len(dataset.trained_on):,}",
+        "examples": counts,
+        **(partly if min(annotated.values()) < 1 else {}),
         "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} examples; "
         f"{overlap.dropped} dropped from train",
         "truncated": ", ".join(f"{role} {measured[name]:.2%}" for role, name in _TRUNCATION.items()),
