@@ -84,7 +84,9 @@ def test_the_loser_of_a_race_for_a_new_database_tries_again(database, monkeypatc
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
-@pytest.mark.parametrize(("given", "relies", "used"), [(None, False, "5"), (None, True, "1"), ("3", True, "3")])
+@pytest.mark.parametrize(
+    ("given", "relies", "used"), [(None, False, "5"), (None, True, "1"), ("5", True, "1"), ("3", True, "3")]
+)
 def test_only_what_has_the_event_log_behind_it_is_repeated_less_by_mlflow(database, monkeypatch, given, relies, used):
     for name in connection._MLFLOW_SETTINGS:
         monkeypatch.setenv(name, "")  # restores what the call sets

@@ -217,7 +217,7 @@ class TestReadMetrics:
         values=st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3), min_size=1, max_size=6),
         cuts=st.lists(st.integers(1, 40), min_size=1, max_size=30),
     )
-    def test_a_spool_that_comes_in_pieces_gives_each_group_once(self, tmp_path_factory, values, cuts):
+    def test_a_log_that_grows_by_parts_of_lines_gives_each_group_once(self, tmp_path_factory, values, cuts):
         whole, growing = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("growing")
         with EventLog(whole) as log:
             for value in values:

@@ -128,7 +128,6 @@ def test_resume_of_an_unknown_or_deleted_run_is_an_error(database, tmp_path):
         (SystemExit(2), "FAILED"),
         (SystemExit("bad"), "FAILED"),
         (SystemExit(143), "KILLED"),
-        (SystemExit(129), "KILLED"),
         (KeyboardInterrupt(), "KILLED"),
         (SystemExit(0), "FINISHED"),
         (SystemExit(None), "FINISHED"),
@@ -146,15 +145,26 @@ def test_the_status_is_that_of_the_block(database, tmp_path, failure, status):
         assert stored.data.tags[artifacts.TAG_ERROR] == "RuntimeError: no room on device"
 
 
-def test_sigterm_kills_the_run_and_keeps_the_exit_code(database, tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_signal_kills_the_run_and_becomes_the_exit_status(database, tmp_path, number):
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as raised, open_run(tmp_path) as run:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(5)
 
-    assert raised.value.code == 143
+    assert raised.value.code == 128 + number
     assert database.get_run(run.run_id).info.status == "KILLED"
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_closed_terminal_does_not_stop_a_run_under_nohup(database, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with open_run(tmp_path) as run:
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert database.get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_a_second_signal_while_closing_does_not_cost_the_run_its_status(database, tmp_path, monkeypatch):

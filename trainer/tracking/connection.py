@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -55,7 +55,8 @@ def connect(uri: str | None = None) -> MlflowBackend:
     Raises TrackingError without an answer within 15 seconds. A local SQLite file has no limit: the first contact
     creates its tables.
     """
-    _set_defaults(_MLFLOW_SETTINGS)
+    for name, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # it may be imported already
@@ -75,7 +76,9 @@ def connect(uri: str | None = None) -> MlflowBackend:
 
 def rely_on_event_log() -> None:
     """Reduce MLflow's own retries in this process: for training, whose calls all go through the event log."""
-    _set_defaults(_EVENT_LOG_SETTINGS)
+    for name, value in _EVENT_LOG_SETTINGS.items():
+        if os.environ.get(name) in (None, _MLFLOW_SETTINGS.get(name)):  # trainings inherit the default of their search
+            os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -111,11 +114,6 @@ def _few_retries() -> Iterator[None]:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
-
-
-def _set_defaults(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
 
 
 def _absolute(uri: str) -> str:
