@@ -48,3 +48,6 @@ class LinearHead(nn.Linear):
         """Set the bias to the log-odds of the labels' frequencies (k,), clipped to [0.0001, 0.9999]."""
         clipped = np.clip(frequencies, _LOWEST_FREQUENCY, 1 - _LOWEST_FREQUENCY)
         self.bias.copy_(torch.from_numpy(np.log(clipped) - np.log1p(-clipped)))
+
+
+_: type[Head] = LinearHead  # for mypy: every head has the interface
