@@ -7,7 +7,6 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 from small_runs import client, only_run, predictions, runs_of, words_of
 
@@ -102,29 +101,25 @@ class TestAKilledRun:
         assert "resume=latest" in " ".join(capsys.readouterr().err.split())
         assert only_run(tracking_uri).info.status == "FINISHED"
 
-    def test_it_continues_as_the_latest_when_killed_before_its_last_file(
-        self, train, killed, finished, tracking_uri, in_tmp
-    ):
+    def test_it_continues_as_the_latest_when_killed_before_its_last_file(self, killed, finished, tracking_uri, in_tmp):
         run_id = killed(killed_at_the_end)
         (in_tmp / "runs" / run_id / artifacts.ENVIRONMENT).unlink()  # as after a kill between two files at the start
-        assert train(resume="latest") == 0
+        assert main(words_of({"output": in_tmp / "runs", "resume": "latest"})) == 0  # the run knows its settings
         self.assert_like_uninterrupted(tracking_uri, run_id, finished)
         run = only_run(tracking_uri)
         models = client(tracking_uri).search_logged_models([run.info.experiment_id])
         assert len(models) == 1
 
 
-def test_sigterm_ends_the_run_as_killed(program, in_tmp, tracking_uri):
-    command = program("-m", "trainer.train", epochs=5000, checkpoint_steps=1)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(lambda: list(in_tmp.glob("runs/*/checkpoints/step-*")), process)
-        process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in error
+def test_sigterm_ends_the_run_as_killed(base_settings, in_tmp, tracking_uri):
+    log = in_tmp / "stopped.log"
+    settings = {"output": in_tmp / "runs", "epochs": 5000, "checkpoint_steps": 1}
+    process = forked.start(log, main, words_of(base_settings | settings))
+    while not list(in_tmp.glob("runs/*/checkpoints/step-*")):
+        assert forked.wait(process, 0.05) is None, log.read_text()
+    os.kill(process.pid, signal.SIGTERM)
+    assert forked.wait(process) == 128 + signal.SIGTERM
+    assert "Traceback" not in log.read_text()
     run = only_run(tracking_uri)
     assert run.info.status == "KILLED"
     assert "train/loss" in run.data.metrics
@@ -148,15 +143,13 @@ def test_only_the_main_process_reads_the_run_to_resume(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", ["launcher", "torchrun"])
-def test_two_processes_end_with_what_started_them_and_continue(killed, program, train, in_tmp, tracking_uri):
+def test_two_processes_end_with_their_launcher_and_continue(program, train, in_tmp, tracking_uri):
     settings = {"epochs": 8, "checkpoint_steps": 1, "processes": 2}
     launcher = subprocess.Popen(
         program("-m", "trainer.train", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: list(in_tmp.glob("runs/*/checkpoints/step-*")), launcher)
-    (torchrun,) = psutil.Process(launcher.pid).children()
-    {"launcher": launcher, "torchrun": torchrun}[killed].kill()
+    launcher.kill()
     launcher.communicate()
     for _ in range(600):  # the workers notice, and close their run
         if only_run(tracking_uri).info.status == "KILLED":
