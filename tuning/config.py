@@ -79,12 +79,20 @@ class SearchConfig:
         elif self.repeats > 1:
             allowed = self.pruner in ("auto", "none")
             require("pruner", self.pruner, allowed, "be auto, wilcoxon or none with repeats above 1")
+        if self.against == "latency":
+            alone = self.workers in ("auto", "1")
+            require("workers", self.workers, alone, "be 1 with against=latency, which other trainings would change")
         if self.against != "none":
             allowed = self.pruner in ("auto", "none")
             require("pruner", self.pruner, allowed, "be auto or none with two goals, which nothing can prune by")
             require("sampler", self.sampler, self.sampler != "cmaes", "be another than cmaes with two goals")
         if self.sampler == "grid":
             require("warm_start", self.warm_start, not self.warm_start, "be empty with sampler=grid")
+
+    @property
+    def active_workers(self) -> str:
+        """The workers, with `auto` resolved where latency is measured: 1."""
+        return "1" if self.against == "latency" else self.workers
 
     @property
     def active_pruner(self) -> str:
@@ -123,3 +131,7 @@ class TuneConfig:
     study: StudyConfig = field(default_factory=StudyConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     finals: FinalsConfig = field(default_factory=FinalsConfig)
+
+    def __post_init__(self) -> None:
+        is_alone = self.search.against != "latency" or not self.study.worker
+        require("worker", self.study.worker, is_alone, "be false with against=latency, measured on one machine")

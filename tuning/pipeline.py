@@ -17,7 +17,7 @@ from trainer.core.errors import TuningError
 from tuning.analysis.narrative import failures
 from tuning.config import TuneConfig
 from tuning.execution.monitor import TrialInterruptedError
-from tuning.execution.objective import COSTS, Objective, Phase
+from tuning.execution.objective import Objective, Phase
 from tuning.execution.optimize import Optimizer, stop_on_signals
 from tuning.execution.resources import ResourcePool
 from tuning.finals import finals
@@ -27,7 +27,7 @@ from tuning.reporting import results
 from tuning.setup import OpenSearch
 from tuning.study import trials
 from tuning.study.command_lock import is_led
-from tuning.study.storage import create_or_load_study
+from tuning.study.storage import create_or_load_study, name_objectives
 from tuning.study.trials import Attribute
 
 __all__ = ["Search"]
@@ -136,6 +136,7 @@ class Search:
         study = create_or_load_study(self.opened.storage, finals.finals_name(name), about, ["maximize"])
         study.sampler = optuna.samplers.RandomSampler()  # every trial has its parameters
         study.pruner = optuna.pruners.NopPruner()
+        name_objectives(study, self.opened.request.metrics[:1])
         return study
 
     def _train_winner(self, finished: Sequence[FinalRun]) -> Winner | None:
@@ -200,14 +201,12 @@ class Search:
 
     def _search_phase(self) -> Phase:
         search = self.config.search
-        metrics = [artifacts.metric("dev", search.objective)]
-        metrics += [COSTS[search.against]] if search.against != "none" else []
         seeds = [self.config.study.seed + offset for offset in range(search.repeats)]
         return Phase(
             name="trial",
             settings=self._shared_settings(read_test=False),
             output=self._output,
-            metrics=tuple(metrics),
+            metrics=tuple(self.opened.request.metrics),
             reports=search.reports if search.repeats == 1 and search.against == "none" else 0,
             prunes_by_seed=search.active_pruner == "wilcoxon",
             max_seconds=search.trial_minutes * 60,
@@ -223,7 +222,7 @@ class Search:
             name="final",
             settings=self._shared_settings(read_test=False),
             output=self._output,
-            metrics=(artifacts.metric("dev", self.config.search.objective),),
+            metrics=tuple(self.opened.request.metrics[:1]),
             reports=0,
             prunes_by_seed=False,
             max_seconds=self.config.search.trial_minutes * 60,

@@ -21,8 +21,9 @@ from trainer.reporting import console
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect
 from trainer.tracking.run import Tracker, open_run
-from tuning.config import TuneConfig
+from tuning.config import SearchConfig, TuneConfig
 from tuning.execution.executor import Executor
+from tuning.execution.objective import COSTS
 from tuning.execution.resources import Resources, assign_machine, gpu_names
 from tuning.execution.runs import Runs, best_runs, find_run
 from tuning.space.grid import make_grid
@@ -39,6 +40,7 @@ from tuning.study.storage import (
     create_numbered_study,
     create_or_load_study,
     load_study,
+    name_objectives,
     open_storage,
 )
 from tuning.training_settings import TrainingSettings, check_space, read_training_settings
@@ -77,6 +79,13 @@ class SearchRequest:
     def directions(self) -> list[Direction]:
         """The direction of each objective."""
         return ["maximize"] if self.config.search.against == "none" else ["maximize", "minimize"]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metric of each objective."""
+        search = self.config.search
+        second = [COSTS[search.against]] if search.against != "none" else []
+        return [artifacts.metric("dev", search.objective), *second]
 
     @property
     def about(self) -> dict[str, Any]:
@@ -129,6 +138,7 @@ def open_search(
         study = stack.enter_context(_open_study(storage, request, screen))
         study.sampler = _make_sampler(study, request)
         study.pruner = make_pruner(config.search)
+        name_objectives(study, request.metrics)
         tracker = None if config.study.worker else stack.enter_context(_open_study_run(study, request, store, screen))
         if config.study.worker:
             stack.enter_context(_worker_environment())
@@ -155,8 +165,6 @@ def read_request(config: TuneConfig, given: Mapping[str, Any], store: MlflowBack
     losses = _losses(search.losses, training, given)
     space = read_space(_space_name(search.space, training), training.values, training.components, losses, [*given])
     check_space(space, training)
-    metric = artifacts.metric("dev", search.objective)
-    digests = {role: training.data["digests"][role] for role in ("train", "dev")}
     gpus, processes = gpu_names(), training.values["processes"]
     return SearchRequest(
         config=config,
@@ -164,10 +172,17 @@ def read_request(config: TuneConfig, given: Mapping[str, Any], store: MlflowBack
         losses=losses,
         space=space,
         grid=make_grid(space, search.grid_points, search.trials) if search.sampler == "grid" else (),
-        workers=assign_machine(search.workers, processes, gpus),
+        workers=assign_machine(search.active_workers, processes, gpus),
         machine=assign_machine("1", processes, gpus)[0],
-        earlier=best_runs(store, search.warm_start, metric, digests, _EARLIER_RUNS) if search.warm_start else (),
+        earlier=_earlier_configurations(store, search, training) if search.warm_start else (),
     )
+
+
+def _earlier_configurations(
+    store: MlflowBackend, search: SearchConfig, training: TrainingSettings
+) -> Sequence[Mapping[str, str]]:
+    digests = {role: training.data["digests"][role] for role in ("train", "dev")}
+    return best_runs(store, search.warm_start, artifacts.metric("dev", search.objective), digests, _EARLIER_RUNS)
 
 
 @contextmanager

@@ -85,6 +85,8 @@ def test_a_command_line_is_parted_between_the_search_and_training():
         ({"pruner": "hyper"}, "Did you mean `hyperband`"),
         ({"objective": "loss"}, "`objective` must"),
         ({"against": "cost"}, "`against` must"),
+        ({"against": "latency", "workers": 2}, "`workers` must"),
+        ({"against": "latency", "worker": "true"}, "`worker` must"),
         ({"top_k": -1}, "`top_k` must"),
         ({"seeds": 0}, "`seeds` must"),
         ({"top_k": 0, "promote": "true"}, "`promote` must"),

@@ -11,9 +11,11 @@ from statistics import fmean
 from typing import Any
 
 import optuna
+import tenacity
 from optuna.exceptions import UpdateFinishedTrialError
 
 from trainer.core import artifacts
+from trainer.core.errors import TrackingError
 from tuning.execution.executor import Executor, TrainingFailedError, TrainingKilledError, TrainingRequest
 from tuning.execution.monitor import TrialInterruptedError, TrialMonitor
 from tuning.execution.resources import ResourcePool, Resources
@@ -24,6 +26,8 @@ __all__ = ["COSTS", "Objective", "Phase"]
 
 COSTS = {"latency": artifacts.MODEL_LATENCY_MS, "size": artifacts.MODEL_SIZE_MB}
 """Second objective to its metric."""
+_SERVER_SECONDS, _RETRY_SECONDS = 600, 10
+"""Time for a tracking server to come back, and between two attempts."""
 _MAX_KILLS = 2
 """Retries after the training process was killed, for instance for want of memory."""
 
@@ -132,7 +136,15 @@ class Objective:
     def _create_run(self, trial: optuna.Trial, seed: int) -> str:
         several = len(self.phase.seeds(trial)) > 1
         name = f"{self.phase.name} {trial.number}" + (f" seed {seed}" if several else "")
-        return self.runs.create(name, {artifacts.TAG_STUDY: trial.study.study_name, artifacts.TAG_TRIAL: trial.number})
+        tags = {artifacts.TAG_STUDY: trial.study.study_name, artifacts.TAG_TRIAL: trial.number}
+        patient = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TrackingError),  # the server restarts, for instance
+            stop=tenacity.stop_any(tenacity.stop_after_delay(_SERVER_SECONDS), tenacity.stop_when_event_set(self.stop)),
+            wait=tenacity.wait_fixed(_RETRY_SECONDS),
+            sleep=tenacity.sleep_using_event(self.stop),
+            reraise=True,
+        )
+        return patient(self.runs.create, name, tags)
 
     @contextmanager
     def _recorded(self, trial: optuna.Trial, request: TrainingRequest) -> Iterator[None]:

@@ -30,6 +30,7 @@ __all__ = [
     "create_or_load_study",
     "is_default",
     "load_study",
+    "name_objectives",
     "open_storage",
 ]
 
@@ -111,6 +112,14 @@ def create_or_load_study(
         study = optuna.load_study(storage=storage, study_name=name)
     _check_about(study, about)
     return study
+
+
+def name_objectives(study: optuna.Study, metrics: Sequence[str]) -> None:
+    """Store the metric of each objective, which optuna-dashboard shows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if study.metric_names != list(metrics):
+            study.set_metric_names(list(metrics))
 
 
 def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optuna.Study:
