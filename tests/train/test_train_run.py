@@ -1,6 +1,7 @@
 """The whole command: what a run leaves and what it reads."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from small_runs import LABELS, LEAKED, ROWS, as_scores, client, predictions, rea
 from transformers import AutoModel, DebertaConfig
 
 from trainer import pipeline
-from trainer.core import artifacts
+from trainer.core import artifacts, descriptions
 from trainer.evaluation import calibration, metrics, thresholds
 from trainer.evaluation.arrays import LabelledScores
 from trainer.runs import results
@@ -38,6 +39,21 @@ def test_artifacts_of_the_run_are_those_promised(finished):
     assert inside("predictions") == {"predictions/dev.parquet", "predictions/test.parquet"}
     assert {path.rpartition(".")[2] for path in inside("figures")} == {"png"}
     assert len(inside("figures")) == 7
+
+
+def test_every_metric_tag_and_file_is_described(finished):
+    """The reference pages of the documentation are made of these descriptions."""
+    patterns = {
+        re.compile(re.escape(name).replace("LABEL", r"[^/]+").replace("POLICY", r"\w+").replace("NAME", r"[\w/]+"))
+        for name in descriptions.METRICS
+    }
+    logged = finished.run.data.metrics
+    assert [name for name in logged if not any(pattern.fullmatch(name) for pattern in patterns)] == []
+    tags = {name.partition(".ROLE")[0] for name in descriptions.TAGS}
+    ours = [name for name in finished.run.data.tags if not name.startswith("mlflow.")]
+    assert [name for name in ours if name not in tags and name.rpartition(".")[0] not in tags] == []
+    files = {path.name for path in finished.folder.iterdir()}
+    assert files - set(descriptions.FILES) == set()
 
 
 def test_run_folder_keeps_results_and_no_checkpoints(finished):

@@ -40,9 +40,22 @@ METRICS: dict[str, str] = {
     artifacts.TRAIN_SAMPLES_PER_SECOND: "Examples per second over all processes.",
     artifacts.TRAIN_EPOCH: "Passes over train so far.",
     artifacts.SCHEDULE_STEPS: "Optimizer steps of the whole schedule, however early training stopped.",
+    "dev/macro_f1": "Macro F1 on dev during training: cross-fitted with a fixed policy, without calibration.",
+    "dev/micro_f1": "Micro F1 on dev during training, estimated as `dev/macro_f1`.",
+    "dev/macro_ap": "Macro average precision on dev during training.",
+    "dev/final_macro_f1": "Macro F1 on dev of the kept weights: calibrated, cross-fitted, chosen policy. "
+    "Searches and promotion rank by it.",
+    "dev/final_micro_f1": "Micro F1 on dev of the kept weights, estimated as `dev/final_macro_f1`.",
+    "dev/final_macro_ap": "Macro average precision on dev of the kept weights.",
+    artifacts.NESTED_MACRO_F1: "Macro F1 on dev as the choice of the policy estimates it: nested cross-fitting, mean of "
+    "five seeds.",
     "dev/loss": "Training loss on dev; comparable between runs with the same loss only.",
     artifacts.BEST_STEP: "Optimizer step of the weights that are kept.",
-    **{f"dev/{name}": f"{text} On dev, with cross-fitted thresholds." for name, text in _SCORES.items()},
+    **{
+        f"dev/{name}": f"{text} On dev, with cross-fitted thresholds."
+        for name, text in _SCORES.items()
+        if name not in ("macro_f1", "micro_f1", "macro_ap")  # series of training, described above
+    },
     **{f"test/{name}": f"{text} On test." for name, text in _SCORES.items()},
     "test/macro_f1/POLICY": "Macro F1 on test under each threshold policy.",
     "test/micro_f1/POLICY": "Micro F1 on test under each threshold policy.",
@@ -55,6 +68,8 @@ METRICS: dict[str, str] = {
     "calibration/temperature": "Temperature that divides logits, fitted on dev.",
     "data/padding_share": "Fraction of padding among the tokens of the first epoch.",
     "data/truncation_rate": "Fraction of train texts cut at max_length.",
+    "data/truncation_rate/dev": "Fraction of dev texts cut at max_length.",
+    "data/truncation_rate/test": "Fraction of test texts cut at max_length.",
     artifacts.MODEL_PARAMETERS: "Parameters of the model.",
     artifacts.MODEL_SIZE_MB: "Size of the weights in 10^6 bytes.",
     artifacts.MODEL_LATENCY_MS: "Milliseconds for one text of median length on the machine of the run.",
@@ -75,6 +90,8 @@ TAGS: dict[str, str] = {
     artifacts.TAG_ERROR: "Why the run failed.",
     artifacts.TAG_COMMAND: "promote, rollback or tune, on runs that train nothing themselves.",
     f"{artifacts.TAG_DATA_DIGEST}.ROLE": "Digest of the examples of train, dev and test.",
+    artifacts.TAG_DATA_OVERLAP: "Texts shared by splits; ends in dev_in_train, test_in_train, test_in_dev.",
+    artifacts.TAG_MODEL_COMMIT: "Commit of the encoder's hub repository.",
     artifacts.TAG_MODEL_DIGEST: "Digest of the model files.",
     artifacts.TAG_RESUMES: "Run that was continued, on the run that `mlflow run -P resume=` created.",
     artifacts.TAG_STUDY: "Study of a trial.",
@@ -103,6 +120,9 @@ FILES: dict[str, str] = {
     artifacts.CHECKPOINTS: "Newest and best checkpoint while the run is unfinished.",
     artifacts.PROMOTION: "Decision of a promotion or rollback with its rules (run of that command).",
     artifacts.TRIAL_LOG: "Terminal output of a trial (run of a trial).",
+    "events.jsonl": "Event log: every MLflow call of the run, written before it is delivered.",
+    "events.offset": "How much of the event log is delivered.",
+    "events.rejected.jsonl": "Calls that the tracking server refused, with the reason.",
     artifacts.DATA: "Digests of the splits, compared when the run is resumed.",
     artifacts.OUTCOME: "Headline scores, written last.",
 }
