@@ -47,8 +47,8 @@ METRICS: dict[str, str] = {
     "Searches and promotion rank by it.",
     "dev/final_micro_f1": "Micro F1 on dev of the kept weights, estimated as `dev/final_macro_f1`.",
     "dev/final_macro_ap": "Macro average precision on dev of the kept weights.",
-    artifacts.NESTED_MACRO_F1: "Macro F1 on dev as the choice of the policy estimates it: nested cross-fitting, mean of "
-    "five seeds.",
+    artifacts.NESTED_MACRO_F1: "Macro F1 on dev as the choice of the policy estimates it: nested cross-fitting, mean "
+    "of five seeds.",
     "dev/loss": "Training loss on dev; comparable between runs with the same loss only.",
     artifacts.BEST_STEP: "Optimizer step of the weights that are kept.",
     **{
