@@ -24,7 +24,7 @@ def _quick_uploader(monkeypatch):
 
 @pytest.fixture
 def database(tmp_path, monkeypatch, _migrated_store):
-    """A local store of its own, and the present folder beside it."""
+    """A client of a local store that only this test uses, in the current folder."""
     shutil.copy(_migrated_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

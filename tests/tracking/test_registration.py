@@ -1,4 +1,4 @@
-"""The description of a version: the card, cut between sections where MLflow's tables hold no more."""
+"""The description of a version: the card, truncated between sections to the limit of MLflow's tables."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def card(*sizes):
     return "# Title\n\n" + "".join(f"## Part {i}\n\n{'x' * size}\n\n" for i, size in enumerate(sizes))
 
 
-def test_a_short_card_is_whole_but_for_its_figure():
+def test_a_short_card_loses_only_its_images():
     assert truncate_description(card(10) + FIGURE, "card.md") == card(10)
 
 

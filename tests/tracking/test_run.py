@@ -23,7 +23,7 @@ from trainer.tracking import tracker, uploader
 from trainer.tracking.event_log import EventLog
 from trainer.tracking.run import open_run, sync
 
-# ruff: noqa: PT012 - what raises here is a whole run, several lines long
+# ruff: noqa: PT012 - a block that raises here is a run of several lines
 
 
 def test_under_mlflow_run_the_project_run_is_used(database, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from trainer.core import artifacts
 from trainer.tracking import uploader
 from trainer.tracking.run import NullTracker, Tracker, open_run, sync
 
-# ruff: noqa: PT012 - what raises here is a whole run, several lines long
+# ruff: noqa: PT012 - a block that raises here is a run of several lines
 
 
 def test_a_run_contains_what_was_logged_and_ends_finished(database, tmp_path):

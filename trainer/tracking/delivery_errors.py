@@ -1,4 +1,4 @@
-"""Tells errors that a retry cannot mend from those that pass."""
+"""Divides errors of a tracking server into permanent and transient ones."""
 
 import re
 import sys

@@ -111,10 +111,10 @@ class MlflowTracker(Tracker):
 
     def log_artifact(self, path: str) -> None:
         """Upload a file or the files of a folder. Raises TrackingError when it does not exist."""
-        whole = self.folder / path
-        if not whole.exists():
+        source = self.folder / path
+        if not source.exists():
             raise TrackingError(f"Cannot log artifact {path}: run folder {str(self.folder)!r} has no such file.")
-        files = sorted(whole.rglob("*")) if whole.is_dir() else [whole]
+        files = sorted(source.rglob("*")) if source.is_dir() else [source]
         for file in files:
             if file.is_file():
                 self._append("artifact", {"path": file.relative_to(self.folder).as_posix()})
@@ -132,9 +132,9 @@ class MlflowTracker(Tracker):
 
     def log_model(self, folder: Path, step: int) -> None:
         """Log a saved model. The same files logged twice in one run, as after a resume, are one model."""
-        whole, home = folder.resolve(), self.folder.resolve()
+        model, home = folder.resolve(), self.folder.resolve()
         # Relative, because a run folder may be moved before `sync`.
-        path = whole.relative_to(home) if whole.is_relative_to(home) else whole
+        path = model.relative_to(home) if model.is_relative_to(home) else model
         self._append("model", {"folder": str(path), "step": int(step)})
 
     def register(self, name: str) -> int | None:
