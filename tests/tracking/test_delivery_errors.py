@@ -2,7 +2,6 @@
 
 import pytest
 import requests
-import urllib3
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
@@ -76,7 +75,6 @@ def test_permanent(error):
         MlflowException("API request to http://x failed with exception refused"),
         requests.ConnectionError("refused"),
         requests.exceptions.JSONDecodeError("not JSON", "<html>", 0),
-        urllib3.exceptions.ReadTimeoutError(None, "x", "slow"),
         TimeoutError(),
         OSError(28, "No space left on device"),
     ],

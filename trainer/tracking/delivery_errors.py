@@ -1,7 +1,6 @@
 """Divides errors of a tracking server into permanent and transient ones."""
 
 import re
-import sys
 
 __all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error"]
 
@@ -19,11 +18,13 @@ def is_permanent_error(error: BaseException) -> bool:
 
     Connection errors, time limits, 5xx, 408, 409 and 429 are transient.
     """
+    import requests
+
     status = http_status(error)
     if status is not None:
         is_refusal = 400 <= status < 500 and status not in _RETRIED_STATUSES
         return is_refusal or status == _NOT_IMPLEMENTED or str(getattr(error, "error_code", "")).startswith("INVALID_")
-    if isinstance(error, _connection_errors()):
+    if isinstance(error, requests.RequestException):  # no connection, or an answer that no MLflow server sent
         return False
     permanent = (PermanentDeliveryError, ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
     return isinstance(error, (*permanent, ValueError, TypeError, LookupError))
@@ -43,12 +44,3 @@ def http_status(error: BaseException) -> int | None:
     if isinstance(response, dict) and "HTTPStatusCode" in (metadata := response.get("ResponseMetadata", {})):
         return int(metadata["HTTPStatusCode"])
     return http_status(error.__context__) if error.__context__ else None
-
-
-def _connection_errors() -> tuple[type[BaseException], ...]:
-    import requests
-    import urllib3
-
-    boto = sys.modules.get("botocore.exceptions")
-    boto_errors = [boto.HTTPClientError] if boto else []
-    return (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, *boto_errors)
