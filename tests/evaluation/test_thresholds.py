@@ -1,4 +1,5 @@
 from fractions import Fraction
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from trainer.config import EvaluationConfig
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation import thresholds as module
 from trainer.evaluation.threshold_search import (
@@ -199,6 +201,10 @@ def test_a_policy_is_one_entry_of_the_table(monkeypatch):
     np.testing.assert_allclose(
         fit_policy("strict", scores, strength=0.0), fit_policy("per_label", scores, strength=0.0) + 0.1
     )
+
+
+def test_every_policy_can_be_chosen_as_a_setting():
+    assert get_args(get_type_hints(EvaluationConfig)["threshold_policy"]) == ("auto", *POLICIES)
 
 
 def test_unknown_policy():

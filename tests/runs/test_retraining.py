@@ -75,6 +75,16 @@ def test_files_written_again_name_the_source_run(folder, tmp_path):
     assert results.table_names(tmp_path / "second") == [artifacts.PER_LABEL]
 
 
+def test_a_run_of_an_older_version_that_knew_fewer_policies_is_read(folder):
+    path = folder / artifacts.THRESHOLDS
+    written = json.loads(path.read_text())
+    del written["policies"]["per_label"], written["crossfitted_macro_f1"]["per_label"], written["optimism"]["per_label"]
+    text_files.write_json(path, written)
+    choices = find(folder).choices
+    assert set(choices.thresholds) == set(POLICIES) - {"per_label"}
+    assert choices.policy == "global"
+
+
 @pytest.mark.parametrize(("name", "value"), [("model", "other"), ("loss", "bce"), ("threshold_policy", "fixed")])
 def test_other_settings_are_refused(folder, name, value):
     with pytest.raises(SettingsError, match=f"run first .*{name}: .* then, {value} now"):

@@ -95,13 +95,13 @@ class LabelledScores:
         return copy.copy(self)._set(**chosen)
 
     def take_label(self, label: int) -> Self:
-        """Return one label as a split of its own, without validating it again."""
+        """Return one label as a split (n, 1), without validating it again."""
         column = slice(label, label + 1)
         chosen = {name: getattr(self, name)[:, column] for name in ("scores", "labels", "observed")}
         return copy.copy(self)._set(**chosen, label_names=self.label_names[column])
 
     def with_probabilities(self, probabilities: FloatArray) -> LabelledScores:
-        """Return the same labels with other scores (n, k), which the caller knows to be probabilities."""
+        """Return the same labels with other scores (n, k), which must be probabilities and are not validated."""
         return copy.copy(self)._set(scores=probabilities, kind="probabilities")
 
     def _scores_of(self, kind: str) -> FloatArray:

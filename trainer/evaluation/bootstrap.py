@@ -5,7 +5,7 @@ weights whole examples exponentially, so labels that occur together vary togethe
 J = tp / (tp + fp + fn) has a Beta posterior, because the true positives among these cells are binomial. Few positives
 must not look certain: the lower end of an average supposes half an error more for each label than was seen, the upper
 end half a true positive more, and leaves out labels without a positive, which the score and the lower end count as 0.
-Simulated coverage is 93 to 100 % (`tests/benchmarks/intervals.py`); percentiles of resampled F1 had 20 to 92 %.
+Simulated coverage is 95 to 100 % (`tests/benchmarks/intervals.py`); percentiles of resampled F1 had 20 to 92 %.
 """
 
 from __future__ import annotations

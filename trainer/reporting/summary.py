@@ -1,4 +1,4 @@
-"""An evaluation as the lines and tables that the report and the terminal share."""
+"""The lines and tables of an evaluation that the report and the terminal share."""
 
 from collections.abc import Sequence
 

@@ -29,7 +29,7 @@ _MOST_LABELS = 40  # a panel takes 0.1 s, and a heat map memory that grows with 
 def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
     """Draw one precision-recall panel per label with the point its threshold (k,) chooses; returns `path`.
 
-    Thin grey lines join points of equal F1. A label without positives keeps an empty panel that says so.
+    Thin grey lines join points of equal F1. The panel of a label without positives is empty.
     """
     shown, title = style.select(scores.support, _MOST_LABELS, "Precision and recall per label on test", "positives")
     columns = min(_COLUMNS, ceil(len(shown) ** 0.5 * 1.3))
