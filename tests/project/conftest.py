@@ -58,6 +58,7 @@ def mlflow_run(root, tracking_uri):
 def entry_point(tmp_path, tracking_uri, monkeypatch, capsys):
     """Run an entry point in this process; returns its exit status and what it printed, without line breaks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Default")  # where `mlflow run` puts its runs
 
     def call(name, **parameters):
         outputs = {} if name in ("predict", "history") else {"output": tmp_path / "runs"}
