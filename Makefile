@@ -25,7 +25,7 @@ setup: $(STAMP)
 	@echo "The environment is ready. Activate it with:  $(ACTIVATE)"
 
 $(STAMP): conda.yaml .ci/environment.py .ci/conda-stand-in/bin/conda .ci/conda-stand-in/etc/profile.d/conda.sh
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "make setup must find Python 3.11, but got PYTHON=$(PYTHON). Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "make setup needs Python 3.11, got PYTHON=$(PYTHON). Install it, or give its path: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) .ci/environment.py .venv
 
 # MLFLOW_CONDA_HOME: where conda is installed too, `mlflow run` would build a second environment from the same pins.

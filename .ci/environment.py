@@ -33,14 +33,17 @@ _ON_DEACTIVATE = """
 def read_pins(text: str) -> list[str]:
     """Return the `name==version` lines below `- pip:` in the text of conda.yaml, in order.
 
-    Raises SystemExit on any other line there: it would be left out without a word.
+    Raises SystemExit on any other line there, which pip would not install.
     """
     _, found, below = text.partition("  - pip:\n")
     lines = [line for line in below.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     matches = [(line, _PIN.fullmatch(line)) for line in lines]
     wrong = [line for line, match in matches if match is None]
     if wrong or not found or not matches:
-        sys.exit(f"conda.yaml must end in `  - pip:` and lines like `      - name==version`, but got {wrong[:3]}.")
+        sys.exit(
+            "conda.yaml must end in `  - pip:` and lines like `      - name==version`, "
+            f"got {', '.join(wrong[:3]) or 'none'}."
+        )
     return [match["pin"] for _, match in matches if match]
 
 
@@ -64,12 +67,14 @@ def enable_stand_in(activate: str) -> str:
         return activate
     head, found, tail = activate.partition("deactivate () {")
     if not found:
-        sys.exit("bin/activate must define `deactivate () {`, but does not. Make .venv with Python 3.11's own venv.")
+        sys.exit(
+            "Cannot change bin/activate: it does not define `deactivate () {`. Make .venv with Python 3.11's venv."
+        )
     return head + found + _ON_DEACTIVATE + tail + _ON_ACTIVATE
 
 
 def main(venv: Path) -> None:
-    """Make or update `venv`: the pins of conda.yaml, then the stand-in, whose `name` file says that all is done."""
+    """Make or update `venv`: first the pins of conda.yaml, then the stand-in, whose `name` file marks success."""
     pins = read_pins(_CONDA_YAML.read_text())
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     print(f"Installing {len(pins)} pinned packages and what they need (about 2 GB, some minutes) ...", flush=True)
@@ -83,4 +88,4 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"The environment must install completely, but a command failed: {error}. Its own message is above.")
+        sys.exit(f"Cannot install the environment: {error}. The message of the command is above.")

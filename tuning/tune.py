@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _start(argv: Sequence[str]) -> None:
     config, rest = settings.parse_known(TuneConfig, argv)
-    training = settings.flatten(settings.parse(TrainConfig, rest, PRESETS, beside=TuneConfig))
+    training = settings.flatten(settings.parse(TrainConfig, rest, PRESETS, other_class=TuneConfig))
     tune(config, {name: training[name] for name in settings.names_given(rest)})
 
 

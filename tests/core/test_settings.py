@@ -167,10 +167,10 @@ class TestParseKnown:
     def test_an_unknown_name_is_looked_up_in_both_configurations(self):
         _, rest = settings.parse_known(Whole, ["--row", "3"])
         with pytest.raises(SettingsError, match=r"`row` .*`rows`"):
-            settings.parse(Other, rest, beside=Whole)
+            settings.parse(Other, rest, other_class=Whole)
         _, rest = settings.parse_known(Whole, ["--epohcs", "3"])
         with pytest.raises(SettingsError, match=r"`epohcs` .*`epochs`"):
-            settings.parse(Other, rest, beside=Whole)
+            settings.parse(Other, rest, other_class=Whole)
 
     def test_a_name_given_twice_is_refused_whoever_knows_it(self):
         with pytest.raises(SettingsError, match="`max_rows` must be given once"):

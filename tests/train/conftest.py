@@ -4,8 +4,9 @@ import os
 import sys
 
 import pytest
-from small_runs import Finished, Observer, make_data, only_run, reset_accelerate, save_model, words_of
+from small_runs import Finished, Observer, make_data, only_run, reset_accelerate, save_model
 
+from trainer.core.settings import as_argv
 from trainer.train import main
 
 
@@ -64,7 +65,7 @@ def train(base_settings, in_tmp, tracking_uri):
 
     def call(**changes):
         reset_accelerate()
-        return main(words_of(base_settings | {"output": in_tmp / "runs"} | changes))
+        return main(as_argv(base_settings | {"output": in_tmp / "runs"} | changes))
 
     return call
 
@@ -74,7 +75,7 @@ def program(base_settings, in_tmp, tracking_uri):
     """The same command as a program of its own, for `subprocess`."""
 
     def command(*start, **changes):
-        return [sys.executable, *start, *words_of(base_settings | {"output": in_tmp / "runs"} | changes)]
+        return [sys.executable, *start, *as_argv(base_settings | {"output": in_tmp / "runs"} | changes)]
 
     return command
 
@@ -91,7 +92,7 @@ def finished(tmp_path_factory, _migrated_store, base_settings):
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         reset_accelerate()
-        assert main(words_of(base_settings | {"output": "runs", "register": "true"})) == 0
+        assert main(as_argv(base_settings | {"output": "runs", "register": "true"})) == 0
     reset_accelerate()
     run = only_run(uri)
     experiment = MlflowClient(uri).get_experiment(run.info.experiment_id)

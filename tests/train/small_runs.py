@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from trainer import pipeline
 from trainer.core import artifacts
+from trainer.core.settings import as_argv
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.launch import launcher
 from trainer.model import saving
@@ -101,11 +102,6 @@ def save_model(folder: Path) -> Path:
         transformers.BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def words_of(settings: dict[str, Any]) -> list[str]:
-    """The command line of some settings."""
-    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def reset_accelerate() -> None:
@@ -244,7 +240,7 @@ class Observer:
         reset_accelerate()
         hook = register_module_forward_pre_hook(self.note_pass)
         try:
-            seen.status = main(words_of(settings))
+            seen.status = main(as_argv(settings))
         except SystemExit as stop:
             seen.status = stop.code
         finally:

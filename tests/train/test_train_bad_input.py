@@ -6,9 +6,10 @@ import subprocess
 from collections import namedtuple
 
 import pytest
-from small_runs import POSITIONS, read_split, runs_of, words_of, write_split
+from small_runs import POSITIONS, read_split, runs_of, write_split
 
 from trainer.core import artifacts
+from trainer.core.settings import as_argv
 from trainer.fit.step import Stepper
 from trainer.train import main
 
@@ -83,7 +84,7 @@ class TestSettings:
         assert "got epochs=1" in " ".join(capsys.readouterr().err.split())
 
     def test_a_name_given_twice_is_refused(self, capsys):
-        assert main(words_of({"epochs": 1}) * 2) == 1
+        assert main(as_argv({"epochs": 1}) * 2) == 1
         assert "`epochs` must be given once" in " ".join(capsys.readouterr().err.split())
 
 

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_runs import client, only_run, predictions, runs_of, words_of
+from small_runs import client, only_run, predictions, runs_of
 
 from tests import forked
 from trainer import pipeline
 from trainer.config import RunConfig, TrainConfig
 from trainer.core import artifacts, text_files
+from trainer.core.settings import as_argv
 from trainer.fit.step import Stepper
 from trainer.train import main
 
@@ -49,7 +50,7 @@ def killed(base_settings, in_tmp, tracking_uri):
 
     def call(function, **settings):
         log = in_tmp / "killed.log"
-        process = forked.start(log, function, words_of(base_settings | {"output": in_tmp / "runs"} | settings))
+        process = forked.start(log, function, as_argv(base_settings | {"output": in_tmp / "runs"} | settings))
         assert forked.wait(process) == -signal.SIGKILL, log.read_text()
         run = only_run(tracking_uri)
         assert run.info.status == "RUNNING"
@@ -104,7 +105,7 @@ class TestAKilledRun:
     def test_it_continues_as_the_latest_when_killed_before_its_last_file(self, killed, finished, tracking_uri, in_tmp):
         run_id = killed(killed_at_the_end)
         (in_tmp / "runs" / run_id / artifacts.ENVIRONMENT).unlink()  # as after a kill between two files at the start
-        assert main(words_of({"output": in_tmp / "runs", "resume": "latest"})) == 0  # the run knows its settings
+        assert main(as_argv({"output": in_tmp / "runs", "resume": "latest"})) == 0  # the run knows its settings
         self.assert_like_uninterrupted(tracking_uri, run_id, finished)
         run = only_run(tracking_uri)
         models = client(tracking_uri).search_logged_models([run.info.experiment_id])
@@ -114,7 +115,7 @@ class TestAKilledRun:
 def test_sigterm_ends_the_run_as_killed(base_settings, in_tmp, tracking_uri):
     log = in_tmp / "stopped.log"
     settings = {"output": in_tmp / "runs", "epochs": 5000, "checkpoint_steps": 1}
-    process = forked.start(log, main, words_of(base_settings | settings))
+    process = forked.start(log, main, as_argv(base_settings | settings))
     while not list(in_tmp.glob("runs/*/checkpoints/step-*")):
         assert forked.wait(process, 0.05) is None, log.read_text()
     os.kill(process.pid, signal.SIGTERM)

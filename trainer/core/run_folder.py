@@ -1,4 +1,4 @@
-"""Run folders on local disk: what a run keeps beside the tracking server, and how a stopped run is found again."""
+"""Run folders on local disk: the local files of a run, and the search for a stopped run to resume."""
 
 import json
 import shlex

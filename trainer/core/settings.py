@@ -49,18 +49,18 @@ _OTHER_NAMES = {
 
 
 def parse(
-    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None, *, beside: Any = None
+    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None, *, other_class: Any = None
 ) -> Config:
     """Return the configuration of a command line of `--name value` or `--name=value` arguments.
 
     preset_folder: the folder of the presets, for a configuration that has the setting `preset`.
-    beside: another configuration of the same command, whose names an error may offer too.
+    other_class: another configuration of the same command, whose names an error may offer too.
     Raises SettingsError for an unknown name, a name given twice, a missing value, a value of the wrong type or out of
     range, and a preset that cannot be read. Exits with status 0 after `--help`, which shows the preset's defaults.
     """
     config, rest = parse_known(config_class, argv, preset_folder)
     if rest:
-        raise SettingsError(_unknown(rest[0], [*_hints(config_class), *(_hints(beside) if beside else ())]))
+        raise SettingsError(_unknown(rest[0], [*_hints(config_class), *(_hints(other_class) if other_class else ())]))
     return config
 
 

@@ -87,7 +87,7 @@ def end_with(main: Callable[[], int]) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to stop this process when its parent is killed: it would train beside the resumed run.
+    """Ask Linux to stop this process when its parent is killed: otherwise it would train while the run is resumed.
 
     Other systems have no such call; there the workers of a killed launcher must be stopped by hand.
     """
