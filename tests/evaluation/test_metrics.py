@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 from trainer.core.errors import DataError
 from trainer.evaluation.metrics import confusion_counts, headline, macro_f1, per_label
 
-quick = settings(max_examples=25, deadline=None, database=None)
+quick = settings(max_examples=15, deadline=None, database=None)
 NAMES = ("joy", "fear", "grief", "neutral")
 
 

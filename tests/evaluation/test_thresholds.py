@@ -29,7 +29,7 @@ from trainer.evaluation.thresholds import (
 )
 
 EIGHTHS = st.sampled_from([i / 8 for i in range(9)])
-quick = settings(max_examples=60, deadline=None, database=None)
+quick = settings(max_examples=40, deadline=None, database=None)
 
 
 def per_label_thresholds(*table):

@@ -80,7 +80,7 @@ def test_a_run_of_an_older_version_that_knew_fewer_policies_is_read(folder):
     written = json.loads(path.read_text())
     del written["policies"]["per_label"], written["crossfitted_macro_f1"]["per_label"], written["optimism"]["per_label"]
     text_files.write_json(path, written)
-    choices = find(folder).choices
+    choices = find(folder).evaluation
     assert set(choices.thresholds) == set(POLICIES) - {"per_label"}
     assert choices.policy == "global"
 
