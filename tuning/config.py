@@ -7,23 +7,23 @@ from trainer.core.settings import require
 
 __all__ = ["FinalsConfig", "SearchConfig", "StudyConfig", "TuneConfig"]
 
-_SEEDED_TESTS = 4  # with fewer pairs the signed-rank test cannot fall below the 0.1 that prunes
+_SEEDED_TESTS = 4  # the signed-rank test of fewer pairs cannot fall below 0.1, which prunes
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """Which study, and where it is kept. OPTUNA_STORAGE in the environment names a database for many machines."""
+    """The study and its storage. The environment variable OPTUNA_STORAGE names a database for several machines."""
 
     study: str = ""
-    """Name of the study. One that exists is continued; empty makes a new one and says its name."""
+    """Name of the study. An existing study is continued; empty creates a study and prints its name."""
     worker: bool = False
     """Only add workers to an existing study, on this or another machine. The command without it runs finals and
     report."""
     output: str = "runs"
     """Folder for run folders and, without OPTUNA_STORAGE, the studies (optuna.db), relative to the current one."""
     seed: int = 42
-    """Seed of the sampler and of every training of the search; the finals take the seeds after it. With one worker, the
-    same seed and the same name (on which hyperband's brackets depend) repeat a search."""
+    """Seed of the sampler and of every training of the search; the finals use the seeds after it. With one worker, the
+    same seed and study name repeat a search (the brackets of hyperband depend on the name)."""
 
     def __post_init__(self) -> None:
         require("study", self.study, self.study == self.study.strip(), "not begin or end with a space")
@@ -32,39 +32,40 @@ class StudyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What is searched, how, and with which means."""
+    """What to search, how, and with how many workers."""
 
     trials: int = 10
-    """Trials of the study in all, those of earlier commands and other machines included."""
+    """Trials of the study in all, with those of earlier commands and other workers. Failed trials count."""
     workers: str = "auto"
-    """Trials at a time, each with its share of cores or GPUs: a number, or auto = as many as the GPUs allow, else one
-    for each core, four at most."""
+    """Trials that run at the same time, each on its own cores or GPUs: a number, or auto = one for each GPU, or without
+    GPUs one for each core, at most four."""
     losses: str = ""
-    """Losses to search over, with commas between them; empty = the loss of the preset."""
+    """Losses to search, separated by commas; empty = the loss of the preset."""
     space: str = "auto"
-    """What is varied: name of a shipped space, or path of a YAML file. auto = the one named like the preset, else
+    """Settings to vary: name of a shipped space, or path of a YAML file. auto = the space named like the preset, else
     `default`."""
     sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
-    """What suggests the next trial. gp, which loads torch, and cmaes are for continuous settings and one loss; grid
-    takes evenly spaced values."""
+    """Method that suggests trials. tpe models the scores after the first third of the trials. gp (loads torch) and cmaes
+    suit continuous settings and one loss; grid runs every combination of evenly spaced values."""
     pruner: Literal["auto", "hyperband", "median", "successive_halving", "wilcoxon", "none"] = "auto"
-    """What stops a bad trial early. auto = hyperband; with repeats wilcoxon; none with `against`."""
+    """Method that stops unpromising trials. auto = hyperband; with at least 4 repeats wilcoxon; none with `against`."""
     objective: Literal["macro_f1", "macro_ap", "micro_f1"] = "macro_f1"
-    """Dev score to maximise; F1 is taken with cross-fitted thresholds."""
+    """Dev score to maximise; F1 uses cross-fitted thresholds."""
     against: Literal["none", "latency", "size"] = "none"
-    """Second goal, to minimise: milliseconds for one text, or megabytes of weights. Shown as a Pareto front."""
+    """Second objective, to minimise: milliseconds for one text, which needs workers=1 on one machine, or megabytes of
+    weights. The report shows the Pareto front."""
     reports: int = 6
-    """Scores of a training that a pruner sees, about; it judges from a third of them on. More cost evaluations."""
+    """Scores of a training that the pruner sees, about; it judges after a third of them. Each costs an evaluation."""
     repeats: int = 1
-    """Trainings per trial, with as many seeds; its score is their mean."""
+    """Trainings of each trial, each with another seed; the score of the trial is their mean."""
     grid_points: int = 3
-    """Values taken from each range with sampler=grid."""
+    """Values of each range with sampler=grid."""
     trial_minutes: float = 0.0
-    """Longest time for one training, after which it counts as failed; 0 = any."""
+    """Minutes after which a training has failed; 0 = no limit."""
     max_failures: int = 3
     """Failed trials in a row after which the search stops."""
     warm_start: str = ""
-    """Experiment whose best runs on the same data are tried first, after the shipped settings."""
+    """Experiment whose best runs on the same data are the first trials, after the shipped settings."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "repeats", "max_failures"):
@@ -73,7 +74,7 @@ class SearchConfig:
             require(name, getattr(self, name), getattr(self, name) >= 2, "be at least 2")
         is_count = self.workers.isdecimal() and int(self.workers) >= 1
         require("workers", self.workers, self.workers == "auto" or is_count, "be `auto` or a number of at least 1")
-        require("trial_minutes", self.trial_minutes, 0 <= self.trial_minutes < 1e6, "be at least 0; 0 = any")
+        require("trial_minutes", self.trial_minutes, 0 <= self.trial_minutes < 1e6, "be at least 0 (no limit)")
         if self.pruner == "wilcoxon":
             require("repeats", self.repeats, self.repeats >= _SEEDED_TESTS, "be at least 4 for pruner=wilcoxon")
         elif self.repeats > 1:
@@ -84,8 +85,8 @@ class SearchConfig:
             require("workers", self.workers, alone, "be 1 with against=latency, which other trainings would change")
         if self.against != "none":
             allowed = self.pruner in ("auto", "none")
-            require("pruner", self.pruner, allowed, "be auto or none with two goals, which nothing can prune by")
-            require("sampler", self.sampler, self.sampler != "cmaes", "be another than cmaes with two goals")
+            require("pruner", self.pruner, allowed, "be auto or none with a second objective")
+            require("sampler", self.sampler, self.sampler != "cmaes", "not be cmaes with a second objective")
         if self.sampler == "grid":
             require("warm_start", self.warm_start, not self.warm_start, "be empty with sampler=grid")
 
@@ -106,16 +107,16 @@ class SearchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalsConfig:
-    """What follows the search: the best settings again, with other seeds."""
+    """The finals: the best trials, trained again with fresh seeds."""
 
     top_k: int = 3
-    """Best settings that are trained again to the end; 0 = none, the search is all."""
+    """Best trials that are trained again to the end; 0 = no finals and no winner."""
     seeds: int = 3
-    """Trainings of each of them, with as many seeds that the search has not used."""
+    """Trainings of each of them, with seeds that the search has not used."""
     promote: bool = False
-    """Hand the winner's model to `promote` at once."""
+    """Run `promote` with the winner afterwards."""
     retrain_on_dev: bool = False
-    """Train the winner once more on train and dev together, with its thresholds; that model is the candidate then."""
+    """Train the winner once more on train and dev together, with its thresholds; that model is promoted then."""
 
     def __post_init__(self) -> None:
         require("top_k", self.top_k, self.top_k >= 0, "be at least 0")
@@ -126,7 +127,7 @@ class FinalsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """Every setting of `tune`. All settings of `train` work beside them: they hold for every trial."""
+    """Every setting of `tune`. Settings of `train` may be given too; all trials share them."""
 
     study: StudyConfig = field(default_factory=StudyConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
