@@ -45,8 +45,8 @@ class SearchConfig:
     """Settings to vary: name of a shipped space, or path of a YAML file. auto = the space named like the preset, else
     `default`."""
     sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
-    """Method that suggests trials. tpe models the scores after the first third of the trials. gp (loads torch) and cmaes
-    suit continuous settings and one loss; grid runs every combination of evenly spaced values."""
+    """Method that suggests trials. tpe models the scores after the first third of the trials. gp, which loads torch,
+    and cmaes suit continuous settings and one loss; grid runs every combination of evenly spaced values."""
     pruner: Literal["auto", "hyperband", "median", "successive_halving", "wilcoxon", "none"] = "auto"
     """Method that stops unpromising trials. auto = hyperband; with at least 4 repeats wilcoxon; none with `against`."""
     objective: Literal["macro_f1", "macro_ap", "micro_f1"] = "macro_f1"
