@@ -18,6 +18,7 @@ _NOT_IMPORTED = {
     "cmaes": "Optuna's sampler of that name needs it",
     "optuna-dashboard": "a command that shows a running search",
     "pytest-xdist": "`make test` runs two tests at a time with it",
+    "mkdocs-material": "the theme of the documentation, named in mkdocs.yml",
     "ruff": "a command of `make check`",
     "mypy": "a command of `make check`",
 }
