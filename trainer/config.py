@@ -1,5 +1,6 @@
 """Settings of a training run: the configurations of its components."""
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,9 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     contradicts the settings of the run to resume.
     """
     config = settings.parse(TrainConfig, argv, PRESETS)
-    return _resumed(config, settings.names_given(argv)) if config.run.resume else config
+    if not config.run.resume or os.environ.get("RANK", "0") != "0":  # the other processes get those of the main one
+        return config
+    return _resumed(config, settings.names_given(argv))
 
 
 def _resumed(config: TrainConfig, names: Collection[str]) -> TrainConfig:

@@ -18,7 +18,7 @@ from trainer.evaluation.evaluation import Evaluation, add_test, check_dev, evalu
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.components import Components, build_components, build_loop
-from trainer.fit.distributed import DistributedContext, open_context
+from trainer.fit.distributed import DistributedContext, from_main_process, open_context
 from trainer.fit.inference import predict_logits
 from trainer.fit.profiling import measure_cost
 from trainer.fit.progress import FitResult
@@ -258,6 +258,7 @@ class _ScreenCallback:
 @contextmanager
 def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     """Open a run with these settings on the tracking server; it ends with the status of the block."""
+    config = from_main_process(config)
     output = Path(config.run.output)
     settings, defaults = flatten(config), flatten(TrainConfig())
     context = open_context(config.fit.precision, config.run.seed)

@@ -12,7 +12,7 @@ from small_runs import client, only_run, predictions, runs_of
 
 from tests import forked
 from trainer import pipeline
-from trainer.config import RunConfig, TrainConfig
+from trainer.config import RunConfig, TrainConfig, parse
 from trainer.core import artifacts, text_files
 from trainer.core.settings import as_argv
 from trainer.fit.step import Stepper
@@ -138,9 +138,12 @@ def test_only_the_main_process_reads_the_run_to_resume(tmp_path, monkeypatch):
     answers = iter([None, ("a run", str(tmp_path))])
     worker = SimpleNamespace(is_main=False, broadcast=lambda _: next(answers))
     monkeypatch.setattr(pipeline, "open_context", lambda *_: worker)
-    config = TrainConfig(run=RunConfig(resume="a run", output=str(tmp_path / "empty")))
-    with pipeline.open_training(config) as training:
-        assert (training.tracker.run_id, training.folder) == ("a run", tmp_path)
+    resumed = TrainConfig(run=RunConfig(resume="a run", seed=7))
+    monkeypatch.setattr(pipeline, "from_main_process", lambda _: resumed)
+    monkeypatch.setenv("RANK", "1")
+    config = parse(["--resume", "a run", "--output", str(tmp_path / "empty")])
+    with pipeline.open_training(config) as run:
+        assert (run.tracker.run_id, run.folder, run.config) == ("a run", tmp_path, resumed)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     broadcast,
@@ -19,7 +19,7 @@ from accelerate.utils.operations import TensorInformation, is_tensor_information
 
 from trainer.core.environment import requested_threads
 
-__all__ = ["DistributedContext", "has_bf16", "open_context", "restore_rng_state", "rng_state"]
+__all__ = ["DistributedContext", "from_main_process", "has_bf16", "open_context", "restore_rng_state", "rng_state"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class DistributedContext:
 
     def broadcast(self, value: Any) -> Any:
         """Return the main process's value, on every process. For tensors see `broadcast_tensors`."""
-        box = [value]
-        broadcast_object_list(box)
-        return box[0]
+        return broadcast_object_list([value])[0]
 
     def broadcast_tensors(self, state: Any) -> Any:
         """Return the main process's nested dicts and lists of CPU tensors, on every process; other values go with them.
@@ -98,6 +96,12 @@ class DistributedContext:
         set_seed((seed + self.rank) % 2**32)
 
 
+def from_main_process(value: Any) -> Any:
+    """Return the main process's value, on every process; joins the process group where the launcher started it."""
+    PartialState(cpu=not _has_accelerator())
+    return broadcast_object_list([value])[0]
+
+
 def open_context(precision: Literal["auto", "fp32", "bf16"], seed: int) -> DistributedContext:
     """Return the context of this process, which joins the process group where the launcher started it.
 
@@ -106,10 +110,9 @@ def open_context(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Distr
     """
     if threads := requested_threads():  # torch reads the variable at import, which a forked process inherits
         torch.set_num_threads(threads)
-    on_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     resolved: Literal["fp32", "bf16"] = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
     accelerator = Accelerator(
-        cpu=not on_accelerator,
+        cpu=not _has_accelerator(),
         mixed_precision="bf16" if resolved == "bf16" else "no",
         # Our buffers never change. Their broadcast would be a collective step that one process repeats on a retry.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
@@ -122,6 +125,10 @@ def _empty(tensor: TensorInformation) -> torch.Tensor:
     return torch.empty(
         tuple(tensor.shape), dtype=tensor.dtype
     )  # `initialize_tensors` fails on tensors without dimensions
+
+
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def has_bf16() -> bool:
