@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +104,15 @@ class Search:
 
     def help_with_finals(self) -> None:
         """Run finals as a worker: from when the leading command queues them until all have ended."""
-        name = finals.finals_name(self.opened.study.study_name)
-        with stop_on_signals(self.opened.stop):
-            while not self.opened.stop.is_set() and is_led(self.opened.storage, self.opened.study.study_name):
-                if name in optuna.get_all_study_names(self.opened.storage):
+        opened = self.opened
+        name = finals.finals_name(opened.study.study_name)
+        with stop_on_signals(opened.stop):
+            while not opened.stop.is_set() and is_led(opened.storage, opened.study.study_name):
+                if name in optuna.get_all_study_names(opened.storage):
                     break
-                time.sleep(_WAIT_SECONDS)
+                opened.stop.wait(_WAIT_SECONDS)
             else:
+                opened.screen.show_note("the command without worker=true runs the finals and writes the report")
                 return
         study = self._open_finals()
         self._optimize(study, self._finals_phase(study))

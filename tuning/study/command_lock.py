@@ -10,6 +10,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 
 from trainer.core.errors import TuningError
+from tuning.study.storage import STORAGE_VARIABLE
 
 __all__ = ["is_led", "lead"]
 
@@ -37,9 +38,11 @@ def is_led(storage: RDBStorage, study_name: str) -> bool:
 
 @contextmanager
 def _attempt(storage: RDBStorage, study_name: str, *, is_shared: bool) -> Iterator[bool]:
-    url = storage.engine.url
-    attempt = _lock_file if url.get_backend_name() == "sqlite" else _lock_in_database
-    with attempt(storage, study_name, is_shared) as is_free:
+    attempts = {"sqlite": _lock_file, "postgresql": _lock_in_database}
+    backend = storage.engine.url.get_backend_name()
+    if backend not in attempts:
+        raise TuningError(f"`{STORAGE_VARIABLE}` must be a PostgreSQL or SQLite database, got {backend}.")
+    with attempts[backend](storage, study_name, is_shared) as is_free:
         yield is_free
 
 
