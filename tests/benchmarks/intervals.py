@@ -1,14 +1,14 @@
-"""Coverage of the intervals of F1: how many of them contain the value of the population that was sampled.
+"""Coverage of the intervals of F1: the percentage of intervals that contain the value of the sampled population.
 
-The populations have 28 labels at the frequencies of GoEmotions' test split. Their models are made up: F1 between 0.15
-and 0.85 by label; rare labels that are never predicted; recall and precision of about 0.9 for all labels.
+The populations have 28 labels at the frequencies of GoEmotions' test split. Their models are simulated: one has an F1
+between 0.15 and 0.85 by label, one never predicts rare labels, one has recall and precision of about 0.9 for all.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tests.benchmarks.measure import Row, Table
+from tests.benchmarks.common.tables import Row, Table
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals, paired_bootstrap
 
@@ -43,13 +43,13 @@ class Population:
 
     @classmethod
     def blind_to_rare(cls, seed):
-        """A model that never predicts a label of fewer than 2 % of the examples."""
+        """Return a model that never predicts a label of fewer than 2 % of the examples."""
         whole, rare = cls.make(seed), _FREQUENCIES < 0.02
         return cls(_FREQUENCIES, np.where(rare, 0.0, whole.recalls), np.where(rare, 0.0, whole.false_positive_rates))
 
     @classmethod
     def strong(cls):
-        """A model that is as good for rare labels as for frequent ones."""
+        """Return a model that is as good for rare labels as for frequent ones."""
         return cls(_FREQUENCIES, np.full(len(_FREQUENCIES), 0.9), 0.15 * _FREQUENCIES)
 
     @property
@@ -59,12 +59,12 @@ class Population:
         return 2 * tp / (tp + fp + self.frequencies)
 
     def sample(self, rng, size):
-        """Labels and predictions (n, k), as scores with these labels and a boolean array."""
+        """Return scores with labels (n, k), and predictions (n, k), boolean."""
         labels = rng.random((size, len(self.frequencies))) < self.frequencies
         return as_scores(labels), self.predict(rng, labels)
 
     def predict(self, rng, labels):
-        """Predictions of another model that is as good."""
+        """Return the predictions (n, k) of a model with these rates; another call is another model."""
         return rng.random(labels.shape) < np.where(labels, self.recalls, self.false_positive_rates)
 
 
@@ -107,24 +107,25 @@ def coverage(population, size, samples, *, seed=0, resampling=_RESAMPLING):
     }
 
 
-def measure(repetitions):
-    """Return one table per population, from 80 samples of each size per repetition, 30 of the largest size."""
+def measure(options):
+    """Yield one table per population, from 80 samples of each size per repetition, 30 of the largest size."""
     populations = {
         "a mixed model": Population.make(1),
         "a model blind to rare labels": Population.blind_to_rare(1),
         "a strong model": Population.strong(),
     }
-    return [_table(name, population, repetitions) for name, population in populations.items()]
+    for name, population in populations.items():
+        yield _table(name, population, options)
 
 
-def _table(name, population, repetitions):
+def _table(name, population, options):
     rows = []
-    for size in _SIZES:
-        samples = (80 if size < max(_SIZES) else 30) * repetitions
-        found = coverage(population, size, samples)
+    for size in _SIZES[:1] if options.quick else _SIZES:
+        samples = (80 if size < max(_SIZES) else 30) * options.repetitions
+        percentages = coverage(population, size, samples)
         rows += [
             Row(measure=f"{measure}, n = {size:,}", ours=[float(value)], at_least=90 if "F1" in measure else None)
-            for measure, value in found.items()
+            for measure, value in percentages.items()
         ]
-    title = f"intervals: % of nominal 95 % intervals with the population's value, {name}"
+    title = f"intervals: % of nominal 95 % intervals that contain the population's value, {name}"
     return Table(title=title, rows=tuple(rows))

@@ -1,4 +1,4 @@
-"""Peak memory and speed of batch scoring: a file of two million rows against one of twenty thousand.
+"""Peak memory and speed of `predict`: a file of two million rows compared with one of twenty thousand.
 
 python -m tests.benchmarks.predicting RESULT.json --input FILE --output FILE [--setting value]...
 """
@@ -12,18 +12,21 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import mlflow
+import pyarrow
+import pyarrow.parquet
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import Array
 
 from registry import predict
-from tests.benchmarks.measure import Row, Table, alternate, peak_resident_mib, run_python
+from tests.benchmarks.common.processes import alternate, peak_resident_mib, run_python
+from tests.benchmarks.common.tables import Row, Table
 from trainer.data.config import DataConfig
 from trainer.data.sources import load
 
 __all__ = ["measure"]
 
-_FEW, _MANY = 20_000, 2_000_000
+_FEW, _MANY, _QUICK_MANY = 20_000, 2_000_000, 100_000
 _NAMES = [f"label {number:02}" for number in range(28)]
 _MODEL = f"""
 import numpy as np
@@ -41,28 +44,32 @@ class Lengths(PythonModel):
 set_model(Lengths())
 """
 _NOTE = (
-    "chunks of 10,000 rows, the comments of the starter data set over and over, resident memory. A model of 28 labels "
-    "without an encoder stands in for a real one, whose own memory would hide what the rows need. Each file is scored "
-    "once. A ratio of 1 is memory that does not grow with the rows"
+    "chunks of 10,000 rows with the repeated texts of the starter, resident memory. The model has 28 labels and no "
+    "encoder, whose memory would hide that of the rows. Each file is scored once. A ratio of 1 is memory that does not "
+    "grow with the rows"
 )
 
 
-def measure(_repetitions, *, few=_FEW, many=_MANY):
-    """Yield a table by form of input and output: MiB at the peak and rows per second, the smaller file as reference."""
+def measure(options, *, few=_FEW):
+    """Yield a table for each pair of input and output format: peak memory, and rows per second."""
+    many = _QUICK_MANY if options.quick else _MANY
     texts = load(DataConfig(), seed=0).train.texts
     for source, target in (("csv", "csv"), ("jsonl", "parquet"), ("parquet", "jsonl")):
         with tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:
-            contenders = {rows: _Job(Path(name), source, target, rows, texts) for rows in (few, many)}
-            small, large = alternate(contenders, 1).values()
+            jobs = {rows: _Job(Path(name), source, target, rows, texts) for rows in (few, many)}
+            small, large = alternate(jobs, 1).values()
         rows = []
-        for key, words, more in (("peak_mib", "peak MiB", False), ("rows_per_second", "rows/s, start included", True)):
-            pair = {"ours": [one[key] for one in large], "reference": [one[key] for one in small]}
+        for metric, words, more in (
+            ("peak_mib", "peak MiB", False),
+            ("rows_per_second", "rows/s, start included", True),
+        ):
+            pair = {"ours": [one[metric] for one in large], "reference": [one[metric] for one in small]}
             rows.append(Row(measure=f"{words}, {many:,} rows", **pair, more_is_better=more))
         yield Table(title=f"predicting {source} to {target}, reference: {few:,} rows", rows=tuple(rows), note=_NOTE)
 
 
 class _Job:
-    """One file in a folder; each call scores it in a process of its own."""
+    """A file with this number of rows; each call scores it in a new process."""
 
     def __init__(self, folder, source, target, rows, texts):
         self._folder, self._input, self._target, self._rows = folder, folder / f"{rows}.{source}", target, rows
@@ -75,15 +82,12 @@ class _Job:
         run_python(["-m", "tests.benchmarks.predicting", str(result), *files], str(self._folder))
         self._input.unlink()
         output.unlink()
-        found = json.loads(result.read_text(encoding="utf-8"))
-        return {"peak_mib": found["peak_mib"], "rows_per_second": self._rows / found["seconds"]}
+        figures = json.loads(result.read_text(encoding="utf-8"))
+        return {"peak_mib": figures["peak_mib"], "rows_per_second": self._rows / figures["seconds"]}
 
 
 def _write_rows(path, texts):
     if path.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
         pyarrow.parquet.write_table(pyarrow.table({"text": list(texts)}), path)
         return
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -106,11 +110,11 @@ def _model(folder):
     return folder / "model"
 
 
-def _main(result, *words):
+def _main(result, *arguments):
     started = time.perf_counter()
-    status = predict.main(words)
-    facts = {"seconds": time.perf_counter() - started, "peak_mib": peak_resident_mib()}
-    Path(result).write_text(json.dumps(facts), encoding="utf-8")
+    status = predict.main(arguments)
+    figures = {"seconds": time.perf_counter() - started, "peak_mib": peak_resident_mib()}
+    Path(result).write_text(json.dumps(figures), encoding="utf-8")
     return status
 
 

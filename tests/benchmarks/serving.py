@@ -1,41 +1,46 @@
-"""How fast a loaded model answers one text, and its scoring server many clients."""
+"""Latency of the served model, and throughput of its scoring server."""
 
 from functools import partial
 
-from tests.benchmarks import materials
-from tests.benchmarks.measure import Row, Table, alternate, contend
+from tests.benchmarks.common import assets
+from tests.benchmarks.common.processes import alternate, by_metric, measure_implementation
+from tests.benchmarks.common.tables import Row, Table
 
-__all__ = ["measure"]
+__all__ = ["MODELS", "measure"]
 
-
-def measure(repetitions):
-    """Yield two tables for the starter, and two for MiniLM where it is at hand."""
-    yield from _tables("starter", {"preset": "starter"}, repetitions)
-    data, model = materials.goemotions(), materials.minilm()
-    if data is None or model is None:
-        yield Table(title="serving: MiniLM", note=materials.MISSING)
-        return
-    settings = {"preset": "goemotions-minilm", "dataset": data, "model": model, "max_train_rows": 100}
-    yield from _tables("MiniLM", settings, repetitions)
+MODELS = ("starter", "minilm")
+_IMPLEMENTATIONS = ("served_single", "served_single_int8", "stock_single", "server", "server_int8")
+_PERCENTILES = {"p50_milliseconds": "p50, milliseconds", "p99_milliseconds": "p99, milliseconds"}
 
 
-def _tables(name, settings, repetitions):
-    names = ("served_one", "served_one_int8", "stock_one", "server", "server_int8")
-    results = alternate({one: partial(contend, one, **settings) for one in names}, repetitions)
-    found = {one: {key: [result[key] for result in each] for key in each[0]} for one, each in results.items()}
+def measure(options):
+    """Yield two tables for the starter, and two for MiniLM where it is available."""
+    if options.model in (None, "starter"):
+        yield from _tables("starter", {"preset": "starter"}, options)
+    if options.model in (None, "minilm"):
+        settings = assets.minilm_settings(100)
+        if settings is None:
+            yield Table(title="serving: MiniLM", note=assets.MISSING)
+        else:
+            yield from _tables("MiniLM", settings, options)
+
+
+def _tables(title, settings, options):
+    functions = {name: partial(measure_implementation, name, **settings) for name in _IMPLEMENTATIONS}
+    figures = {name: by_metric(results) for name, results in alternate(functions, options.repetitions).items()}
     rows = [
-        Row(measure=f"{key.replace('_', ', ')}{words}", ours=found[one][key], reference=found["stock_one"][key])
-        for one, words in (("served_one", ", float32"), ("served_one_int8", ", int8"))
-        for key in ("p50_milliseconds", "p99_milliseconds")
+        Row(measure=f"{words}, {precision}", ours=figures[name][metric], reference=figures["stock_single"][metric])
+        for name, precision in (("served_single", "float32"), ("served_single_int8", "int8"))
+        for metric, words in _PERCENTILES.items()
     ]
-    yield Table(title=f"serving: {name}, one text at a time, reference: pipeline of transformers", rows=tuple(rows))
+    yield Table(title=f"serving: {title}, one text, reference: pipeline of transformers", rows=tuple(rows))
     rows = []
-    for one, words in (("server", "float32"), ("server_int8", "int8")):
-        rows.append(Row(measure=f"requests/s, {words}", ours=found[one]["per_second"]))
+    for name, precision in (("server", "float32"), ("server_int8", "int8")):
+        of_server = figures[name]
         rows += [
-            Row(measure=f"{key.replace('_', ', ')}, {words}", ours=found[one][key])
-            for key in ("p50_milliseconds", "p99_milliseconds")
+            Row(measure=f"requests/s, {precision}", ours=of_server["per_second"]),
+            *(Row(measure=f"{words}, {precision}", ours=of_server[metric]) for metric, words in _PERCENTILES.items()),
+            Row(measure=f"errors, {precision}", ours=of_server["errors"], below=1),
         ]
-        rows.append(Row(measure=f"errors, {words}", ours=found[one]["errors"], below=1))
-    note = "`mlflow models serve`, 8 clients of the same machine, each asks one text at a time over one connection"
-    yield Table(title=f"serving: {name}, scoring server", rows=tuple(rows), note=note)
+    note = "`mlflow models serve`; 8 clients on the same machine send one text per request over one connection each"
+    yield Table(title=f"serving: {title}, scoring server", rows=tuple(rows), note=note)

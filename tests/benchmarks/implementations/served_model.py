@@ -1,4 +1,4 @@
-"""The served model in a benchmark: its bundle, a call of one text, and many clients of the scoring server."""
+"""The served model: its MLflow model, calls with one text, and the scoring server with several clients."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ from trainer.model import saving
 from trainer.serving import packaging
 from trainer.serving.scoring import Member
 
-__all__ = ["ask_server", "load_served", "time_calls"]
+__all__ = ["load_served", "measure_server", "time_calls"]
 
 _WARM_UP = 20
 _CALLS = 200
@@ -25,15 +25,15 @@ _REQUESTS = 50  # of each client
 
 
 def load_served(config, precision):
-    """The loaded bundle of an untrained classifier with the encoder of the settings, and the texts of test."""
+    """Return the loaded MLflow model of an untrained classifier, and the texts of the test split."""
     import mlflow.pyfunc
 
-    folder, texts = _write(config)
+    folder, texts = _save(config)
     return mlflow.pyfunc.load_model(str(folder), model_config={"precision": precision}), texts
 
 
 def time_calls(call, texts):
-    """Median and 99th percentile of the milliseconds that `call` needs for one text."""
+    """Return the percentiles of the milliseconds of `call` with one text."""
     for text in texts[:_WARM_UP]:
         call(text)
     seconds = []
@@ -44,23 +44,19 @@ def time_calls(call, texts):
     return _percentiles(seconds)
 
 
-def ask_server(config, precision):
-    """Requests per second, percentiles and errors of the scoring server with clients that ask one text at a time."""
-    folder, texts = _write(config)
+def measure_server(config, precision):
+    """Return requests per second, percentiles and errors of the scoring server; a request has one text."""
+    folder, texts = _save(config)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    chosen = {"SERVING_MODEL_CONFIG": json.dumps({"precision": precision})}
-    server = ScoringServer(folder, Path(config.run.output), port, **chosen)
+    variables = {"SERVING_MODEL_CONFIG": json.dumps({"precision": precision})}
+    server = ScoringServer(folder, Path(config.run.output), port, **variables)
     try:
         server.wait(120)
-        _ask(port, texts[:_WARM_UP])
-        shares = [
-            [texts[(client * _REQUESTS + i) % len(texts)] for i in range(_REQUESTS)] for client in range(_CLIENTS)
-        ]
+        _request(port, texts[:_WARM_UP])
         started = time.perf_counter()
-        with ThreadPoolExecutor(_CLIENTS) as clients:
-            answers = [answer for share in clients.map(lambda share: _ask(port, share), shares) for answer in share]
+        answers = _request_in_parallel(port, texts)
         seconds = time.perf_counter() - started
     finally:
         server.stop()
@@ -68,30 +64,36 @@ def ask_server(config, precision):
     return _percentiles([one for _, one in answers]) | {"per_second": len(answers) / seconds, "errors": errors}
 
 
-def _write(config):
+def _save(config):
     dataset = sources.load(config.data, seed=config.run.seed)
-    output, k = Path(config.run.output), len(dataset.label_names)
+    output = Path(config.run.output)
     components = build_components(dataset, config.data, config.model, cache=output / ".cache")
     saving.save(components.model, components.tokenizer, output / "classifier", dataset.label_names, {})
     packaging.save_model(
         output / "model",
         [Member(classifier=output / "classifier", temperature=1.0, max_length=config.data.max_length)],
-        thresholds={"fixed": np.full(k, 0.5)},
+        thresholds={"fixed": np.full(len(dataset.label_names), 0.5)},
         default_policy="fixed",
     )
     return output / "model", list(dataset.test.texts)
 
 
-def _ask(port, texts):
-    """Status and seconds of each request, over one connection."""
+def _request_in_parallel(port, texts):
+    batches = [[texts[(client * _REQUESTS + i) % len(texts)] for i in range(_REQUESTS)] for client in range(_CLIENTS)]
+    with ThreadPoolExecutor(_CLIENTS) as clients:
+        return [answer for answers in clients.map(lambda batch: _request(port, batch), batches) for answer in answers]
+
+
+def _request(port, texts):
+    """Return status and seconds of a request for each text, over one connection."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     answers = []
     for text in texts:
         started = time.perf_counter()
         connection.request("POST", "/invocations", json.dumps({"inputs": [text]}), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        answers.append((answer.status, time.perf_counter() - started))
+        response = connection.getresponse()
+        response.read()
+        answers.append((response.status, time.perf_counter() - started))
     connection.close()
     return answers
 
