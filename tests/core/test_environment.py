@@ -126,7 +126,7 @@ def test_git_state_says_clean_dirty_or_nothing(checkout):
 @pytest.mark.parametrize(
     ("given", "threads"), [(None, None), ("", None), ("4", 4), (" 3,2 ", 3), ("0", None), ("-1", None), ("many", None)]
 )
-def test_threads_are_those_that_are_asked_for(given, threads, monkeypatch):
+def test_threads_are_those_of_the_environment(given, threads, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)

@@ -1,4 +1,4 @@
-"""Parts of small runs of the whole `train` command: a data set, an encoder, and what stands in for MLflow."""
+"""Small runs of the whole `train` command: a data set, an encoder, and a recorder in place of MLflow."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ Rows = list[dict[str, str]]
 
 
 def make_data(folder: Path) -> Path:
-    """Write CSV files of 83, 40 and 40 rows with 4 labels; 3 dev texts stand in train as well."""
+    """Write CSV files of 83, 40 and 40 rows with 4 labels; 3 dev texts are in train as well."""
     folder.mkdir()
     rng = np.random.default_rng(3)
     rows = {role: _rows(rng, count) for role, count in ROWS.items()}
@@ -157,7 +157,7 @@ class Finished:
 
 
 class Recorder(NullTracker):
-    """Keeps what is told to it."""
+    """Records the calls of a run."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("run", folder)

@@ -18,7 +18,7 @@ STEPS = 24
 
 @pytest.fixture
 def first(finished, in_tmp):
-    """The id of a finished run, whose best weights stand at two thirds of its schedule."""
+    """The id of a finished run, whose best weights are those at two thirds of its schedule."""
     folder = in_tmp / "runs" / finished.run.info.run_id
     folder.mkdir(parents=True)
     for path in finished.folder.glob("*.json"):

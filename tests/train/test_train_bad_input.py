@@ -1,4 +1,4 @@
-"""Bad input is refused before any training, in words, and the run says FAILED and why."""
+"""Bad input is refused before any training, and the run is FAILED with the reason."""
 
 import shutil
 import socket
@@ -112,7 +112,7 @@ class TestData:
         assert_failed(*refused(dataset=own_data), message)
 
     @pytest.mark.slow
-    def test_is_told_once_by_two_processes(self, program, own_data, tracking_uri):
+    def test_is_reported_once_by_two_processes(self, program, own_data, tracking_uri):
         change("dev", labels="rage")(own_data)
         command = program("-m", "trainer.train", processes=2, dataset=own_data)
         done = subprocess.run(command, capture_output=True, text=True, check=False)

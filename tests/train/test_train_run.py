@@ -164,7 +164,7 @@ def test_predictions_hold_the_texts(finished, data_folder):
         assert found.label_names == LABELS
 
 
-def test_card_says_what_the_run_found(finished):
+def test_card_contains_the_scores_of_the_run(finished):
     card = (finished.folder / artifacts.MODEL_CARD).read_text(encoding="utf-8")
     page = (finished.folder / artifacts.MODEL_CARD_PAGE).read_text(encoding="utf-8")
     facts = read_json(finished.folder / artifacts.DATASET)
