@@ -1,6 +1,7 @@
 """Imports point one way, and `--help` waits for nothing slow. Read from the source: nothing is imported."""
 
 import ast
+import graphlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,28 @@ def test_every_import_follows_the_arrows(modules):
     assert [text for name, imports in modules.items() for text in forbidden(name, imports)] == []
 
 
-def test_training_loads_the_registry_only_when_needed(modules):
+def test_no_packages_and_no_modules_import_each_other(modules):
+    between_modules = {
+        name: {one.name for one in imports if one.name in modules} - {name} for name, imports in modules.items()
+    }
+    for graph in (package_imports(modules), between_modules):
+        order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+        assert len(order) >= len(graph)
+
+
+def test_a_planted_circle_is_found():
+    modules = {
+        "tuning.study.storage": read_imports("import tuning.space.parser"),
+        "tuning.space.parser": read_imports("def f():\n    from tuning.study.storage import open_storage"),
+    }
+
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(package_imports(modules)).prepare()
+
+
+def test_training_loads_packaging_only_when_needed(modules):
     assert "trainer.config" in loaded_by("trainer.train", modules)
-    assert not {"registry", "trainer.serving.packaging", "trainer.serving.model_card"} & loaded_by(
-        "trainer.train", modules
-    )
+    assert not {"trainer.serving.packaging", "trainer.serving.model_card"} & loaded_by("trainer.train", modules)
 
 
 def test_the_code_of_a_served_model_is_complete(modules):
