@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluation_parts import labelled, labelled_logits
+from evaluation_helpers import labelled, labelled_logits
 
 from trainer.core.errors import DataError
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluation_parts import labelled
+from evaluation_helpers import labelled
 from sklearn.metrics import f1_score
 
 from tests.benchmarks.intervals import Population, coverage

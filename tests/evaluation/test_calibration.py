@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluation_parts import labelled, labelled_logits
+from evaluation_helpers import labelled, labelled_logits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluation_parts import labelled
+from evaluation_helpers import labelled
 
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.cross_validation import STRENGTHS, choose_policy, cross_fitted_predictions, stratified_folds

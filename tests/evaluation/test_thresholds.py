@@ -3,7 +3,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
-from evaluation_parts import labelled
+from evaluation_helpers import labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -1,5 +1,5 @@
 import pytest
-from tiny import make_splits, reset_accelerate
+from tiny_loop import make_splits, reset_accelerate
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import socket
 
 import numpy as np
 import pytest
-import tiny
+import tiny_loop
 import torch
 from safetensors.torch import load_file
-from tiny import make_model, run
+from tiny_loop import make_model, run
 
 from tests import forked
 
@@ -42,7 +42,7 @@ def two_processes(tmp_path, folders, kill_at, settings):
         port = listener.getsockname()[1]
     logs = [tmp_path / f"{rank}.log" for rank in (0, 1)]
     processes = [
-        forked.start(logs[rank], tiny.worker, rank, port, str(folders[rank]), kill_at, settings) for rank in (0, 1)
+        forked.start(logs[rank], tiny_loop.worker, rank, port, str(folders[rank]), kill_at, settings) for rank in (0, 1)
     ]
     return [forked.wait(process) for process in processes], "\n".join(log.read_text() for log in logs)
 

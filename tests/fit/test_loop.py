@@ -5,9 +5,9 @@ import signal
 
 import numpy as np
 import pytest
-import tiny
+import tiny_loop
 import torch
-from tiny import Silent, build, make_model, run
+from tiny_loop import Silent, build, make_model, run
 
 from tests import forked
 from trainer.core.errors import ModelError
@@ -131,7 +131,7 @@ class TestWithoutDev:
                     raise KeyboardInterrupt
 
         whole, _ = run(make_model(), only_train, tmp_path / "whole", **WITHOUT_DEV, **RESUMABLE)
-        tiny.reset_accelerate()
+        tiny_loop.reset_accelerate()
         model = make_model()  # before the context, as in `run`: the seed of the context is that of dropout
         loop = build(model, only_train, tmp_path / "again", open_context("fp32", seed=7), **WITHOUT_DEV, **RESUMABLE)
         with pytest.raises(KeyboardInterrupt):
@@ -146,7 +146,7 @@ class TestResume:
     @pytest.mark.parametrize("kill_at", [3, 9, 14])
     def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(self, tmp_path, splits, resumable, kill_at):
         log = tmp_path / "killed.log"
-        killed = forked.start(log, tiny.main, str(tmp_path / "killed"), kill_at, RESUMABLE)
+        killed = forked.start(log, tiny_loop.main, str(tmp_path / "killed"), kill_at, RESUMABLE)
         assert forked.wait(killed) == -signal.SIGKILL, log.read_text()
         assert not (tmp_path / "killed" / "result.json").exists()
         again, loop = run(make_model(seed=0 if kill_at == 3 else 99), splits, tmp_path / "killed", **RESUMABLE)
@@ -164,7 +164,7 @@ class TestResume:
 
     def test_a_pruned_state_returns_the_end_of_training(self, tmp_path, splits, resumable):
         whole, _ = run(make_model(), splits, tmp_path, **RESUMABLE)
-        store = tiny.CheckpointStore(tmp_path)
+        store = tiny_loop.CheckpointStore(tmp_path)
         before = sum(path.stat().st_size for path in store.folder.glob("step-*/*"))
         store.prune_to_final()
         assert sum(path.stat().st_size for path in store.folder.glob("step-*/*")) < before / 5

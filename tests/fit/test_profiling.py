@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tiny import make_model, make_split
+from tiny_loop import make_model, make_split
 
 from trainer.fit import profiling
 from trainer.fit.profiling import measure_cost

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import Silent, build, make_model, make_split, run
+from tiny_loop import Silent, build, make_model, make_split, run
 
 from trainer.core.errors import ModelError
 from trainer.fit.distributed import open_context

@@ -1,5 +1,5 @@
 import pytest
-from conftest_model import ARCHITECTURES, save_model
+from tiny_models import ARCHITECTURES, save_model
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 import transformers
-from conftest_model import ARCHITECTURES, make_tokenizer
 from safetensors.torch import load_file, save_file
+from tiny_models import ARCHITECTURES, make_tokenizer
 from torch import nn
 
 from trainer.core.errors import ModelError, SettingsError

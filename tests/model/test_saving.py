@@ -4,8 +4,8 @@ import stat
 import pytest
 import torch
 import transformers
-from conftest_model import ARCHITECTURES
 from safetensors.torch import load_file, save_file
+from tiny_models import ARCHITECTURES
 
 from trainer.core.errors import ModelError
 from trainer.model import saving

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest_model import ARCHITECTURES
+from tiny_models import ARCHITECTURES
 from torch import nn
 from transformers import AutoModel
 

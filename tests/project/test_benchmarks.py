@@ -14,7 +14,7 @@ from tests.benchmarks.common.options import Options
 from tests.benchmarks.common.tables import COLUMNS, Row, Table
 from tests.benchmarks.implementations import training
 from tests.benchmarks.implementations.__main__ import IMPLEMENTATIONS
-from tests.tuning.tuning_parts import Searches
+from tests.tuning.tuning_helpers import Searches
 from trainer.config import parse
 
 

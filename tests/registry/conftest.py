@@ -1,8 +1,8 @@
 """Fixtures that the tests of the registry share."""
 
 import pytest
-from kept_stores import copy_store, make_champions
-from registry_parts import FINE, Commands
+from registry_helpers import FINE, Commands
+from stored_champions import copy_store, make_champions
 
 from registry.promotion import model_check
 from registry.store import aliases

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory):
     """Folder of a tiny saved classifier."""
-    from served_parts import make_classifier
+    from serving_helpers import make_classifier
 
     return make_classifier(tmp_path_factory.mktemp("classifier"))
 
@@ -15,7 +15,7 @@ def classifier(tmp_path_factory):
 @pytest.fixture(scope="session")
 def folder(classifier, tmp_path_factory):
     """A bundle of the classifier, not to be changed."""
-    from served_parts import write_bundle
+    from serving_helpers import write_bundle
 
     return write_bundle(tmp_path_factory.mktemp("served") / "model", classifier)
 
@@ -23,7 +23,7 @@ def folder(classifier, tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(folder):
     """The bundle as MLflow loads it."""
-    from served_parts import load
+    from serving_helpers import load
 
     return load(folder)
 
@@ -31,6 +31,6 @@ def model(folder):
 @pytest.fixture(scope="session")
 def expected(classifier):
     """Probabilities (n, k) of TEXTS, each text scored alone."""
-    from served_parts import TEXTS, expected_probabilities
+    from serving_helpers import TEXTS, expected_probabilities
 
     return expected_probabilities(classifier, TEXTS)

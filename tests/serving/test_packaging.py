@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from served_parts import MAX_LENGTH, NAMES, TEXTS, load, write_bundle
+from serving_helpers import MAX_LENGTH, NAMES, TEXTS, load, write_bundle
 
 from trainer.core.errors import ModelError
 from trainer.serving import packaging, runtime

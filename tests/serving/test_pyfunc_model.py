@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
-from served_parts import NAMES, PER_LABEL, TEXTS, WORDS, load
+from serving_helpers import NAMES, PER_LABEL, TEXTS, WORDS, load
 
 from trainer.model.optimizations import quantization
 

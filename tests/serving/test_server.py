@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from served_parts import NAMES, TEXTS, ScoringServer
+from serving_helpers import NAMES, TEXTS, ScoringServer
 
 pytestmark = pytest.mark.slow
 

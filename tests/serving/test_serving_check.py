@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet
 import pytest
-from served_parts import MAX_LENGTH, NAMES, PER_LABEL, TEMPERATURE, TEXTS
+from serving_helpers import MAX_LENGTH, NAMES, PER_LABEL, TEMPERATURE, TEXTS
 
 from trainer.serving import check, runtime
 from trainer.serving.scoring import read_serving

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
-from tracking_parts import free_port
+from tracking_helpers import free_port
 
 from trainer.core.errors import TrackingError
 from trainer.tracking import connection

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from mlflow.exceptions import RestException
-from tracking_parts import away, history, logged_history
+from tracking_helpers import away, history, logged_history
 
 from trainer.core import artifacts
 from trainer.core.environment import child_environment

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from tracking_parts import Server, history, logged_history, wait_for
+from tracking_helpers import Server, history, logged_history, wait_for
 
 from trainer.core import artifacts
 from trainer.tracking.run import open_run

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from tracking_parts import history
+from tracking_helpers import history
 
 from trainer.tracking.run import open_run
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tracking_parts import history, logged_history
+from tracking_helpers import history, logged_history
 
 from trainer.core import artifacts
 from trainer.tracking import uploader

@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from small_runs import Finished, Observer, make_data, only_run, reset_accelerate, save_model
+from train_helpers import Finished, Observer, make_data, only_run, reset_accelerate, save_model
 
 from trainer.core.settings import as_argv
 from trainer.train import main

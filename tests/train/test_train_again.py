@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from small_runs import LABELS, ROWS, as_scores, client, predictions, read_json, runs_of
+from train_helpers import LABELS, ROWS, as_scores, client, predictions, read_json, runs_of
 
 from registry.promotion.candidates import read_candidate
 from trainer.config import EvaluationConfig

@@ -6,7 +6,7 @@ import subprocess
 from collections import namedtuple
 
 import pytest
-from small_runs import POSITIONS, read_split, runs_of, write_split
+from train_helpers import POSITIONS, read_split, runs_of, write_split
 
 from trainer.core import artifacts
 from trainer.core.settings import as_argv

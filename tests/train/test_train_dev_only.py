@@ -1,7 +1,7 @@
 """A run that does not read test: what it leaves, and how it is completed later."""
 
 import pytest
-from small_runs import ROWS, client, only_run, predictions, read_json, runs_of
+from train_helpers import ROWS, client, only_run, predictions, read_json, runs_of
 
 from trainer import pipeline
 from trainer.core import artifacts

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
-from small_runs import LABELS, ROWS, predictions, read_split
+from train_helpers import LABELS, ROWS, predictions, read_split
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from small_runs import LABELS, LEAKED, ROWS, as_scores, client, predictions, read_json, read_split, write_split
+from train_helpers import LABELS, LEAKED, ROWS, as_scores, client, predictions, read_json, read_split, write_split
 from transformers import AutoModel, DebertaConfig
 
 from trainer import pipeline

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from small_runs import LABELS, Observed
+from train_helpers import LABELS, Observed
 
 from trainer.config import TrainConfig
 from trainer.core.settings import flatten

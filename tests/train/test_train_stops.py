@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_runs import client, only_run, predictions, runs_of
+from train_helpers import client, only_run, predictions, runs_of
 
 from tests import forked
 from trainer import pipeline

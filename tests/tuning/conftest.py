@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import Searches
+from tests.tuning.tuning_helpers import Searches
 from tuning.study.trials import Attribute
 
 PASSWORD = "pa55-w0rd-of-the-storage"

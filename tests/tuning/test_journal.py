@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import states
+from tests.tuning.tuning_helpers import states
 from tuning.finals.finals import results
 from tuning.study.journal import JOURNAL, import_study
 from tuning.study.storage import close_storage, open_storage

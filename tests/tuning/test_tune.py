@@ -3,7 +3,7 @@
 from optuna.trial import TrialState
 
 from tests.tuning.fake_training import CAUSE
-from tests.tuning.tuning_parts import Searches, states
+from tests.tuning.tuning_helpers import Searches, states
 from tuning.execution.resources import assign_machine
 from tuning.study.trials import Attribute, is_interrupted, run_id, started
 

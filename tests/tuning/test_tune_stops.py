@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from tests.tuning.tuning_parts import is_alive, states
+from tests.tuning.tuning_helpers import is_alive, states
 from tuning.study.trials import Attribute, run_id, started
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.serving.served_parts import ScoringServer
+from tests.serving.serving_helpers import ScoringServer
 from trainer.data import sources
 from trainer.fit.components import build_components
 from trainer.model import saving

@@ -1,7 +1,7 @@
 """Reading a run that may become champion."""
 
 import pytest
-from registry_parts import make_truth
+from registry_helpers import make_truth
 
 from registry.promotion.candidates import check_same_test, read_candidate
 from trainer.core.errors import RegistryError

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from registry_parts import FINE, LABELS, make_scored, make_truth
+from registry_helpers import FINE, LABELS, make_scored, make_truth
 
 from registry.config import CheckConfig, GateConfig
 from registry.promotion import gate

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from registry_parts import TEMPERATURE, make_logits, make_truth
+from registry_helpers import TEMPERATURE, make_logits, make_truth
 
 from registry.config import CheckConfig
 from registry.promotion import gate, model_check
 from registry.promotion.model_check import Judged, check_model
-from tests.serving import served_parts
+from tests.serving import serving_helpers
 from trainer.evaluation.calibration import apply_temperature
 
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "OPTUNA_STORAGE", "HF_TOKEN")
@@ -44,15 +44,15 @@ def secrets(monkeypatch):
 def bundle(tmp_path_factory):
     """Folder of a model that this project saved, and the answers that its run was judged by."""
     root = tmp_path_factory.mktemp("bundle")
-    classifier = served_parts.make_classifier(root)
-    folder = served_parts.write_bundle(root / "model", classifier)
+    classifier = serving_helpers.make_classifier(root)
+    folder = serving_helpers.write_bundle(root / "model", classifier)
     judged = Judged(
-        label_names=served_parts.NAMES,
-        texts=tuple(served_parts.TEXTS),
-        probabilities=served_parts.expected_probabilities(classifier, served_parts.TEXTS),
-        temperature=served_parts.TEMPERATURE,
+        label_names=serving_helpers.NAMES,
+        texts=tuple(serving_helpers.TEXTS),
+        probabilities=serving_helpers.expected_probabilities(classifier, serving_helpers.TEXTS),
+        temperature=serving_helpers.TEMPERATURE,
         policy="per_label",
-        policies={"fixed": (0.5, 0.5, 0.5), "per_label": tuple(served_parts.PER_LABEL)},
+        policies={"fixed": (0.5, 0.5, 0.5), "per_label": tuple(serving_helpers.PER_LABEL)},
     )
     return folder, judged
 

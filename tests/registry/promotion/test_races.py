@@ -3,15 +3,15 @@
 import shutil
 import uuid
 
+import killable_command
 import pytest
-import racer
 from mlflow import MlflowClient
-from registry_parts import Commands
+from registry_helpers import Commands
 
 from registry.promotion.session import PromotionSession
 from registry.store.decision_log import replay
 from tests import forked
-from tests.tracking.tracking_parts import Server
+from tests.tracking.tracking_helpers import Server
 
 QUALITIES = (0.7, 0.85, 0.99)
 
@@ -36,11 +36,13 @@ def served(_migrated_store, tmp_path, monkeypatch, checked):
 
 def start(folder, kill_before, *arguments):
     """A process that runs a command and writes its output to a file."""
-    return forked.start(folder / f"racer-{uuid.uuid4().hex}.log", racer.main, kill_before, *arguments)
+    return forked.start(
+        folder / f"killable_command-{uuid.uuid4().hex}.log", killable_command.main, kill_before, *arguments
+    )
 
 
 def output(folder):
-    return "\n".join(path.read_text() for path in sorted(folder.glob("racer-*.log")))
+    return "\n".join(path.read_text() for path in sorted(folder.glob("killable_command-*.log")))
 
 
 def check_consistent(commands):
@@ -56,10 +58,10 @@ def check_consistent(commands):
 @pytest.mark.slow
 def test_of_concurrent_promoters_the_best_wins(served, tmp_path):
     runs = [served.run(quality, seed=seed) for seed, quality in enumerate(QUALITIES)]
-    racers = [start(tmp_path, 0, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1") for run_id in runs]
-    statuses = [forked.wait(process) for process in racers]
+    processes = [start(tmp_path, 0, "promote", "--run_id", run_id, "--floor_macro_f1", "0.1") for run_id in runs]
+    statuses = [forked.wait(process) for process in processes]
 
-    assert statuses == [0] * len(racers), output(tmp_path)
+    assert statuses == [0] * len(processes), output(tmp_path)
     check_consistent(served)
     assert served.run_of("champion") == runs[-1]
     assert {one.run_id for one in served.decisions()} <= {run.info.run_id for run in served.decision_runs()}
@@ -85,9 +87,9 @@ def test_a_kill_before_any_write_is_completed_by_the_next_command(champions, mon
     candidate = champions.run(0.998, seed=5)
     for moment in range(1, 30):
         with monkeypatch.context() as patch:
-            for name in racer.WRITES:
+            for name in killable_command.WRITES:
                 patch.setattr(MlflowClient, name, getattr(MlflowClient, name))  # so that each is put back
-            racer.count_writes(MlflowClient, lambda number, moment=moment: kill_at(number, moment))
+            killable_command.count_writes(MlflowClient, lambda number, moment=moment: kill_at(number, moment))
             try:
                 status = champions.promote("--run_id", candidate)
             except Killed:

@@ -2,12 +2,12 @@
 
 import dataclasses
 
+import killable_command
 import pytest
-import racer
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
-from registry_parts import FINE, LABELS, MODEL
+from registry_helpers import FINE, LABELS, MODEL
 
 from trainer.tracking.connection import connect
 
@@ -247,7 +247,7 @@ class TestHistory:
 
     def test_reports_a_move_and_writes_nothing(self, champions, monkeypatch):
         champions.client.set_registered_model_alias(MODEL, "champion", "1")
-        forbid(monkeypatch, *racer.WRITES)
+        forbid(monkeypatch, *killable_command.WRITES)
         assert champions.history() == 0
         assert "alias champion: version 3 -> version 1" in champions.text
 

@@ -1,7 +1,7 @@
 """A store with six versions of one registered model, and its decision log."""
 
 import pytest
-from log_parts import MODEL
+from decision_helpers import MODEL
 
 from registry.store import aliases
 from registry.store.decision_log import DecisionLog

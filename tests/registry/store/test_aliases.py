@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from log_parts import MODEL, add
+from decision_helpers import MODEL, add
 
 from registry.store import aliases, versions
 from registry.store.aliases import Move, external_moves, is_interrupted, read_aliases, write_aliases

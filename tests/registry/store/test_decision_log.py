@@ -5,9 +5,9 @@ import json
 import threading
 
 import pytest
+from decision_helpers import MODEL, add, decision
 from hypothesis import given
 from hypothesis import strategies as st
-from log_parts import MODEL, add, decision
 
 from registry.store.decision_log import CHALLENGER, PREVIOUS, DecisionLog, RegistryState, replay
 from trainer.core.errors import RegistryError

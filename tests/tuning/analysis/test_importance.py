@@ -1,7 +1,7 @@
 """Importances rank the deciding parameter first, within each loss too; few trials have none."""
 
 import pytest
-from study_parts import SHARED, make_search, make_study, make_trial
+from study_helpers import SHARED, make_search, make_study, make_trial
 
 from tuning.analysis.importance import MIN_TRIALS, importance, importances
 from tuning.study import trials

@@ -2,7 +2,7 @@
 
 import pytest
 from optuna.trial import TrialState
-from study_parts import make_search, make_study, make_trial
+from study_helpers import make_search, make_study, make_trial
 
 from tuning.analysis import narrative
 from tuning.analysis.importance import importances

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from study_parts import make_search, make_study, make_trial
+from study_helpers import make_search, make_study, make_trial
 
 from trainer.reporting.report import DASH
 from tuning.analysis.narrative import describe_edges

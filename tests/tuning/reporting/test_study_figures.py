@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from study_parts import make_search, make_study, make_trial
+from study_helpers import make_search, make_study, make_trial
 
 from tuning.reporting.figure_specs import figure_specs
 from tuning.reporting.figures import CAPTIONS, plot_figures

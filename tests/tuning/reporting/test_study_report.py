@@ -8,7 +8,7 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
-from study_parts import make_search, make_study, make_trial
+from study_helpers import make_search, make_study, make_trial
 
 from trainer.reporting.report import DASH, Estimate
 from tuning.finals.statistics import FinalRun

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 from optuna.trial import TrialState
-from study_parts import make_search, make_study, make_trial
+from study_helpers import make_search, make_study, make_trial
 
 from tuning.reporting.trials_table import write_trials
 

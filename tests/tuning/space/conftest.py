@@ -1,7 +1,7 @@
 """Fixtures for the tests of spaces."""
 
 import pytest
-from space_parts import COMPONENTS, settings_of
+from space_helpers import COMPONENTS, settings_of
 
 from tuning.space.parser import read_space
 

@@ -1,7 +1,7 @@
 """The shipped spaces fit every preset and loss."""
 
 import pytest
-from space_parts import OWN, SHARED, SHIPPED, TRAIN_PRESETS, settings_of, shipped
+from space_helpers import OWN, SHARED, SHIPPED, TRAIN_PRESETS, settings_of, shipped
 
 from trainer.config import TrainConfig
 from trainer.core.settings import from_flat

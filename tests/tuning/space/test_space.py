@@ -7,7 +7,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space_parts import OWN, SHARED, SHIPPED, random_trial, settings_of, shipped
+from space_helpers import OWN, SHARED, SHIPPED, random_trial, settings_of, shipped
 
 from trainer.config import parse
 from trainer.core.settings import flatten

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from space_parts import COMPONENTS, random_trial, settings_of
+from space_helpers import COMPONENTS, random_trial, settings_of
 
 from trainer.core.errors import SettingsError
 from tuning.space.parser import read_space

@@ -2,7 +2,7 @@
 
 import optuna
 import pytest
-from space_parts import COMPONENTS, SHIPPED, presets, settings_of
+from space_helpers import COMPONENTS, SHIPPED, presets, settings_of
 
 from tuning.space.parser import read_space
 from tuning.space.warm_start import enqueue_known

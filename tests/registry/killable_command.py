@@ -5,7 +5,7 @@ import os
 import signal
 
 from mlflow import MlflowClient
-from registry_parts import FINE
+from registry_helpers import FINE
 
 from registry.promotion import model_check
 

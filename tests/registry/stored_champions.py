@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 
 import pytest
-from registry_parts import FINE, Commands
+from registry_helpers import FINE, Commands
 
 from registry.promotion import model_check
 
