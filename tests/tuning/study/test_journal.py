@@ -12,7 +12,7 @@ from tuning.finals.finals import results
 from tuning.study.journal import JOURNAL, import_study
 from tuning.study.storage import close_storage, open_storage
 
-KEPT = Path(__file__).parents[1] / "kept" / "study-0.1" / JOURNAL
+KEPT = Path(__file__).parents[2] / "kept" / "study-0.1" / JOURNAL
 RUN_ID = "1679a2b277314fea956477708c30ec16"
 
 
