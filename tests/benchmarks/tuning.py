@@ -18,7 +18,7 @@ __all__ = ["MODELS", "measure"]
 MODELS = {"starter": 24, "minilm": 16}
 """Model to the trials of a search."""
 _SEEDS = 3
-_QUICK_TRIALS, _QUICK_SEEDS = 4, 1
+_QUICK_TRIALS, _QUICK_SEEDS, _QUICK_EXAMPLES = 4, 1, 300
 _SCALING_TRIALS = 8
 """Trials of a search with one worker and with several."""
 _MINILM_EXAMPLES = 10_000
@@ -40,7 +40,8 @@ _PARTS = {
 def measure(options):
     """Yield tables for the starter, and for MiniLM where it is available: efficiency, overhead, workers.
 
-    A quick measurement has few trials with one seed, on the starter unless `options` chooses a model.
+    A quick measurement has few trials with one seed and few examples, on the starter unless `options` chooses a model.
+    It shows that everything works; its efficiency is not that of a real search.
     """
     seeds = range(1, 1 + (options.seeds or (_QUICK_SEEDS if options.quick else _SEEDS)))
     workers = options.workers or min(2, len(available_cores()))
@@ -48,7 +49,7 @@ def measure(options):
     kept = nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory(prefix="emotions-bench-")
     with kept as folder:
         for model in models:
-            settings = _settings(model)
+            settings = _settings(model, quick=options.quick)
             if settings is None:
                 yield Table(title=f"tuning: {model}", note=assets.MISSING)
                 continue
@@ -74,8 +75,10 @@ class _Searches:
         return partial(next, results)
 
 
-def _settings(model):
-    return {"preset": "starter"} if model == "starter" else assets.minilm_settings(_MINILM_EXAMPLES)
+def _settings(model, *, quick):
+    if model == "starter":
+        return {"preset": "starter", "max_train_rows": _QUICK_EXAMPLES if quick else 0}
+    return assets.minilm_settings(_QUICK_EXAMPLES if quick else _MINILM_EXAMPLES)
 
 
 def _tables(searches, trials, workers):
