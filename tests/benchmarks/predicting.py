@@ -50,9 +50,9 @@ _NOTE = (
 )
 
 
-def measure(options, *, few=_FEW):
+def measure(options):
     """Yield a table for each pair of input and output format: peak memory, and rows per second."""
-    many = _QUICK_MANY if options.quick else _MANY
+    few, many = _FEW, (_QUICK_MANY if options.quick else _MANY)
     texts = load(DataConfig(), seed=0).train.texts
     for source, target in (("csv", "csv"), ("jsonl", "parquet"), ("parquet", "jsonl")):
         with tempfile.TemporaryDirectory(prefix="emotions-bench-") as name:
