@@ -7,7 +7,7 @@ from collections.abc import Sequence
 __all__ = ["redact", "redact_command"]
 
 _MASK = "***"
-_NAMED = r"(?:token(?!i|s)|secret|passw|pwd|credential|signature|(?:api|access)[_-]?key)"
+_NAMED = r"(?:token(?!i|s)|secret|passw|pwd|credential|signature|\bsig(?==)|(?:api|access)[_-]?key)"
 _FLAG = re.compile(rf"--?[\w.-]*{_NAMED}[\w.-]*", re.IGNORECASE)
 _ASSIGNMENT = re.compile(rf"(?<![\w.-])([\w.-]*{_NAMED}[\w.-]*=)[^&\s]+", re.IGNORECASE)
 # SQLAlchemy reads a password as far as the first `@` and urllib as far as the first `/`. Users write both characters

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.core import artifacts
+from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
 from trainer.core.settings import as_argv
 from trainer.tracking.event_log import is_locked, read_metrics
@@ -102,7 +103,7 @@ class ProcessExecutor:
         if status < 0 or status > _FIRST_SIGNAL_STATUS:
             raise TrainingKilledError(f"its process was killed from outside (exit status {status})")
         if status:
-            raise TrainingFailedError(_cause(log.read_bytes()[log_start:], status))
+            raise TrainingFailedError(redact(_cause(log.read_bytes()[log_start:], status))[:_MAX_CAUSE_CHARACTERS])
 
 
 def _wait_until_released(folder: Path, monitor: Monitor) -> None:
@@ -144,6 +145,6 @@ def _cause(output: bytes, status: int) -> str:
             if not line.startswith(" " * len(_ERROR)):
                 break
             block.append(line.strip())
-        return " ".join(block)[:_MAX_CAUSE_CHARACTERS]
+        return " ".join(block)
     printed = [line.strip() for line in lines if line.strip()]
-    return f"exit status {status}: {printed[-1] if printed else 'no output'}"[:_MAX_CAUSE_CHARACTERS]
+    return f"exit status {status}: {printed[-1] if printed else 'no output'}"

@@ -19,6 +19,8 @@ mode = os.environ["MODE"]
 print(os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], *sys.argv[1:])
 if mode == "fails":
     sys.exit("a warning\\nerror: loss is not finite\\n       at step 3\\nsomething else")
+if mode == "crashes":
+    sys.exit("OperationalError: postgresql://ann:hunter/2@db/mlflow is away")
 if mode == "killed":
     os.kill(os.getpid(), 9)
 if mode == "sleeps":
@@ -62,6 +64,11 @@ def test_a_training_gets_its_resources_and_settings(run):
 def test_a_failed_training_raises_the_error_it_printed(run):
     with pytest.raises(TrainingFailedError, match=r"^loss is not finite at step 3$"):
         run("fails")
+
+
+def test_the_cause_of_a_crash_shows_no_password(run):
+    with pytest.raises(TrainingFailedError, match=r"^exit status 1: OperationalError: postgresql://db/mlflow is away$"):
+        run("crashes")
 
 
 def test_a_killed_training_is_no_failure(run):
