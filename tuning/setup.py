@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
@@ -189,7 +190,7 @@ def _earlier_configurations(
 def _readable_storage_errors() -> Iterator[None]:
     try:
         yield
-    except StorageInternalError:
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError):  # the locks of commands do not go through Optuna
         raise TuningError(
             "Cannot reach the database of the study. Start it and run the same command again; nothing is lost."
         ) from None  # the error may repeat the password

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import requests
+import sqlalchemy
 
 from trainer.core.settings import flatten
 from tuning.config import TuneConfig
+from tuning.study import command_lock
 from tuning.study.storage import DATABASE
 
 
@@ -61,6 +63,16 @@ class TestBadInput:
 
         assert code == 1
         assert "Cannot open the studies in postgresql://127.0.0.1:1/studies" in output
+        assert "secret-word" not in output
+
+    def test_a_storage_that_goes_away(self, searches, monkeypatch):
+        def fail(*_, **__):
+            raise sqlalchemy.exc.OperationalError("select 1", {}, Exception("postgresql://me:secret-word@h"))
+
+        monkeypatch.setattr(command_lock, "_attempt", fail)
+        code, output = searches.run()
+        assert code == 1
+        assert "Cannot reach the database of the study" in output
         assert "secret-word" not in output
 
 
