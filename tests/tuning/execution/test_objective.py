@@ -14,6 +14,7 @@ from tuning.execution.executor import TrainingFailedError, TrainingKilledError
 from tuning.execution.monitor import TrialInterruptedError
 from tuning.execution.objective import Objective, Phase
 from tuning.execution.resources import ResourcePool, Resources
+from tuning.study import storage
 from tuning.study.trials import Attribute
 
 
@@ -235,3 +236,20 @@ class TestServerAway:
         with pytest.raises(TrackingError):
             score(trial)
         assert score.stop.is_set()
+
+    def test_heartbeats_go_on_while_it_does_not_answer(self, make, tmp_path, monkeypatch):
+        beats = threading.Semaphore(0)
+        monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 1)
+        opened = storage.open_storage(tmp_path)
+        monkeypatch.setattr(type(opened), "record_heartbeat", lambda *_: beats.release())
+        score, _ = make()
+
+        def create(name, tags):
+            assert all(beats.acquire(timeout=60) for _ in range(2))
+            return "run1"
+
+        monkeypatch.setattr(score.runs, "create", create)
+        study = optuna.create_study(storage=opened, direction="maximize")
+        study.optimize(score, n_trials=1)
+        storage.close_storage(opened)
+        assert study.best_value == 0.3
