@@ -81,3 +81,8 @@ def test_every_shipped_preset_is_a_valid_configuration():
 def test_values_of_an_earlier_version_have_their_names_of_now(shipped):
     (shipped / "old.yaml").write_text("attention: window\nloss: bce\n")
     assert presets.load_preset("old.yaml", shipped) == {"attention": "compact", "loss": "bce"}
+
+
+def test_a_flag_with_a_value_of_an_earlier_version_names_that_of_now():
+    with pytest.raises(SettingsError, match=r"`attention`.*window.*compact now"):
+        parse(["--attention=window"])

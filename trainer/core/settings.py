@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from trainer.core.errors import SettingsError, nearest
-from trainer.core.presets import load_preset
+from trainer.core.presets import load_preset, upgrade
 
 __all__ = ["Scalar", "as_argv", "flatten", "from_flat", "names_given", "parse", "parse_known", "require", "show"]
 
@@ -178,8 +178,9 @@ def _wrong_value(name: str, hint: Any, text: str, origin: str = "") -> str:
     if not text:
         return f"`{name}` must not be empty{where}. Leave it out for the default."
     if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        return f"`{name}` must be one of {', '.join(choices)}, got {shlex.quote(text)}{where}.{nearest(text, choices)}"
+        choices, renamed = get_args(hint), upgrade({name: text}).get(name, text)
+        advice = nearest(text, choices) if renamed == text else f" It is called {renamed} now."
+        return f"`{name}` must be one of {', '.join(choices)}, got {shlex.quote(text)}{where}.{advice}"
     return f"`{name}` must be {_KINDS[hint]}, got {shlex.quote(text)}{where}."
 
 
