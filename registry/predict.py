@@ -19,7 +19,7 @@ from trainer.core import settings, signals
 from trainer.core.errors import DataError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
-from trainer.tracking.connection import connect, describe
+from trainer.tracking.connection import connect, describe_error
 from trainer.tracking.run import report_failure
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _log_to_run(run_id: str, scorer: "Scorer", store: "ChunkStore", seconds: flo
         for name, value in numbers.items():
             client.log_metric(run_id, name, value)
     except Exception as error:
-        screen.show_warning(f"Cannot log the numbers of this job to run {run_id}: {describe(error)}")
+        screen.show_warning(f"Cannot log the numbers of this job to run {run_id}: {describe_error(error)}")
 
 
 def _finish(config: PredictConfig, store: "ChunkStore", screen: console.Console) -> int:

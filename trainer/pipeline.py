@@ -141,7 +141,7 @@ class TrainingRun:
                 scores=values,
                 labels=split.labels,
                 observed=split.observed,
-                row_ids=split.example_ids,
+                example_ids=split.example_ids,
                 texts=split.texts,
                 label_names=dataset.label_names,
             )

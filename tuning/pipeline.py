@@ -243,7 +243,7 @@ class Search:
         return {**self.opened.request.training.given, **own}
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Settings of a new trial: from the space, and as many evaluations as the pruner is to see."""
+        """Return the settings of a new trial: those of the space, and the number of evaluations for the pruner."""
         chosen: dict[str, Any] = self.opened.request.space.suggest(trial)
         search, training = self.config.search, self.opened.request.training
         if search.active_pruner in _STEPWISE and "evals_per_epoch" not in training.given:
@@ -252,7 +252,7 @@ class Search:
         return chosen
 
     def _preset(self, winner: Winner) -> dict[str, Any]:
-        """Every setting of the winner, without those of a single run."""
+        """Return every setting of the winner, without those of a single run."""
         training = self.opened.request.training
         values = {**training.values, **winner.settings, "best_metric": self.config.search.objective}
         return {name: values[name] for name, component in training.components.items() if component != "run"}

@@ -126,7 +126,7 @@ class OpenSearch:
 def open_search(
     config: TuneConfig, given: Mapping[str, Any], executor: Executor, screen: console.Console
 ) -> Iterator[OpenSearch]:
-    """Open the search of these settings; everything that can be wrong with them is found before anything is created.
+    """Open the search of these settings; all checks run before anything is created.
 
     given: settings of `train` that all trials share.
     Raises SettingsError and DataError for what is wrong, TuningError for the study, TrackingError for the server.
@@ -198,7 +198,7 @@ def _readable_storage_errors() -> Iterator[None]:
 
 @contextmanager
 def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Console) -> Iterator[optuna.Study]:
-    """The study: an existing one for a worker, else one that this command alone leads."""
+    """Give an existing study to a worker; give another command the study that it alone leads."""
     config = request.config
     if config.study.worker:
         study = load_study(storage, config.study.study, request.about)
@@ -225,7 +225,7 @@ def _create_study(storage: RDBStorage, request: SearchRequest) -> str:
 def _open_study_run(
     study: optuna.Study, request: SearchRequest, store: MlflowBackend, screen: console.Console
 ) -> Iterator[Tracker]:
-    """The MLflow run of the study: created with it, resumed by later commands."""
+    """Open the MLflow run of the study, which the first command creates and later ones resume."""
     run_id = study.user_attrs.get(_RUN)
     if run_id is not None:
         find_run(store, run_id)
@@ -243,7 +243,7 @@ def _open_study_run(
 
 @contextmanager
 def _worker_environment() -> Iterator[None]:
-    """A worker has no run; trainings must not write to the one that `mlflow run` created for it."""
+    """Hide the run that `mlflow run` created: a worker has none, and trainings must not write to it."""
     os.environ.pop("MLFLOW_RUN_ID", None)
     with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
         yield
@@ -272,7 +272,7 @@ def _enqueue_initial_trials(study: optuna.Study, request: SearchRequest, screen:
 
 
 def _with_single_loss(losses: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that all trials share, with the only one of `losses`."""
+    """Return the settings that all trials share, with the loss if `losses` names only one."""
     return {**given, "loss": losses.strip()} if losses and "," not in losses else dict(given)
 
 

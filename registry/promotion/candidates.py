@@ -75,7 +75,7 @@ class Candidate:
         return str(self.dataset["digests"]["test"])
 
     @cached_property
-    def scored(self) -> ModelScores:
+    def test_scores(self) -> ModelScores:
         """Its test examples as the gate reads them."""
         return ModelScores(
             scores=calibration.calibrate(self.predictions, self.temperature),
@@ -88,7 +88,7 @@ class Candidate:
         return Judged(
             label_names=self.label_names,
             texts=self.predictions.texts,
-            probabilities=self.scored.scores.probabilities,
+            probabilities=self.test_scores.scores.probabilities,
             temperature=self.temperature,
             policy=self.policy,
             policies=self.policies,
@@ -171,7 +171,7 @@ def check_same_test(candidate: Candidate, champion: Candidate) -> None:
             f"{', '.join(other[:5]) or 'none'}). Register it under another name: registered_model=."
         )
     same = candidate.test_digest == champion.test_digest
-    if not same or candidate.predictions.row_ids != champion.predictions.row_ids:
+    if not same or candidate.predictions.example_ids != champion.predictions.example_ids:
         raise RegistryError(
             f"Run {candidate.run_id} has other test examples than the champion (digest {candidate.test_digest[:12]} "
             f"against {champion.test_digest[:12]}). Train it on the champion's data, or register it under another "

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from registry.promotion.model_check import RESULT, SCORES
+from trainer.core import artifacts
 
 __all__ = ["check_foreign_model", "main"]
 
@@ -56,8 +56,8 @@ def check_foreign_model(folder: Path, texts: Sequence[str], output: Path) -> Non
         "code": {"digest": "", "is_known": False, "requirements": []},
     }
     table = pyarrow.table({"probabilities": list(answer[names].to_numpy("float64")), "labels": list(answer[_LABELS])})
-    pyarrow.parquet.write_table(table, output / SCORES)
-    (output / RESULT).write_text(json.dumps(result), encoding="utf-8")
+    pyarrow.parquet.write_table(table, output / artifacts.CHECK_SCORES)
+    (output / artifacts.CHECK_RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

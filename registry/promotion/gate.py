@@ -87,7 +87,7 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether every rule passed."""
+        """True when every rule passed."""
         return all(rule.passed for rule in self.rules)
 
     @property

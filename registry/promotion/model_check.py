@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.config import CheckConfig
+from trainer.core import artifacts
 from trainer.core.environment import child_environment
 from trainer.core.redaction import redact
 
-__all__ = ["RESULT", "SCORES", "Judged", "ModelCheck", "check_model"]
-
-RESULT, SCORES = "check.json", "scores.parquet"
-"""Files that the child process writes."""
+__all__ = ["Judged", "ModelCheck", "check_model"]
 
 _LIMIT_SECONDS = 1800
 _MAX_SHOWN_CHARACTERS = 600
@@ -128,8 +126,8 @@ def _environment() -> dict[str, str]:
 def _measure(judged: Judged, rows: NDArray[Any], scratch: Path, config: CheckConfig) -> ModelCheck | str:
     import pyarrow.parquet
 
-    result = json.loads((scratch / RESULT).read_text(encoding="utf-8"))
-    scores = pyarrow.parquet.read_table(scratch / SCORES)
+    result = json.loads((scratch / artifacts.CHECK_RESULT).read_text(encoding="utf-8"))
+    scores = pyarrow.parquet.read_table(scratch / artifacts.CHECK_SCORES)
     names = result["label_names"]
     if set(names) != set(judged.label_names):
         other = sorted(set(names) ^ set(judged.label_names))

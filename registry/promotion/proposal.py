@@ -41,7 +41,7 @@ class Proposal:
 
 def write_proposal(folder: Path, proposal: Proposal, context: Mapping[str, Any]) -> None:
     """Write promotion.json to `folder`. context: further entries, such as the person who decided."""
-    truth, difference = proposal.candidate.scored, proposal.difference
+    truth, difference = proposal.candidate.test_scores, proposal.difference
     gaps = difference.per_label if difference else (None,) * len(truth.support)
     content = {
         "decision": proposal.kind,
@@ -63,7 +63,7 @@ def write_proposal(folder: Path, proposal: Proposal, context: Mapping[str, Any])
 
 def draw_proposal(folder: Path, proposal: Proposal) -> str | None:
     """Draw the figure of a proposal; return its name in `folder`, or None where there are no scores to show."""
-    path, truth = folder / _FIGURE, proposal.candidate.scored
+    path, truth = folder / _FIGURE, proposal.candidate.test_scores
     if proposal.difference is not None:
         figures.f1_differences(path, truth.label_names, proposal.difference, truth.support)
     elif proposal.kind != "restored":

@@ -21,7 +21,7 @@ from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 from trainer.core.settings import flatten
 from trainer.reporting import console
-from trainer.tracking.connection import connect, describe, readable_errors
+from trainer.tracking.connection import connect, describe_error, readable_errors
 from trainer.tracking.run import Tracker, open_run
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PromotionSession:
     scratch: Path
     """Folder for downloads, removed afterwards."""
     remarks: list[str] = field(default_factory=list)
-    """Facts that a reader of the decision needs beside it."""
+    """Facts that a reader of the decision needs too."""
     _candidates: dict[str, Candidate] = field(default_factory=dict)
 
     @property
@@ -71,7 +71,7 @@ class PromotionSession:
         return self._fetch(selection.run_id)
 
     def is_champion(self, candidate: Candidate) -> bool:
-        """Whether the candidate's model is champion at present."""
+        """Return True when the candidate's model is champion at present."""
         state = self.registry.state
         return state.champion is not None and self.registry.versions.run_of(state.champion) == candidate.run_id
 
@@ -86,10 +86,10 @@ class PromotionSession:
         decisions, state = self.registry.log.read()
         champion = self._champion(state)
         if champion is None:
-            verdict = gate.judge_first(candidate.scored, config)
+            verdict = gate.judge_first(candidate.test_scores, config)
         else:
             check_same_test(candidate, champion)
-            verdict = gate.compare(candidate.scored, champion.scored, config)
+            verdict = gate.compare(candidate.test_scores, champion.test_scores, config)
         verdict = replace(verdict, rules=(*verdict.rules, gate.leak_rule(candidate.dataset["left_in_train"]), *checked))
         self._count_judged(decisions, candidate)
         return Proposal(
@@ -228,9 +228,9 @@ class PromotionSession:
                 return None, None
             check_same_test(candidate, champion)
         except Exception as error:  # a champion that is gone or damaged is a reason to roll back, not against it
-            self.remarks.append(f"not compared with the champion: {describe(error)}")
+            self.remarks.append(f"not compared with the champion: {describe_error(error)}")
             return None, None
-        return champion, gate.compare(candidate.scored, champion.scored, GateConfig())
+        return champion, gate.compare(candidate.test_scores, champion.test_scores, GateConfig())
 
     def _champion(self, state: RegistryState) -> Candidate | None:
         if state.champion is None:

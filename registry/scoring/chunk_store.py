@@ -1,4 +1,4 @@
-"""Stores the scored chunks of a job in a folder beside its output, so that a killed job continues where it stopped.
+"""Stores the scored chunks of a job in a folder next to its output, so that a killed job continues where it stopped.
 
 The counts of a chunk are written last and mark it as complete.
 """
@@ -123,8 +123,8 @@ class ChunkStore:
             yield
         except OSError as error:
             raise DataError(
-                f"Cannot write beside `output` {self._output} ({error}). Make the folder writable or free some space, "
-                "then run the same command again; it continues after the stored chunks."
+                f"Cannot write in the folder of `output` {self._output} ({error}). Make the folder writable or free "
+                "some space, then run the same command again; it continues after the stored chunks."
             ) from error
 
 

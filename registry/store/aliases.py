@@ -69,7 +69,7 @@ class Snapshot:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether the last decision is in the log and its aliases and tags are not written completely."""
+        """True when the last decision is in the log and its aliases and tags are not written completely."""
         last = self.decisions[-1] if self.decisions else None
         return last is not None and last.version in self.tags and _entry(self.tags[last.version]) < last.number
 
@@ -89,7 +89,7 @@ def read_snapshot(client: "MlflowClient", model: str, log: DecisionLog) -> Snaps
 
 
 def is_interrupted(client: "MlflowClient", model: str, log: DecisionLog) -> bool:
-    """Whether the command that made the last decision ended before it had written aliases and tags."""
+    """Return True when the command of the last decision ended before it had written aliases and tags."""
     snapshot = read_snapshot(client, model, log)
     if not snapshot.is_incomplete:
         return False

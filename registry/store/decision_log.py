@@ -9,9 +9,7 @@ keep.
 
 import json
 import uuid
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 from registry.config import LOG_SUFFIX
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Decision", "DecisionLog", "Kind", "RegistryState", "replay"]
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Decision", "DecisionLog", "Kind", "RegistryState"]
 
 Kind = Literal["promoted", "refused", "restored", "external"]
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
@@ -144,11 +142,6 @@ class RegistryState:
                 rolled_back=self.rolled_back | {decision.version},
             )
         return self._restored(decision) if version in self.champions[:-1] else self._promoted(decision)
-
-
-def replay(decisions: Iterable[Decision]) -> RegistryState:
-    """Return the state after these decisions, which are in the order of their numbers."""
-    return reduce(RegistryState.apply, decisions, RegistryState())
 
 
 class DecisionLog:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.evaluation.evaluation_helpers import fit_policy
 from trainer.evaluation.arrays import LabelledScores
-from trainer.evaluation.thresholds import POLICIES, fit_policy, predict
+from trainer.evaluation.thresholds import POLICIES, predict
 
 every_policy = pytest.mark.parametrize("policy", POLICIES)
 

@@ -3,6 +3,8 @@
 import numpy as np
 
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.threshold_search import ThresholdCandidates
+from trainer.evaluation.thresholds import FittedThresholds
 
 
 def labelled(scores, labels, observed=None, *, kind="probabilities", names=None):
@@ -19,3 +21,8 @@ def labelled(scores, labels, observed=None, *, kind="probabilities", names=None)
 
 def labelled_logits(logits, labels, observed=None):
     return labelled(logits, labels, observed, kind="logits")
+
+
+def fit_policy(policy, scores, *, strength):
+    """Thresholds (k,) of a policy, fitted on these examples."""
+    return FittedThresholds.of(ThresholdCandidates.of(scores)).choose(policy, strength)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from evaluation_helpers import labelled
+from evaluation_helpers import fit_policy, labelled
 
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.cross_validation import STRENGTHS, choose_policy, cross_fitted_predictions, stratified_folds
 from trainer.evaluation.metrics import macro_f1
-from trainer.evaluation.thresholds import POLICIES, fit_policy, predict
+from trainer.evaluation.thresholds import POLICIES, predict
 
 
 def split(seed=0, num_rows=300, num_labels=5):

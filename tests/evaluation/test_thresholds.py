@@ -3,7 +3,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
-from evaluation_helpers import labelled
+from evaluation_helpers import fit_policy, labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -22,7 +22,6 @@ from trainer.evaluation.thresholds import (
     POLICIES,
     SWEEP_GRID,
     Policy,
-    fit_policy,
     predict,
     shrunk_thresholds,
     threshold_sweep,

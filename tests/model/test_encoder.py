@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.core.errors import ModelError, SettingsError
 from trainer.model import encoder as encoders
-from trainer.model import source
+from trainer.model import location
 from trainer.model.classifier import EmotionClassifier, parameter_groups
 from trainer.model.config import ModelConfig
 from trainer.model.encoder import hub_commit, load_encoder, max_tokens
@@ -107,9 +107,9 @@ def test_half_precision_checkpoints_become_float32(own_model):
 
 
 def test_the_starter_is_the_packaged_folder(model_folders, monkeypatch, tmp_path):
-    monkeypatch.setattr(source, "STARTER_FOLDER", model_folders["deberta-v3"])
+    monkeypatch.setattr(location, "STARTER_FOLDER", model_folders["deberta-v3"])
     assert load_encoder(ModelConfig(model="starter"))[0].config.model_type == "deberta-v2"
-    monkeypatch.setattr(source, "STARTER_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(location, "STARTER_FOLDER", tmp_path / "none")
     with pytest.raises(ModelError, match="starter encoder is missing"):
         load_encoder(ModelConfig(model="starter"))
 

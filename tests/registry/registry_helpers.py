@@ -146,7 +146,7 @@ def make_run(
             scores=logits,
             labels=truth,
             observed=np.ones(truth.shape, dtype=bool),
-            row_ids=tuple(f"row{row}" for row in range(len(truth))),
+            example_ids=tuple(f"row{row}" for row in range(len(truth))),
             texts=tuple(f"text {row}" for row in range(len(truth))),
             label_names=names,
         )

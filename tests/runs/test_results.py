@@ -23,7 +23,7 @@ def split():
         scores=rng.normal(size=(N, 3)).astype(np.float32),
         labels=rng.integers(0, 2, size=(N, 3)).astype(np.float32),
         observed=rng.random((N, 3)) < 0.8,
-        row_ids=("a", "b", "7", "é"),
+        example_ids=("a", "b", "7", "é"),
         texts=("so proud", "😀 \n\0", "", "x" * 10_000),
         label_names=NAMES,
     )
@@ -37,7 +37,7 @@ def path(split, tmp_path):
 
 def test_what_is_written_is_read(split, path):
     found = read_predictions(path)
-    assert (found.row_ids, found.texts, found.label_names) == (split.row_ids, split.texts, split.label_names)
+    assert (found.example_ids, found.texts, found.label_names) == (split.example_ids, split.texts, split.label_names)
     for name, kind in (("labels", pa.float32()), ("observed", pa.bool_()), ("logits", pa.float32())):
         values = getattr(found, name)
         np.testing.assert_array_equal(values, getattr(split, name))

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 from serving_helpers import MAX_LENGTH, NAMES, PER_LABEL, TEMPERATURE, TEXTS
 
+from trainer.core import artifacts
 from trainer.serving import check, runtime
 from trainer.serving.scoring import read_serving
 
@@ -23,8 +24,8 @@ def run(model, tmp_path):
     (tmp_path / "texts.json").write_text(json.dumps(TEXTS))
     words = ("--model", model, "--texts", tmp_path / "texts.json", "--output", tmp_path / "out", "--single_texts", "2")
     assert check.main(list(map(str, words))) == 0
-    table = pyarrow.parquet.read_table(tmp_path / "out" / check.SCORES)
-    return json.loads((tmp_path / "out" / check.RESULT).read_text()), table.to_pydict()
+    table = pyarrow.parquet.read_table(tmp_path / "out" / artifacts.CHECK_SCORES)
+    return json.loads((tmp_path / "out" / artifacts.CHECK_RESULT).read_text()), table.to_pydict()
 
 
 def digest(model):

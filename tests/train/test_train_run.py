@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from train_helpers import LABELS, LEAKED, ROWS, as_scores, client, predictions, read_json, read_split, write_split
 from transformers import AutoModel, DebertaConfig
 
+from tests.evaluation.evaluation_helpers import fit_policy
 from trainer import pipeline
 from trainer.core import artifacts, descriptions
 from trainer.evaluation import calibration, metrics, thresholds
@@ -201,7 +202,7 @@ def test_temperature_and_thresholds_come_from_dev(finished):
     assert read_json(finished.folder / artifacts.CALIBRATION)["temperature"] == pytest.approx(temperature, rel=1e-6)
     on_dev = calibration.calibrate(logits, temperature)
     kept = read_json(finished.folder / artifacts.THRESHOLDS)["policies"]["per_label"]
-    fitted = thresholds.fit_policy("per_label", on_dev, strength=0.0)
+    fitted = fit_policy("per_label", on_dev, strength=0.0)
     np.testing.assert_allclose([kept[label] for label in LABELS], fitted, rtol=1e-6)
 
 

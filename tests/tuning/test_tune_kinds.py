@@ -1,4 +1,4 @@
-"""Finals, and searches of every kind: losses, goals, seeds, samplers, grids, warm starts. Trainings are stand-ins."""
+"""Finals, and searches of every kind: losses, objectives, seeds, samplers, grids, warm starts. Trainings are faked."""
 
 import json
 

@@ -9,6 +9,8 @@ __all__ = [
     "BEST_STEP",
     "CALIBRATION",
     "CHECKPOINTS",
+    "CHECK_RESULT",
+    "CHECK_SCORES",
     "CLASSIFIER",
     "CONFIG",
     "DATA",
@@ -109,6 +111,9 @@ OUTCOME = "outcome.json"
 TRIAL_LOG = "trial.log"
 """Terminal output of a training that a search started."""
 
+CHECK_RESULT, CHECK_SCORES = "check.json", "scores.parquet"
+"""Files that the check of a saved model writes, in a folder of its caller."""
+
 MODEL = "model"
 EXAMPLE_TEXT = "thank you so much!"
 """In the examples of report, model card and saved model; the starter model labels it gratitude."""
@@ -173,7 +178,7 @@ def metric(role: str, name: str) -> str:
 
 
 def final_metric(series: str) -> str:
-    """`dev/final_macro_f1` for "dev/macro_f1": the score of the kept weights, apart from those of training."""
+    """Return the name of the score of the kept weights: `dev/final_macro_f1` for "dev/macro_f1"."""
     role, _, name = series.partition("/")
     return f"{role}/final_{name}"
 

@@ -83,7 +83,7 @@ def parse_known(
 
 def names_given(argv: Sequence[str]) -> list[str]:
     """Return the names of the settings in a command line, in its order."""
-    return [word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
+    return [one[2:].partition("=")[0].replace("-", "_") for one in argv if one.startswith("--")]
 
 
 def as_argv(values: Mapping[str, Scalar]) -> list[str]:
@@ -184,12 +184,12 @@ def _wrong_value(name: str, hint: Any, text: str, origin: str = "") -> str:
     return f"`{name}` must be {_KINDS[hint]}, got {shlex.quote(text)}{where}."
 
 
-def _unknown(word: str, names: Iterable[str], origin: str = "") -> str:
+def _unknown(argument: str, names: Iterable[str], origin: str = "") -> str:
     """Return the error about an argument, or a name in a file, that is no setting."""
-    if not origin and not word.startswith("--"):
-        return f"Arguments must have the form `--name value`, got {word}."
+    if not origin and not argument.startswith("--"):
+        return f"Arguments must have the form `--name value`, got {argument}."
     where = f" in {origin}" if origin else ""
-    name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
     offered = [*names, "help"]
     other = _OTHER_NAMES.get(name)
     hint = f" Did you mean `{other}`?" if other in offered else nearest(name, offered)
@@ -246,7 +246,7 @@ def _readers() -> Any:
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
             metavar=metavar,
-            instance_from_str=lambda words: _read(info.type, words[0]),
+            instance_from_str=lambda texts: _read(info.type, texts[0]),
             is_instance=lambda value: isinstance(value, info.type),
             str_from_instance=lambda value: [show(value)],
         )

@@ -163,17 +163,17 @@ class _Hits:
         return cls((predicted & scores.positives).astype(np.float64), sizes)
 
     def weighted(self, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """True positives and sizes by label of each resample, both (resamples, k)."""
+        """Return true positives and sizes by label of each resample, both (resamples, k)."""
         return counts @ self.true_positives, counts @ self.sizes
 
     def f1(self, counts: FloatArray) -> FloatArray:
-        """F1 by label of each resample, (resamples, k)."""
+        """Return F1 by label of each resample, (resamples, k)."""
         true_positives, sizes = self.weighted(counts)
         return ratio(2 * true_positives, sizes)
 
 
 def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, FloatArray]:
-    """Draws of F1 for the lower and for the upper ends, both (resamples, k + 1): of each label and of all pooled."""
+    """Return draws of F1 of each label and of all pooled, for the lower and the upper ends, both (resamples, k + 1)."""
     priors = np.random.default_rng([resampling.seed, 1])
     lower, upper = [], []
     for weights in _example_weights(hits, resampling):
@@ -201,7 +201,7 @@ def _example_weights(hits: _Hits, resampling: Resampling) -> Iterator[FloatArray
 
 
 def _chunks(shape: tuple[int, ...], resampling: Resampling) -> Iterator[int]:
-    """Numbers of resamples of arrays of this shape (n, k) that fit the memory together."""
+    """Yield numbers of resamples of arrays of this shape (n, k) that fit the memory together."""
     chunk = max(1, _CHUNK_CELLS // max(shape))
     for start in range(0, resampling.num_resamples, chunk):
         yield min(chunk, resampling.num_resamples - start)

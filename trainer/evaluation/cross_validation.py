@@ -113,7 +113,7 @@ class _CrossFit:
         self._fitted: dict[frozenset[int], FittedThresholds] = {}
 
     def thresholds(self, fold: int, policy: str, strength: float, left_out: int | None = None) -> FloatArray:
-        """Thresholds (k,) for the examples of `fold`, fitted without it and without `left_out`."""
+        """Return thresholds (k,) for the examples of `fold`, fitted without it and without `left_out`."""
         unused = frozenset({fold} if left_out is None else {fold, left_out})
         if unused not in self._fitted:
             rest = ~np.isin(self._fold_of_example, list(unused))
@@ -121,7 +121,7 @@ class _CrossFit:
         return self._fitted[unused].choose(policy, strength)
 
     def macro_f1(self, policy: str, strength: float | None, left_out: int | None = None) -> float:
-        """Cross-fitted macro-F1 over the examples of all folds except `left_out`.
+        """Return cross-fitted macro-F1 over the examples of all folds except `left_out`.
 
         strength None: nested, the strength for each fold is the best by cross-fitting inside the other folds.
         """
@@ -132,7 +132,7 @@ class _CrossFit:
         )
 
     def macro_f1_by_strength(self, policy: str = "per_label_shrunk", left_out: int | None = None) -> list[float]:
-        """Cross-fitted macro-F1 of a policy for each of STRENGTHS."""
+        """Return cross-fitted macro-F1 of a policy for each of STRENGTHS."""
         return [self.macro_f1(policy, strength, left_out) for strength in STRENGTHS]
 
     def _inner(self, policy: str, fold: int, strength: float | None) -> float:

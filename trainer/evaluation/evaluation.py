@@ -45,7 +45,7 @@ class Evaluation:
     """Run that made the choices with dev held out, where that was another: then there are no scores on dev."""
 
     def metrics(self) -> dict[str, float]:
-        """Every score by its metric name, for the tracking server."""
+        """Return every score by its metric name, for the tracking server."""
         named = {_dev_metric(name): value for name, value in self.dev.items()}
         if self.dev:
             named[artifacts.NESTED_MACRO_F1] = self.choice.scores[self.policy]
@@ -57,8 +57,8 @@ class Evaluation:
                 for row in rows
                 if row["f1"] is not None
             }
-        for role, stages in self.calibration.items():
-            named[artifacts.metric(role, "ece_uncalibrated")] = stages["before"]["ece"]
+        for role, errors in self.calibration.items():
+            named[artifacts.metric(role, "ece_uncalibrated")] = errors["before"]["ece"]
         return named | {"calibration/temperature": self.temperature}
 
     def _test_metrics(self) -> dict[str, float]:
@@ -158,18 +158,18 @@ def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, se
 
 def _calibration(split: LabelledScores, temperature: float) -> dict[str, dict[str, float]]:
     return {
-        stage: {
+        when: {
             "ece": calibration.expected_calibration_error(scores),
             "brier": calibration.brier_score(scores),
             "nll": calibration.negative_log_likelihood(split, divisor),
         }
-        for stage, divisor in (("before", 1.0), ("after", temperature))
+        for when, divisor in (("before", 1.0), ("after", temperature))
         for scores in [calibration.calibrate(split, divisor)]
     }
 
 
 def _with_counts(rows: list[metrics.LabelRow], counts: metrics.Confusion) -> list[metrics.LabelRow]:
-    """Rows with the counted predictions in place of those at the threshold of the row."""
+    """Return rows with the counted predictions in place of those at the threshold of the row."""
     columns = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
     return [
         row

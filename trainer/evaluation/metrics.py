@@ -80,7 +80,7 @@ class Confusion:
         return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
 
     def pooled(self) -> Confusion:
-        """All labels as one, each count (1,): what micro averages look at."""
+        """Return the sums over labels, each count (1,), for micro averages."""
         return Confusion(*(counts.sum(keepdims=True) for counts in (self.tp, self.fp, self.fn, self.tn)))
 
 
@@ -217,14 +217,14 @@ def _by_label(scores: LabelledScores, measure: Callable[[BoolArray, FloatArray],
 
 
 def _average_precision(positives: BoolArray, scores: FloatArray) -> float:
-    """Average precision, NaN without a positive, where scikit-learn gives 0 and a warning."""
+    """Return average precision, NaN without a positive, where scikit-learn gives 0 and a warning."""
     from sklearn.metrics import average_precision_score  # slow to import
 
     return float(average_precision_score(positives, scores)) if positives.any() else np.nan
 
 
 def _roc_auc(positives: BoolArray, scores: FloatArray) -> float:
-    """ROC-AUC, NaN without a positive or without a negative."""
+    """Return ROC-AUC, NaN without a positive or without a negative."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positives, scores)) if positives.any() and not positives.all() else np.nan

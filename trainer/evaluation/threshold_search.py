@@ -113,19 +113,19 @@ def best_global_threshold(candidates: ThresholdCandidates) -> float:
 
 
 def _f1_by_threshold(scores: SortedScores) -> FloatArray:
-    """F1 (k, n) when each label's i + 1 highest scores are predicted; a single division, so equal F1 compare equal."""
+    """Return F1 (k, n) when each label's i + 1 highest scores are predicted. One division: equal F1 compare equal."""
     hits = np.cumsum(scores.positives, axis=1)
     f1: FloatArray = 2.0 * hits / (np.arange(1, hits.shape[1] + 1) + hits[:, -1:])
     return f1
 
 
 def _midway(lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """Thresholds in (lower, upper]: the midpoint, or `upper` where no float lies between."""
+    """Return thresholds in (lower, upper]: the midpoint, or `upper` where no float lies between."""
     middle = lower + (upper - lower) / 2.0
     return np.where(middle > lower, middle, upper)
 
 
 def _above(highest: FloatArray) -> FloatArray:
-    """Thresholds above the highest scores, midway to 1; a score of exactly 1 needs the next float."""
+    """Return thresholds above the highest scores, midway to 1; a score of exactly 1 needs the next float."""
     highest = np.maximum(highest, 0.0)
     return _midway(highest, np.maximum(1.0, np.nextafter(highest, np.inf)))

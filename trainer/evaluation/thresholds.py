@@ -26,7 +26,6 @@ __all__ = [
     "SWEEP_GRID",
     "FittedThresholds",
     "Policy",
-    "fit_policy",
     "predict",
     "shrunk_thresholds",
     "threshold_sweep",
@@ -99,11 +98,6 @@ POLICIES: Mapping[str, Policy] = {
     ),
 }
 """From the simplest to the most flexible; ties between policies go to the earlier one."""
-
-
-def fit_policy(policy: str, scores: LabelledScores, *, strength: float) -> FloatArray:
-    """Return the thresholds (k,) of one of POLICIES, fitted on these examples; `strength` as in shrunk_thresholds."""
-    return FittedThresholds.of(ThresholdCandidates.of(scores)).choose(policy, strength)
 
 
 def predict(probabilities: Array, thresholds: Array) -> BoolArray:

@@ -19,7 +19,10 @@ from safetensors.torch import load_file, save_file
 from trainer.core import artifacts
 from trainer.core.errors import ModelError
 
-__all__ = ["CheckpointStore"]
+__all__ = ["TOKEN_IDS", "CheckpointStore"]
+
+TOKEN_IDS = "pieces"  # noqa: S105  # a key of a dict, no password
+"""Key of the trained token ids in a state: the name that the checkpoints of older versions have."""
 
 
 class CheckpointStore:
@@ -92,7 +95,7 @@ class CheckpointStore:
         if state is None:
             return
         path = self.folder / f"step-{self.newest_step()}" / "state.pt"
-        _save_atomically({name: state[name] for name in ("pieces", "progress")}, path)
+        _save_atomically({name: state[name] for name in (TOKEN_IDS, "progress")}, path)
 
     def clear(self) -> None:
         """Remove every checkpoint of a finished run."""

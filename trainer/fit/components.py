@@ -58,16 +58,16 @@ class Components:
         return np.unique(np.concatenate([split.tokens.ids for split in splits] + [[split.pad_id] for split in splits]))
 
 
-def build_components(dataset: Dataset, data: DataConfig, encoder: ModelConfig, *, cache: Path) -> Components:
+def build_components(dataset: Dataset, data: DataConfig, config: ModelConfig, *, cache: Path) -> Components:
     """Load the encoder, add a classifier to it, and tokenize the splits; tokens are cached in the folder `cache`."""
-    body, tokenizer = load_encoder(encoder)
+    body, tokenizer = load_encoder(config)
     positions = max_tokens(body)
     if positions is not None and data.max_length > positions:
         raise SettingsError(
-            f"`max_length` must be at most {positions} tokens, which {encoder.model} has positions for, "
+            f"`max_length` must be at most {positions} tokens, which {config.model} has positions for, "
             f"got {data.max_length}."
         )
-    model = EmotionClassifier(body, len(dataset.label_names), pooling=encoder.pooling, dropout=encoder.dropout)
+    model = EmotionClassifier(body, len(dataset.label_names), pooling=config.pooling, dropout=config.dropout)
     splits = {role: getattr(dataset, role) for role in ROLES} | {"train": dataset.trained_on}
     train = splits["train"]
     model.init_bias(label_frequencies(train.labels, train.observed, dataset.label_names))
@@ -82,7 +82,7 @@ def build_components(dataset: Dataset, data: DataConfig, encoder: ModelConfig, *
 def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     components: Components,
     dataset: Dataset,
-    objective: LossConfig,
+    loss_config: LossConfig,
     fit: FitConfig,
     context: DistributedContext,
     tracker: Tracker,
@@ -95,8 +95,8 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     stop_fraction: where dev is trained on, the fraction of the steps after which training stops. None evaluates on dev.
     """
     train = components.splits["train"]
-    weights = class_weights(objective, train.labels, train.observed, dataset.label_names)
-    loss = build_loss(objective, weights)
+    weights = class_weights(loss_config, train.labels, train.observed, dataset.label_names)
+    loss = build_loss(loss_config, weights)
     prune_vocabulary(components.model.encoder, components.token_ids)
     groups = parameter_groups(
         components.model,

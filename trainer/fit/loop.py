@@ -15,11 +15,12 @@ from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.evaluation import validation_metrics
 from trainer.fit.averaging import MovingAverage
 from trainer.fit.batch_schedule import BatchSchedule
+from trainer.fit.checkpoint import TOKEN_IDS
 from trainer.fit.checkpoint_strategy import CheckpointStrategy
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import DistributedContext
 from trainer.fit.inference import EncodedSplit, predict_logits
-from trainer.fit.progress import FitResult, Progress, ProgressCallback
+from trainer.fit.progress import FitResult, ProgressCallback, TrainingProgress
 from trainer.fit.step import LossFunction, Stepper
 from trainer.fit.step_window import StepWindow
 from trainer.model.classifier import EmotionClassifier
@@ -49,7 +50,7 @@ class Loop:
         self.config, self.context, self.tracker = config, context, tracker
         self.checkpoints, self.batches = checkpoints, batches
         self.loss_function = loss_function
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         # Accelerate's wrapper would run every forward pass under autocast, which the step and the evaluation choose.
         self.model: EmotionClassifier = context.accelerator.unwrap_model(stepper.model, keep_fp32_wrapper=False)
         self.average = MovingAverage(list(self.model.parameters()), config.ema_decay) if config.ema_decay else None
@@ -151,7 +152,7 @@ class Loop:
     def _checkpoint(self) -> None:
         state = self.checkpoints.state_dict(self.model, self.stepper.optimizer) | {
             "schedule": self.stepper.scheduler.state_dict(),
-            "pieces": active_token_ids(self.model.encoder),
+            TOKEN_IDS: active_token_ids(self.model.encoder),
             "averages": self.average.averages if self.average else [],
             "micro_batch_size": self.stepper.micro_batch_size,
             "progress": asdict(self.progress),
@@ -162,12 +163,12 @@ class Loop:
         state = self.checkpoints.load()
         if state is None:
             return
-        if not torch.equal(state["pieces"], active_token_ids(self.model.encoder)):
+        if not torch.equal(state[TOKEN_IDS], active_token_ids(self.model.encoder)):
             raise ModelError(
                 "Cannot resume the run: the texts contain other tokens than when the checkpoint was saved. "
                 "Restore the tokenizer of the run, or start a new run."
             )
-        self.progress = Progress(**state["progress"])
+        self.progress = TrainingProgress(**state["progress"])
         if "model" in state:  # a state pruned at the end of training has no weights
             self._restore_training(state)
 

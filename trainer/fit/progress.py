@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.model.classifier import EmotionClassifier
 
-__all__ = ["FitResult", "Progress", "ProgressCallback"]
+__all__ = ["FitResult", "ProgressCallback", "TrainingProgress"]
 
 
 class ProgressCallback(Protocol):
@@ -23,7 +23,7 @@ class ProgressCallback(Protocol):
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Counters and history of a training; every checkpoint contains them."""
 
     step: int = 0

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from trainer.core.errors import ModelError
 from trainer.model.config import ModelConfig
 from trainer.model.deberta_attention import use_compact_attention
+from trainer.model.location import EncoderLocation, locate_encoder
 from trainer.model.optimizations.dropout import use_fast_dropout
-from trainer.model.source import Source, locate
 from trainer.model.tokenizer import load_tokenizer
 
 __all__ = ["hub_commit", "load_encoder", "max_tokens", "quiet"]
@@ -33,17 +33,17 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
     torch's generator: seed it first. Raises ModelError when the model does not exist, has no safetensors, lacks
     weights, is not an encoder, or does not fit its tokenizer; SettingsError for the revision of a local model.
     """
-    source = locate(config)
-    with quiet(), _explained(source):
+    location = locate_encoder(config)
+    with quiet(), _explained(location):
         encoder_config = _TRANSFORMERS.AutoConfig.from_pretrained(
-            source.config, trust_remote_code=False, **source.options
+            location.config, trust_remote_code=False, **location.options
         )
-        _check_architecture(encoder_config, source)
+        _check_architecture(encoder_config, location)
         _set_dropout(encoder_config, config.dropout)
-        encoder = _build(encoder_config, source)
-        tokenizer = load_tokenizer(source.tokenizer, **source.options)
-    _check_vocabulary(encoder, tokenizer, source)
-    _choose_attention(encoder, config.attention, source)
+        encoder = _build(encoder_config, location)
+        tokenizer = load_tokenizer(location.tokenizer, **location.options)
+    _check_vocabulary(encoder, tokenizer, location)
+    _choose_attention(encoder, config.attention, location)
     use_fast_dropout(encoder)
     if config.gradient_checkpointing:
         encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -52,11 +52,11 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
 
 def hub_commit(config: ModelConfig) -> str:
     """Return the commit of the hub model in the local cache, after `load_encoder`; empty for a local model."""
-    source = locate(config)
-    if source.is_local:
+    location = locate_encoder(config)
+    if location.is_local:
         return ""
     hub = _TRANSFORMERS.utils.hub
-    path = hub.cached_file(source.config, "config.json", local_files_only=True, **source.options)
+    path = hub.cached_file(location.config, "config.json", local_files_only=True, **location.options)
     return str(hub.extract_commit_hash(path, None) or "")
 
 
@@ -86,25 +86,26 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(source: Source) -> Iterator[None]:
+def _explained(location: EncoderLocation) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         advice = (
             "Make the folder with `save_pretrained`."
-            if source.is_local
-            else f"Download it once with a network: `hf download {source.name}`. Or set `model` to a local folder. A "
+            if location.is_local
+            else f"Download it once with a network: `hf download {location.name}`. Or set `model` to a local folder. A "
             "private model needs HF_TOKEN in the environment."
         )
         raise ModelError(
-            f"transformers cannot load the model {source.name} ({type(error).__name__}): {str(error).strip()}\n{advice}"
+            f"transformers cannot load the model {location.name} ({type(error).__name__}): {str(error).strip()}\n"
+            f"{advice}"
         ) from error
 
 
-def _check_architecture(config: Any, source: Source) -> None:
+def _check_architecture(config: Any, location: EncoderLocation) -> None:
     if config.is_encoder_decoder:
         raise ModelError(
-            f"`model` must be an encoder, got {source.name} of type {config.model_type}, an encoder with a decoder. "
+            f"`model` must be an encoder, got {location.name} of type {config.model_type}, an encoder with a decoder. "
             "Choose a BERT, RoBERTa, DeBERTa, ELECTRA or similar."
         )
 
@@ -115,22 +116,22 @@ def _set_dropout(config: Any, dropout: float) -> None:
             setattr(config, name, float(dropout))
 
 
-def _build(config: Any, source: Source) -> Any:
+def _build(config: Any, location: EncoderLocation) -> Any:
     options = _without_pooler(config)
-    if source.weights is None:
+    if location.weights is None:
         encoder = _TRANSFORMERS.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **options)
     else:
         encoder, report = _TRANSFORMERS.AutoModel.from_pretrained(
-            source.weights,
+            location.weights,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **source.options,
+            **location.options,
             **options,
         )
-        _check_complete(report, source)
+        _check_complete(report, location)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
@@ -142,29 +143,29 @@ def _without_pooler(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if accepts else {}
 
 
-def _check_complete(report: dict[str, Any], source: Source) -> None:
+def _check_complete(report: dict[str, Any], location: EncoderLocation) -> None:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
-            f"The model {source.name} lacks {len(missing)} weights of the encoder, such as {', '.join(missing[:3])}. "
+            f"The model {location.name} lacks {len(missing)} weights of the encoder, such as {', '.join(missing[:3])}. "
             "Its config.json may belong to another model."
         )
 
 
-def _choose_attention(encoder: Any, attention: str, source: Source) -> None:
+def _choose_attention(encoder: Any, attention: str, location: EncoderLocation) -> None:
     if attention == "stock":
         return
     if use_compact_attention(encoder) == 0 and attention == "compact":
         raise ModelError(
             "`attention=compact` needs a DeBERTa v1, v2 or v3 with relative attention and without talking heads; "
-            f"{source.name} is of type {encoder.config.model_type}. Use `attention=auto`."
+            f"{location.name} is of type {encoder.config.model_type}. Use `attention=auto`."
         )
 
 
-def _check_vocabulary(encoder: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
+def _check_vocabulary(encoder: Any, tokenizer: PreTrainedTokenizerBase, location: EncoderLocation) -> None:
     rows = encoder.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
-            f"The tokenizer of {source.name} has {len(tokenizer)} tokens, but its encoder has {rows} embeddings. "
+            f"The tokenizer of {location.name} has {len(tokenizer)} tokens, but its encoder has {rows} embeddings. "
             "The tokenizer may belong to another model."
         )

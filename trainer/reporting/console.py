@@ -157,7 +157,7 @@ def _is_control(letter: str) -> bool:
 
 
 def _f1(row: LabelScore) -> float:
-    """NaN for a label without a score on test."""
+    """Return F1 on test, NaN for a label without one."""
     return math.nan if row.f1.value is None or row.support == 0 else row.f1.value
 
 

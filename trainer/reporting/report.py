@@ -129,12 +129,12 @@ def write_report(path: Path, data: ReportData) -> Path:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """The number with `digits` decimals, or a dash for one that does not exist."""
+    """Return the number with `digits` decimals, or a dash for one that does not exist."""
     return DASH if _absent(value) else f"{value:.{digits}f}"
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
-    """`low–high`, or nothing where there is no interval."""
+    """Return `low–high`, or nothing where there is no interval."""
     if _absent(estimate.low) or _absent(estimate.high):
         return ""
     return f"{estimate.low:.{digits}f}{DASH}{estimate.high:.{digits}f}"
@@ -164,7 +164,7 @@ def _signed(value: float | None) -> str:
 
 
 def _sort_key(value: float | None) -> str:
-    """Key by which the script of the page sorts; empty for a missing number, which always goes last."""
+    """Return the key that the page's script sorts by; a missing number has an empty one and goes last."""
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 

@@ -1,9 +1,8 @@
 """The lines and tables of an evaluation that the report and the terminal share."""
 
-from collections.abc import Sequence
-
 from trainer.evaluation.evaluation import Evaluation
 from trainer.evaluation.metrics import MIN_SUPPORT
+from trainer.reporting.console import abbreviate
 from trainer.reporting.report import Estimate, Headline, LabelScore, PolicyScore, interval, number
 
 __all__ = ["absent_labels", "dev_scores", "headlines", "in_short", "label_scores", "policy_scores"]
@@ -33,7 +32,7 @@ def in_short(evaluation: Evaluation) -> list[str]:
         f"{evaluation.policy}; micro F1 is {number(evaluation.test[evaluation.policy]['micro_f1'])}."
     ]
     if weak:
-        names = _abbreviate([f"{row.name} ({number(row.f1.value, 2)})" for row in weak])
+        names = abbreviate([f"{row.name} ({number(row.f1.value, 2)})" for row in weak], _SHOWN)
         sentences.append(f"F1 is below {_WEAK} for {len(weak)} of {len(labels)} labels: {names}.")
     if rare:
         sentences.append(
@@ -53,7 +52,7 @@ def absent_labels(evaluation: Evaluation) -> list[str]:
     for role, rows in evaluation.per_label.items():
         if names := [str(row["label"]) for row in rows if not row["support"]]:
             count = f"{len(names)} label{'s' if len(names) > 1 else ''} without a positive"
-            warnings.append(f"{count} on {role}: {_abbreviate(names)}; {consequences[role]}.")
+            warnings.append(f"{count} on {role}: {abbreviate(names, _SHOWN)}; {consequences[role]}.")
     return warnings
 
 
@@ -74,9 +73,9 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
             )
         )
     lines += [Headline(name=plain, estimate=Estimate(scores[name])) for name, plain in _PLAIN.items() if name in scores]
-    stages = evaluation.calibration["test"]
+    errors = evaluation.calibration["test"]
     return lines + [
-        Headline(name=plain, estimate=Estimate(stages["after"][name]), before=stages["before"][name])
+        Headline(name=plain, estimate=Estimate(errors["after"][name]), before=errors["before"][name])
         for name, plain in (("ece", "calibration error (ECE)"), ("brier", "Brier score"))
     ]
 
@@ -124,16 +123,11 @@ def _estimate(evaluation: Evaluation, name: str, policy: str | None = None) -> E
     return Estimate(evaluation.test[policy][name], low, high)
 
 
-def _abbreviate(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
-
-
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
 def _count(value: object) -> int:
     if not isinstance(value, int):
-        raise TypeError(f"support must be a count, got {value!r}")
+        raise TypeError(f"support must be a count, got {value}")
     return value

@@ -38,7 +38,7 @@ class Predictions(LabelledScores):
     """Logits of a split with ids and texts of its n examples: the content of a predictions file."""
 
     kind: Literal["probabilities", "logits"] = "logits"
-    row_ids: tuple[str, ...]
+    example_ids: tuple[str, ...]
     """n distinct ids."""
     texts: tuple[str, ...]
 
@@ -76,14 +76,14 @@ def load_thresholds_and_temperature(folder: Path) -> Evaluation:
 
     Raises OSError, KeyError, TypeError or ValueError for a file that is missing or damaged.
     """
-    names, chosen, stages = (
+    names, chosen, calibrated = (
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in (artifacts.LABELS, artifacts.THRESHOLDS, artifacts.CALIBRATION)
     )
     policy = chosen["default_policy"]
     return Evaluation(
         label_names=tuple(names),
-        temperature=stages["temperature"],
+        temperature=calibrated["temperature"],
         thresholds={  # those that were written: an older version knew fewer policies
             name: np.array([by_label[label] for label in names]) for name, by_label in chosen["policies"].items()
         },
@@ -106,7 +106,7 @@ def write_predictions(folder: Path, role: str, split: Predictions) -> None:
 
     path = folder / artifacts.predictions_file(role)
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, Any] = {"row_id": list(split.row_ids), "text": list(split.texts)}
+    columns: dict[str, Any] = {"row_id": list(split.example_ids), "text": list(split.texts)}
     columns |= {name: list(np.asarray(getattr(split, name), kind)) for name, kind in _ARRAYS.items()}
     table = pyarrow.table(columns, metadata={"label_names": json.dumps(split.label_names), "role": role})
     pyarrow.parquet.write_table(table, path)
@@ -122,13 +122,13 @@ def read_predictions(path: Path) -> Predictions:
         label_names = tuple(map(str, json.loads(table.schema.metadata[b"label_names"])))
         shape = (len(table), len(label_names))
         arrays = {name: np.asarray(table[name].to_pylist(), kind).reshape(shape) for name, kind in _ARRAYS.items()}
-        row_ids, texts = _ids_and_texts(table)
+        example_ids, texts = _ids_and_texts(table)
         return Predictions(
             label_names=label_names,
             scores=arrays["logits"],
             labels=arrays["labels"],
             observed=arrays["observed"],
-            row_ids=row_ids,
+            example_ids=example_ids,
             texts=texts,
         )
     except (pyarrow.ArrowException, DataError, OSError, KeyError, TypeError, ValueError) as error:
@@ -138,12 +138,12 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def _ids_and_texts(table: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    row_ids, texts = (tuple(table[name].to_pylist()) for name in ("row_id", "text"))
-    if not all(isinstance(value, str) for value in (*row_ids, *texts)):
+    example_ids, texts = (tuple(table[name].to_pylist()) for name in ("row_id", "text"))
+    if not all(isinstance(value, str) for value in (*example_ids, *texts)):
         raise ValueError("a row without id or text")
-    if len(set(row_ids)) != len(row_ids):
+    if len(set(example_ids)) != len(example_ids):
         raise ValueError("the same row id twice")
-    return row_ids, texts
+    return example_ids, texts
 
 
 def write_figures(
@@ -165,8 +165,8 @@ def write_figures(
     intervals = np.array([[row["f1_low"], row["f1_high"]] for row in rows], dtype=float)
     positives = {"train": train_positives[0]} | {role: split.support for role, split in splits.items()}
     counts = {"train": train_positives[1]} | {role: split.num_examples for role, split in splits.items()}
-    stages = evaluation.calibration["test"]
-    ece = (stages["before"]["ece"], stages["after"]["ece"])
+    errors = evaluation.calibration["test"]
+    ece = (errors["before"]["ece"], errors["after"]["ece"])
     f1 = np.array([row["f1"] for row in rows], dtype=float)
     return [
         figures.loss_and_f1_curves(target / "curves.png", history),

@@ -22,15 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.core import settings
+from trainer.core.artifacts import CHECK_RESULT, CHECK_SCORES
 from trainer.core.errors import EmotionsError, SettingsError
 
 if TYPE_CHECKING:
     from trainer.serving.scoring import TextScorer
 
-__all__ = ["RESULT", "SCORES", "CheckConfig", "check_model", "main"]
+__all__ = ["CheckConfig", "check_model", "main"]
 
-RESULT = "check.json"
-SCORES = "scores.parquet"
 _WARM_UP = 3
 
 
@@ -94,8 +93,8 @@ def check_model(model: Path, texts: Sequence[str], output: Path, *, single_texts
     }
     output.mkdir(parents=True, exist_ok=True)
     table = pyarrow.table({"probabilities": list(probabilities), "labels": labels})
-    pyarrow.parquet.write_table(table, output / SCORES)
-    (output / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    pyarrow.parquet.write_table(table, output / CHECK_SCORES)
+    (output / CHECK_RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _latencies(scorer: "TextScorer", texts: Sequence[str], count: int) -> list[float]:

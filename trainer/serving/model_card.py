@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
+from trainer.evaluation.metrics import MIN_SUPPORT
 from trainer.reporting.report import LabelScore, ReportData, interval, number, show
 
 __all__ = ["write_card"]
@@ -21,7 +22,6 @@ _FIRST = (
 )
 """Settings at the top of the card, in this order; all others follow in the order of config.json."""
 
-_FEW_POSITIVES = 40
 _WIDE = 0.4
 _WEAK = 0.4
 _NAMES_SHOWN = 8
@@ -115,11 +115,11 @@ def _limits_of_labels(labels: Sequence[LabelScore]) -> Iterator[str]:
     rare = [
         f"{row.name} ({show(row.support)} positives, {interval(row.f1, 2)})"
         for row in sorted(labels, key=lambda row: row.support)
-        if row.support > 0 and (row.support < _FEW_POSITIVES or _is_wide(row))
+        if row.support > 0 and (row.support < MIN_SUPPORT or _is_wide(row))
     ]
     if rare:
         yield (
-            f"Rare labels, with fewer than {_FEW_POSITIVES} positives on test or a 95 % interval of F1 wider than "
+            f"Rare labels, with fewer than {MIN_SUPPORT} positives on test or a 95 % interval of F1 wider than "
             f"{_WIDE}: {_listed(rare)}."
         )
     scored = [(row.name, row.f1.value) for row in labels if row.f1.value is not None]

@@ -147,7 +147,7 @@ def _column(model_input: Any) -> Any:
     """Return the texts of any form of input; a Series keeps its index."""
     if isinstance(model_input, pd.DataFrame | Mapping):
         if not all(isinstance(name, Hashable) for name in model_input):
-            raise TypeError("names of columns must be strings")  # MLflow cannot print such a table beside our error
+            raise TypeError("names of columns must be strings")  # MLflow cannot print such a table with our error
         model_input = model_input[_text_column(list(model_input))]
     if isinstance(model_input, np.ndarray) and not model_input.ndim:
         model_input = model_input.item()

@@ -1,6 +1,6 @@
 """The code that a served model carries: a fixed list of modules, copied as a package named after its content.
 
-Models of different versions then run in one process, also beside the `trainer` that is installed there.
+Models of different versions then run in one process, also with the `trainer` that is installed there.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ MODULES = (
     "model.deberta_attention",
     "model.encoder",
     "model.heads.head",
+    "model.location",
     "model.losses.table",
     "model.optimizations.dropout",
     "model.optimizations.quantization",
     "model.pooling",
     "model.saving",
-    "model.source",
     "model.tokenizer",
     "serving.scoring",
 )
@@ -116,7 +116,7 @@ def own_digest(folder: Path) -> str:
 
 
 def is_known_code(digest: str, own: str) -> bool:
-    """Whether a `code_digest` is that of this version or of an earlier one of this project."""
+    """Return True when a `code_digest` is that of this version or of an earlier one of this project."""
     return digest == own or digest in _EARLIER_DIGESTS
 
 

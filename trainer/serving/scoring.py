@@ -60,7 +60,7 @@ def read_serving(artifacts: Path) -> Serving:
     """
     try:
         content = json.loads((artifacts / SERVING).read_text(encoding="utf-8"))
-        # Before there were members, one classifier's facts stood at the top.
+        # Older versions wrote one classifier, with its facts at the top level.
         members = content.get("members", [{**content, "folder": "classifier"}])
         return Serving(
             members=tuple(

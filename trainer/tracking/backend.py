@@ -158,7 +158,7 @@ def dataset_source(source: str) -> tuple[str, dict[str, str]]:
 def _mapping(event: Event, key: str) -> dict[str, Any]:
     value = event.content[key]
     if not isinstance(value, dict):
-        raise TypeError(f"event of kind {event.kind} must have an object under {key!r}, got {value}.")
+        raise TypeError(f"event of kind {event.kind} must have an object under {key}, got {value}.")
     return value
 
 

@@ -20,7 +20,7 @@ from trainer.tracking.delivery_errors import http_status
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "describe", "readable_errors", "rely_on_event_log"]
+__all__ = ["connect", "describe_error", "readable_errors", "rely_on_event_log"]
 
 _T = TypeVar("_T")
 
@@ -90,12 +90,12 @@ def readable_errors(backend: MlflowBackend) -> Iterator[None]:
         raise
     except Exception as error:
         raise TrackingError(
-            f"A call to tracking server {redact(backend.uri)} failed ({describe(error)}). Correct the cause and try "
-            f"again; nothing in the run folder is lost."
+            f"A call to tracking server {redact(backend.uri)} failed ({describe_error(error)}). Correct the cause and "
+            f"try again; nothing in the run folder is lost."
         ) from None  # the cause may repeat the address with its password
 
 
-def describe(failure: BaseException) -> str:
+def describe_error(failure: BaseException) -> str:
     """Return class and text of an error, without passwords, truncated to a length that fits a tag."""
     return redact(f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
 

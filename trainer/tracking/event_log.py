@@ -131,9 +131,7 @@ class EventLog:
 
     def _take_lock(self) -> None:
         if not _lock(self._offset_file):
-            raise TrackingError(
-                f"Another process writes run folder {str(self.folder)!r}. Wait until it ends, or stop it."
-            )
+            raise TrackingError(f"Another process writes run folder {self.folder}. Wait until it ends, or stop it.")
 
     def _read_offset(self) -> int:
         text = os.pread(self._offset_file, _OFFSET_DIGITS, 0)
@@ -165,7 +163,7 @@ class EventLog:
 
     def _unwritable(self, error: OSError) -> TrackingError:
         return TrackingError(
-            f"Cannot write run folder {str(self.folder)!r}: {error.strerror}. Free space or correct the permissions, "
+            f"Cannot write run folder {self.folder}: {error.strerror}. Free space or correct the permissions, "
             f"then continue with resume={self.folder.name}."
         )
 

@@ -15,7 +15,7 @@ from trainer.core.errors import TrackingError
 from trainer.core.redaction import redact
 from trainer.core.run_folder import has_results
 from trainer.tracking.backend import MlflowBackend
-from trainer.tracking.connection import connect, describe, readable_errors
+from trainer.tracking.connection import connect, describe_error, readable_errors
 from trainer.tracking.event_log import REJECTED, EventLog, has_event_log
 from trainer.tracking.system_metrics import PREFIX as SYSTEM_PREFIX
 from trainer.tracking.system_metrics import SystemMetrics
@@ -86,13 +86,13 @@ def sync(folder: Path, uri: str | None = None) -> int:
     not answer and when the process of the run is alive.
     """
     if not has_event_log(folder):
-        raise TrackingError(f"{str(folder)!r} is no run folder, and no folder with run folders: it has no event log.")
+        raise TrackingError(f"{folder} is no run folder, and no folder with run folders: it has no event log.")
     with EventLog(folder) as log:
         log.requeue_rejected()
         events = list(log.events())
         opened = [event for event in events if event.kind == "open"]
         if not opened:
-            raise TrackingError(f"Run folder {str(folder)!r} contains no started run, so there is nothing to deliver.")
+            raise TrackingError(f"Run folder {folder} contains no started run, so there is nothing to deliver.")
         has_ended = events[-1].kind == "status"
         if has_ended and log.delivered == log.size:
             return 0
@@ -105,7 +105,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
     if uploader.rejected:
         raise RejectedEventsError(
             f"Tracking server {redact(backend.uri)} refused {uploader.rejected} of {count} events of run folder "
-            f"{str(folder)!r} ({uploader.reason}). The others are delivered. {REJECTED} there has the reasons: correct "
+            f"{folder} ({uploader.reason}). The others are delivered. {REJECTED} there has the reasons: correct "
             f"them and run the same command again, or delete that file to give the events up."
         )
     return count
@@ -117,7 +117,7 @@ def report_failure(error: Exception) -> None:
     if run_id is None:
         return
     try:
-        connect().client.set_tag(run_id, artifacts.TAG_ERROR, describe(error))
+        connect().client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
     except Exception as failure:
         _log.warning("Cannot tag run %s with its error (%s).", run_id, redact(str(failure)))
 
@@ -191,7 +191,7 @@ def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool
         return MlflowTracker(run_id, log, backend)
     except BaseException as error:
         if not is_resumed:  # a run to be resumed keeps its status: another process may write it
-            backend.client.set_tag(run_id, artifacts.TAG_ERROR, describe(error))
+            backend.client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
             backend.client.set_terminated(run_id, _status(error))
         raise
 
@@ -202,7 +202,7 @@ def _check_artifact_store(backend: MlflowBackend, run: "Run") -> None:
     except Exception as error:
         raise TrackingError(
             f"Cannot store artifacts of run {run.info.run_id} in {redact(str(run.info.artifact_uri))} "
-            f"({describe(error)}). Install what is missing, set its credentials, or start the server with "
+            f"({describe_error(error)}). Install what is missing, set its credentials, or start the server with "
             f"--serve-artifacts: then it stores them itself."
         ) from None
 
@@ -229,10 +229,10 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
     status = _status(failure)
     try:
         if failure is not None and status != "FINISHED":
-            tracker.set_tags({artifacts.TAG_ERROR: describe(failure)})
+            tracker.set_tags({artifacts.TAG_ERROR: describe_error(failure)})
         tracker.close(status, project_run)
     except TrackingError as error:
-        tracker.close_without_log("FAILED", describe(failure or error))
+        tracker.close_without_log("FAILED", describe_error(failure or error))
         if failure is None:
             raise
 

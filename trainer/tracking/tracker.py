@@ -113,7 +113,7 @@ class MlflowTracker(Tracker):
         """Upload a file or the files of a folder. Raises TrackingError when it does not exist."""
         source = self.folder / path
         if not source.exists():
-            raise TrackingError(f"Cannot log artifact {path}: run folder {str(self.folder)!r} has no such file.")
+            raise TrackingError(f"Cannot log artifact {path}: run folder {self.folder} has no such file.")
         files = sorted(source.rglob("*")) if source.is_dir() else [source]
         for file in files:
             if file.is_file():

@@ -115,7 +115,7 @@ def _wait_until_released(folder: Path, monitor: Monitor) -> None:
 
 
 def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment variables that start the run of a request, or resume it."""
+    """Return the arguments and environment variables that start the run of a request, or resume it."""
     if not (request.folder / artifacts.CONFIG).is_file():
         return as_argv(request.settings), {"MLFLOW_RUN_ID": request.folder.name}
     # A resumed run keeps the path of its data, which may have another name in this command.

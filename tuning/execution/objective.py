@@ -113,14 +113,14 @@ class Objective:
             raise TrialInterruptedError("another worker began the last trial at the same moment")
 
     def _settings(self, trial: optuna.Trial) -> dict[str, Any]:
-        """The settings of a trial; a retried one keeps those that it began with."""
+        """Return the settings of a trial; a retried one keeps those that it began with."""
         suggested = self.phase.suggest(trial)
         settings: dict[str, Any] = trial.user_attrs.get(Attribute.SETTINGS, suggested)
         trial.set_user_attr(Attribute.SETTINGS, settings)
         return settings
 
     def _request(self, trial: optuna.Trial, settings: dict[str, Any], seed: int) -> TrainingRequest:
-        """The training of a seed, in the run that it has, or in a new one where that is not on this machine."""
+        """Return the training of a seed, in the run that it has, or in a new one where that is not on this machine."""
         run_ids: dict[str, str] = dict(trial.user_attrs.get(Attribute.RUNS, {}))
         run_id = run_ids.get(str(seed))
         if run_id is not None and not (self.phase.output / run_id).is_dir():

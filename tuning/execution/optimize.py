@@ -102,7 +102,7 @@ class Optimizer:
             self.screen.show_note(f"{name}: interrupted, queued again")
 
     def _stop_if_done(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Optuna's MaxTrialsCallback would count a retried trial twice."""
+        """Stop after the last trial or too many failures; Optuna's MaxTrialsCallback counts a retried trial twice."""
         cause = trials.cause(trial)
         if cause is not None:
             self._causes.append(cause)
@@ -126,7 +126,7 @@ def _ended(study: optuna.Study) -> int:
 
 
 def _numbers(study: optuna.Study) -> dict[str, float]:
-    """What the progress bar shows beside the number of ended trials."""
+    """Return the numbers that the progress bar shows after that of ended trials."""
     started = trials.started(study)
     states = Counter(map(trials.state, started))
     numbers: dict[str, float] = {name: states[name] for name in _SHOWN}

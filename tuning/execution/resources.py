@@ -39,7 +39,7 @@ class ResourcePool:
 
     @contextmanager
     def take(self) -> Iterator[Resources]:
-        """Resources for the block; waits while all are taken."""
+        """Give the resources of one worker to the block; wait while all are taken."""
         resources = self._free.get()
         try:
             yield resources

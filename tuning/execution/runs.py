@@ -151,7 +151,7 @@ def best_runs(
 
 
 def _settings(run: "Run") -> dict[str, str]:
-    """Without the seed and what belongs to a run alone: the best runs may be one configuration with several seeds."""
+    """Return the settings of a run without its seed: the best runs may be one configuration with several seeds."""
     prefix = artifacts.PARAMETER_PREFIX
     named = {name.removeprefix(prefix): text for name, text in run.data.params.items() if name.startswith(prefix)}
     return {name: text for name, text in named.items() if name not in ("seed", *RUNTIME_SETTINGS)}

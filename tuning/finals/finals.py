@@ -56,7 +56,7 @@ def _key(trial: FrozenTrial) -> tuple[int, int]:
 
 
 def _waiting(study: optuna.Study, source: FrozenTrial, seed: int) -> FrozenTrial:
-    """A waiting trial with the parameters and settings of `source`."""
+    """Return a waiting trial with the parameters and settings of `source`."""
     return optuna.trial.create_trial(
         state=TrialState.WAITING,
         params=source.params,

@@ -117,7 +117,7 @@ def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: Winn
 
 
 def _get_or_create_run(study: optuna.Study, source: str, create: Callable[[], str]) -> str:
-    """The run created from this source, now or by an earlier command."""
+    """Return the run created from this source, now or by an earlier command."""
     known: dict[str, str] = study.user_attrs.get(_WINNER_RUNS, {})
     if source not in known:
         known = {**known, source: create()}

@@ -27,7 +27,7 @@ _HEADLINES = (*_LABELS, "macro_f1_low", "macro_f1_high")
 def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
     tracker: Tracker,
     study: optuna.Study,
-    goals: Sequence[str],
+    objectives: Sequence[str],
     finals: Sequence[FinalRun],
     winner: Winner | None,
     preset: Mapping[str, Any],
@@ -35,7 +35,7 @@ def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
 ) -> None:
     """Write every result to the folder of the study's run, and log it.
 
-    goals: names of the objectives. preset: all settings of the winner.
+    objectives: names of the objectives. preset: all settings of the winner.
     """
     folder = tracker.folder
     write_trials(folder, study)
@@ -43,8 +43,8 @@ def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
         folder / artifacts.REPORT,
         StudyReport(
             name=study.study_name,
-            objective_label=goals[0],
-            other_objectives=goals[1:],
+            objective_label=objectives[0],
+            other_objectives=objectives[1:],
             study=study,
             finals=finals,
             winner=winner.trial if winner else None,

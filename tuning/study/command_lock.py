@@ -64,7 +64,7 @@ def _lock_file(storage: RDBStorage, study_name: str, is_shared: bool) -> Iterato
 
 @contextmanager
 def _lock_in_database(storage: RDBStorage, study_name: str, is_shared: bool) -> Iterator[bool]:
-    """PostgreSQL's advisory lock, which belongs to the connection."""
+    """Take PostgreSQL's advisory lock, which belongs to the connection."""
     function = "pg_try_advisory_lock_shared" if is_shared else "pg_try_advisory_lock"
     statement = sqlalchemy.text(f"select {function}(hashtextextended(:name, 0))")
     with storage.engine.connect() as connection:

@@ -57,6 +57,6 @@ def _interrupted_if_running(trial: FrozenTrial) -> FrozenTrial:
 
 
 def _final(trial: FrozenTrial) -> FrozenTrial:
-    """A final of version 1 had the trial that it trained again and the seed as its parameters."""
+    """Return a final of version 1, which has its source trial and seed as parameters, with both as attributes."""
     trial.user_attrs |= {Attribute.SOURCE: trial.params["setting"], Attribute.SEED: trial.params["seed"]}
     return trial

@@ -43,7 +43,7 @@ def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     """Return the pruner, for scores at the steps 1 to `reports` of a training.
 
     It judges after a third of a training: warm-up may take a fifth, and the order before it says little about that at
-    the end (docs/performance.md, "Searching").
+    the end (docs/explanations/performance.md).
     """
     kind, first = config.active_pruner, max(config.reports // 3, 1)
     if kind == "hyperband":

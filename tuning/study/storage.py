@@ -217,7 +217,7 @@ def _free_name(storage: optuna.storages.BaseStorage, name: str) -> str:
 
 
 def _shown(url: sqlalchemy.URL) -> str:
-    """The URL without user, password and options, any of which may be secret."""
+    """Return the URL without user, password and options, any of which may be secret."""
     return sqlalchemy.URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
 
 

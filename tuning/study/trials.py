@@ -63,7 +63,7 @@ class Attribute:
     SECONDS = "seconds"
     """Of training, those before an interruption included."""
     CAUSE = "cause"
-    """Why it failed. Every trial that has failed has one: a failed one without was cut off."""
+    """Why it failed. A trial that failed without a cause was interrupted."""
     WARM_START = "warm_start"
     """Where its settings come from, when they were not sampled."""
     DUPLICATE = "surplus"
@@ -164,14 +164,14 @@ def _retry_history(trial: FrozenTrial) -> list[int]:
 
 
 def _retried_number(trial: FrozenTrial) -> int | None:
-    """Number of the trial that this one continues."""
+    """Return the number of the trial that this one continues."""
     history = _retry_history(trial)
     number: int | None = history[-1] if history else trial.user_attrs.get(Attribute.RETRY_OF)
     return number
 
 
 def _died_before_its_heartbeat(trial: FrozenTrial) -> bool:
-    """Optuna never finds a trial stale whose worker died between asking for it and its first heartbeat."""
+    """Return True for a trial whose worker died before its first heartbeat, which Optuna never finds stale."""
     age = datetime.now() - (trial.datetime_start or datetime.now())  # Optuna's are naive too
     return Attribute.SETTINGS not in trial.user_attrs and age > timedelta(seconds=GRACE_SECONDS)
 
@@ -202,7 +202,7 @@ def seconds(trial: FrozenTrial) -> float | None:
 
 
 def run_id(trial: FrozenTrial) -> str | None:
-    """Return the run of its first training, None before that was made."""
+    """Return the run of its first training, None before it is created."""
     runs: dict[str, str] = trial.user_attrs.get(Attribute.RUNS, {})
     return next(iter(runs.values()), None)
 
@@ -225,8 +225,8 @@ def copy_study(
 
     keep: None for those that count, without scores that are not finite.
 
-    Optuna's figures and importances then need no `target`, which would turn colours and directions around. The place
-    of every other trial is held by one that waits, so that the numbers stay.
+    Optuna's figures and importances then need no `target`, which would turn colours and directions around. A waiting
+    trial takes the place of every other one, so that the numbers stay.
     """
     with _quiet():
         made = optuna.create_study(study_name=study.study_name, directions=study.directions[:objectives])
@@ -256,7 +256,7 @@ def _is_scored(trial: FrozenTrial) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out that a study was made: this one is nobody's."""
+    """Silence Optuna's message about a new study: this one exists in memory alone."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
     try:

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from tests.benchmarks.common.processes import peak_resident_mib
 from trainer.model.config import STARTER
 from trainer.model.encoder import quiet
-from trainer.model.source import STARTER_FOLDER
+from trainer.model.location import STARTER_FOLDER
 from trainer.model.tokenizer import load_tokenizer
 
 __all__ = ["load_stock", "now", "peak_mib"]

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from registry_helpers import Commands
 
 from registry.promotion.session import PromotionSession
-from registry.store.decision_log import replay
 from tests import forked
+from tests.registry.store.decision_helpers import replay
 from tests.tracking.tracking_helpers import Server
 
 QUALITIES = (0.7, 0.85, 0.99)

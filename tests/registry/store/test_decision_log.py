@@ -5,11 +5,11 @@ import json
 import threading
 
 import pytest
-from decision_helpers import MODEL, add, decision
+from decision_helpers import MODEL, add, decision, replay
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.store.decision_log import CHALLENGER, PREVIOUS, DecisionLog, RegistryState, replay
+from registry.store.decision_log import CHALLENGER, PREVIOUS, DecisionLog, RegistryState
 from trainer.core.errors import RegistryError
 
 

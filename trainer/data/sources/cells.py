@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.data.sources.errors import abbreviate
+from trainer.data.sources.errors import quote
 
 __all__ = ["Label", "read_id", "read_indicators", "read_labels", "read_text"]
 
@@ -14,20 +14,20 @@ Label = str | int
 def read_text(cell: Any) -> str:
     """Return the text of a cell. Raises ValueError when it is blank or no text."""
     if not isinstance(cell, str):
-        raise ValueError(f"text must be a string: {abbreviate(cell)}")  # noqa: TRY004  collected with the faults of a row
+        raise ValueError(f"text must be a string: {quote(cell)}")  # noqa: TRY004  collected with the faults of a row
     if not cell.strip():
-        raise ValueError(f"empty text: {abbreviate(cell)}")
+        raise ValueError(f"empty text: {quote(cell)}")
     try:
         cell.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"text contains half a surrogate pair at {error.start + 1}: {abbreviate(cell)}") from error
+        raise ValueError(f"text contains half a surrogate pair at {error.start + 1}: {quote(cell)}") from error
     return cell
 
 
 def read_id(cell: Any) -> str:
     """Return the id of an example. Raises ValueError for anything but a string or a whole number."""
     if not isinstance(cell, str | int) or not str(cell).strip():
-        raise ValueError(f"id must be a string or a whole number: {abbreviate(cell)}")
+        raise ValueError(f"id must be a string or a whole number: {quote(cell)}")
     return str(cell)
 
 
@@ -39,7 +39,7 @@ def read_labels(cell: Any) -> tuple[Label, ...]:
         return tuple(part.strip() for part in cell.split("|" if "|" in cell else ","))
     parts = cell if isinstance(cell, list | tuple) else [cell]
     if any(isinstance(part, bool) or not isinstance(part, str | int) for part in parts):
-        raise ValueError(f"labels must be names or ids: {abbreviate(cell)}")
+        raise ValueError(f"labels must be names or ids: {quote(cell)}")
     return tuple(parts)
 
 
@@ -65,4 +65,4 @@ def _read_indicator(name: str, cell: Any) -> bool | None:
         return bool(value == "1")
     if value in (0, 1):
         return bool(value)
-    raise ValueError(f"label column {name!r} must be 0, 1 or empty: {abbreviate(cell)}")
+    raise ValueError(f"label column {name!r} must be 0, 1 or empty: {quote(cell)}")

@@ -4,14 +4,14 @@ from typing import Any
 
 from trainer.core.errors import DataError
 
-__all__ = ["RowErrors", "abbreviate"]
+__all__ = ["RowErrors", "quote"]
 
 _SHOWN_ERRORS = 10
 _SHOWN_CHARACTERS = 60
 
 
-def abbreviate(value: Any) -> str:
-    """Return the repr of a cell, cut to 60 characters: its quotes show white space and its type shows in JSON."""
+def quote(value: Any) -> str:
+    """Return the repr of a cell, at most 60 characters: quotes show white space and tell a string from a number."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 

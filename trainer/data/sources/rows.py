@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trainer.core.errors import DataError
 from trainer.data.dataset import ROLES, Split
 from trainer.data.sources.cells import Label, read_id, read_indicators, read_labels, read_text
-from trainer.data.sources.errors import RowErrors, abbreviate
+from trainer.data.sources.errors import RowErrors, quote
 from trainer.data.sources.tabular import Table
 
 __all__ = ["Tables", "build_splits"]
@@ -116,14 +116,14 @@ def _read_records(table: Table, columns: _Columns, role: str, errors: RowErrors)
             errors.add(place, str(error))
             continue
         if record.example_id in seen:
-            errors.add(place, f"id {abbreviate(record.example_id)} is also in line {seen[record.example_id]}")
+            errors.add(place, f"id {quote(record.example_id)} is also in line {seen[record.example_id]}")
         seen.setdefault(record.example_id, line)
         records.append(record)
     return records
 
 
 def _read_record(cells: Mapping[str, Any], columns: _Columns, place: str, *, default_id: str) -> _Record:
-    """Raises KeyError for a missing cell and ValueError for a faulty one."""
+    """Return the record of a row. Raises KeyError for a missing cell and ValueError for a faulty one."""
     example_id = default_id if columns.example_id is None else read_id(cells[columns.example_id])
     text = read_text(cells[columns.text])
     if columns.label is None:
@@ -164,10 +164,10 @@ class _LabelIndex:
 
     def _complaint(self, label: Label) -> str:
         if not self._listed:
-            return f"unknown label {abbreviate(label)}: it does not appear in train"
+            return f"unknown label {quote(label)}: it does not appear in train"
         if isinstance(label, int) or label.lstrip("-").isdecimal():
-            return f"unknown label id {abbreviate(label)}: ids go from 0 to {self.num_labels - 1}"
-        return f"unknown label {abbreviate(label)}: not in the list of labels"
+            return f"unknown label id {quote(label)}: ids go from 0 to {self.num_labels - 1}"
+        return f"unknown label {quote(label)}: not in the list of labels"
 
 
 def _read_matrices(

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.core.errors import DataError
 from trainer.core.text_rows import Parsed, parse_csv, parse_json_lines
-from trainer.data.sources.errors import RowErrors, abbreviate
+from trainer.data.sources.errors import RowErrors, quote
 
 __all__ = ["SUFFIXES", "Table", "read_delimited", "read_table"]
 
@@ -56,14 +56,14 @@ def read_delimited(
             rows.append((line, dict(zip(columns, cells, strict=True))))
         else:
             fault = cells if isinstance(cells, str) else f"needs {len(columns)} columns, but has {len(cells)}"
-            errors.add(f"{path.name}:{line}", f"{fault}: {abbreviate(source.rstrip(_LINE_END))}")
+            errors.add(f"{path.name}:{line}", f"{fault}: {quote(source.rstrip(_LINE_END))}")
     return _table(path, columns, rows, errors, earlier)
 
 
 def _header(records: Iterator[Parsed], file: str) -> list[str]:
     line, cells, source = next(records, (1, list[str](), ""))
     if not isinstance(cells, list):
-        raise DataError(f"{file}:{line} must be the column names, got {abbreviate(source.rstrip(_LINE_END))}.")
+        raise DataError(f"{file}:{line} must be the column names, got {quote(source.rstrip(_LINE_END))}.")
     return cells
 
 
@@ -74,7 +74,7 @@ def _read_jsonl(path: Path, errors: RowErrors) -> Table:
         if isinstance(cells, dict):
             rows.append((line, cells))
         else:
-            errors.add(f"{path.name}:{line}", f"{cells}: {abbreviate(source)}")
+            errors.add(f"{path.name}:{line}", f"{cells}: {quote(source)}")
     columns = tuple(dict.fromkeys(column for _, cells in rows for column in cells))
     return _table(path, columns, rows, errors, earlier)
 
@@ -105,6 +105,6 @@ def _decoded(path: Path, errors: RowErrors) -> str:
             try:
                 raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                errors.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {abbreviate(raw)}")
+                errors.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {quote(raw)}")
         # The rest of the file is checked as well, so that one run names every fault.
         return content.decode("utf-8-sig", errors="replace")

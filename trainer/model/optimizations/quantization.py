@@ -1,4 +1,4 @@
-"""Inference in bfloat16 or int8. docs/performance.md has the measured speed and accuracy."""
+"""Inference in bfloat16 or int8. docs/explanations/performance.md has the measured speed and accuracy."""
 
 import warnings
 from contextlib import AbstractContextManager

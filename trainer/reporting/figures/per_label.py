@@ -113,7 +113,7 @@ def label_frequency(
 
 
 def _size(rows: Sequence[Any] | Array) -> tuple[float, float]:
-    """Width and height in inches of a figure with these rows."""
+    """Return width and height in inches of a figure with these rows."""
     return 8.0, 0.245 * len(rows) + 1.6
 
 

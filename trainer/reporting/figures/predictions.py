@@ -91,7 +91,7 @@ def error_cooccurrence(path: Path, scores: LabelledScores, thresholds: Array) ->
 
 
 def _spread(figure: "Figure", top: float) -> None:
-    """Fixed margins in inches: for many equal panels as good as a computed layout, and several times faster."""
+    """Set fixed margins in inches, which is several times faster for many equal panels than a computed layout."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left=0.55 / width, right=1 - 0.12 / width, bottom=0.5 / height, top=1 - top / height)
     figure.subplots_adjust(wspace=0.13, hspace=0.24)
@@ -117,7 +117,7 @@ def _panel(axes: "Axes", scores: LabelledScores, label: int, threshold: float) -
 
 
 def _precision_recall_curve(truths: Array, probabilities: Array) -> tuple[Array, Array]:
-    """Precision and recall at each distinct probability, from the highest down."""
+    """Return precision and recall at each distinct probability, from the highest down."""
     order = np.argsort(-probabilities, kind="stable")
     last_of_ties = np.flatnonzero(np.diff(probabilities[order], append=-1.0))
     hits = np.cumsum(truths[order])[last_of_ties]
@@ -141,7 +141,7 @@ def _calibration(panels: tuple["Axes", "Axes"], scores: LabelledScores, look: tu
 
 
 def _wilson(hits: Array, counts: Array) -> tuple[Array, Array]:
-    """Wilson's 95 % interval of the fraction of hits in each of `counts`."""
+    """Return Wilson's 95 % interval of the fraction of hits in each of `counts`."""
     from scipy.stats import binomtest  # slow to import
 
     pairs = zip(hits.tolist(), counts.tolist(), strict=True)
@@ -150,13 +150,13 @@ def _wilson(hits: Array, counts: Array) -> tuple[Array, Array]:
 
 
 def _misses(scores: LabelledScores, thresholds: Array) -> Array:
-    """Positives below the threshold of each label, (k,)."""
+    """Return the positives below the threshold of each label, (k,)."""
     misses: Array = (scores.positives & (scores.probabilities < thresholds)).sum(axis=0)
     return misses
 
 
 def _replacements(scores: LabelledScores, thresholds: Array, shown: Sequence[int]) -> Array:
-    """Of the missed examples of each shown label, the fractions with each wrong shown label or, last, none."""
+    """Return for the missed examples of each shown label the fractions with each wrong shown label and, last, none."""
     predicted = (scores.probabilities >= thresholds) & scores.observed
     missed = (scores.positives & ~predicted)[:, shown].astype(float)
     wrong = (predicted & ~scores.positives)[:, shown]

@@ -8,7 +8,7 @@ from typing import Any
 from trainer.core.errors import ModelError, SettingsError, nearest
 from trainer.model.config import STARTER, ModelConfig
 
-__all__ = ["STARTER_FOLDER", "Source", "locate"]
+__all__ = ["STARTER_FOLDER", "EncoderLocation", "locate_encoder"]
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -18,7 +18,7 @@ _IDS_WITHOUT_OWNER = re.compile(r"(albert|bert|camembert|distilbert|distilrobert
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderLocation:
     """Where transformers reads an encoder and its tokenizer from: folders, or a hub id."""
 
     name: str
@@ -32,8 +32,8 @@ class Source:
     is_local: bool
 
 
-def locate(config: ModelConfig) -> Source:
-    """Return the source of the model of a configuration, without a call to the hub.
+def locate_encoder(config: ModelConfig) -> EncoderLocation:
+    """Return the location of the encoder of a configuration, without a call to the hub.
 
     Raises ModelError for a name that neither exists nor can be a hub id, or a folder without safetensors;
     SettingsError for the revision of a local model.
@@ -48,7 +48,7 @@ def locate(config: ModelConfig) -> Source:
     if name == STARTER or not _may_be_hub_id(name):
         _raise_missing(name, path)
     options = {"revision": config.model_revision} if config.model_revision else {}
-    return Source(name, name, name, name, options, is_local=False)
+    return EncoderLocation(name, name, name, name, options, is_local=False)
 
 
 def _may_be_hub_id(name: str) -> bool:
@@ -59,14 +59,16 @@ def _may_be_hub_id(name: str) -> bool:
     return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.suffix == ".json")
 
 
-def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | None) -> Source:
+def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | None) -> EncoderLocation:
     if config.model_revision:
         raise SettingsError(
             f"`model_revision` must be empty for the local model {config.model}, got {config.model_revision}. "
             "Only hub models have revisions."
         )
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    return Source(config.model, config_path, str(tokenizer), weights, {"local_files_only": True}, is_local=True)
+    return EncoderLocation(
+        config.model, config_path, str(tokenizer), weights, {"local_files_only": True}, is_local=True
+    )
 
 
 def _raise_missing(name: str, path: Path) -> None:
