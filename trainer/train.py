@@ -14,7 +14,7 @@ __all__ = ["main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0 after a complete run, 1 on an error that the user can mend."""
+    """Return the exit status: 0 after a complete run, 1 on an error that the user can fix."""
     return run_cli(_start, argv, report_failure)
 
 

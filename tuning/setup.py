@@ -33,7 +33,8 @@ from tuning.space.space import Space
 from tuning.space.warm_start import enqueue_known
 from tuning.study.command_lock import lead
 from tuning.study.journal import JOURNAL, import_study
-from tuning.study.samplers import make_pruner, make_sampler
+from tuning.study.pruners import make_pruner
+from tuning.study.samplers import make_sampler
 from tuning.study.storage import (
     DATABASE,
     Direction,

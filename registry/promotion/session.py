@@ -262,7 +262,7 @@ class PromotionSession:
 def open_session(
     config: PromoteConfig | RollbackConfig, experiment: str = "", *, dry_run: bool = False
 ) -> Iterator[PromotionSession]:
-    """Open a session with a run of its own, after bringing decision log and aliases together."""
+    """Open a session with its run, after reconciling the decision log with the aliases."""
     store = connect()
     with readable_errors(store):
         if experiment and store.client.get_experiment_by_name(experiment) is None:

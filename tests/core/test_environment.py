@@ -99,9 +99,9 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path / "copy", state
 
 
-def _git(folder: Path, *words: str) -> None:
+def _git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def test_git_state_says_clean_dirty_or_nothing(checkout):

@@ -10,8 +10,8 @@ def test_the_packed_encoder_loads_with_weights_in_half_precision(model_folders, 
     encoder = tmp_path / "run" / artifacts.CLASSIFIER / "encoder"
     encoder.parent.mkdir(parents=True)
     encoder.symlink_to(model_folders["deberta-v3"])
-    words = ["--step", "pack", "--source", str(tmp_path / "run"), "--target", str(tmp_path / "starter")]
-    assert make_starter.main(words) == 0
+    argv = ["--step", "pack", "--source", str(tmp_path / "run"), "--target", str(tmp_path / "starter")]
+    assert make_starter.main(argv) == 0
     weights = load_file(tmp_path / "starter" / "model.safetensors")
     assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float16"}
     assert load_encoder(ModelConfig(model=str(tmp_path / "starter")))[0].config.model_type == "deberta-v2"

@@ -30,25 +30,25 @@ def commands_of(text):
     """Command lines of the shell blocks of a Markdown text, continued lines joined, comments left out."""
     bodies = [match["body"] for match in _FENCE.finditer(text) if match["language"] in _SHELL]
     lines = "\n".join(bodies).replace("\\\n", " ").splitlines()
-    return [shlex.join(words) for words in (shlex.split(line, comments=True) for line in lines) if words]
+    return [shlex.join(argv) for argv in (shlex.split(line, comments=True) for line in lines) if argv]
 
 
-def check_make(words, root):
+def check_make(argv, root):
     """The targets and variables exist: `make -n` can plan them."""
-    plan = subprocess.run(["make", "-n", *words[1:]], cwd=root, capture_output=True, text=True, check=False)
+    plan = subprocess.run(["make", "-n", *argv[1:]], cwd=root, capture_output=True, text=True, check=False)
     assert plan.returncode == 0, plan.stderr
-    assert set(re.findall(r"[A-Z]+(?==)", " ".join(words))) <= {"ARGS", "PYTHON"}
+    assert set(re.findall(r"[A-Z]+(?==)", " ".join(argv))) <= {"ARGS", "PYTHON"}
 
 
-def check_mlflow_run(words, root):
+def check_mlflow_run(argv, root):
     """The entry point exists and every parameter is one of its settings; test_mlflow_run.py runs the real thing."""
     entry_points = yaml.safe_load((root / "MLproject").read_text())["entry_points"]
-    name = words[words.index("-e") + 1]
-    assert words[2] == "."
+    name = argv[argv.index("-e") + 1]
+    assert argv[2] == "."
     assert name in entry_points
-    for parameter in [words[place + 1] for place, word in enumerate(words) if word == "-P"]:
+    for parameter in [argv[place + 1] for place, word in enumerate(argv) if word == "-P"]:
         check_setting(name, *parameter.split("=", 1))
-    for manager in [words[place + 1] for place, word in enumerate(words) if word == "--env-manager"]:
+    for manager in [argv[place + 1] for place, word in enumerate(argv) if word == "--env-manager"]:
         assert manager in ("local", "conda", "virtualenv", "uv")
 
 
@@ -60,40 +60,40 @@ def check_setting(entry_point, name, value):
         assert value in presets.preset_names(PRESETS) or value.endswith("/winner.yaml")
 
 
-def check_module(words, root):
+def check_module(argv, root):
     """The module answers `--help`, and the flags written after it are in the answer."""
-    before_flags = takewhile(lambda word: not word.startswith("--"), words[1:])
+    before_flags = takewhile(lambda word: not word.startswith("--"), argv[1:])
     done = subprocess.run(
         [sys.executable, *before_flags, "--help"], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for flag in [word for word in words[3:] if word.startswith("--")]:
+    for flag in [word for word in argv[3:] if word.startswith("--")]:
         assert flag in done.stdout
 
 
-def check_nothing(words, root):
+def check_nothing(argv, root):
     """Nothing of ours."""
 
 
-def check_mlflow(words, root):
+def check_mlflow(argv, root):
     """A command of the installed MLflow."""
     from mlflow.cli import cli
 
     group = cli
-    for word in words[1 : 2 + (words[1] in ("models", "server", "artifacts", "runs"))]:
+    for word in argv[1 : 2 + (argv[1] in ("models", "server", "artifacts", "runs"))]:
         group = group.get_command(None, word)
         assert group is not None, f"mlflow has no command {word}"
 
 
-def check_activate(words, root):
+def check_activate(argv, root):
     """The script that `make setup` writes; test_setup.py sources it."""
-    assert words[1:] == [".venv/bin/activate"]
+    assert argv[1:] == [".venv/bin/activate"]
 
 
-def check_dashboard(words, root):
+def check_dashboard(argv, root):
     """Optuna's dashboard on the file where studies are; test_tune_input.py opens it."""
-    assert shutil.which(words[0])
-    assert Path(words[1]).name == DATABASE
+    assert shutil.which(argv[0])
+    assert Path(argv[1]).name == DATABASE
 
 
 _CHECKS = [  # first match decides
@@ -107,7 +107,7 @@ _CHECKS = [  # first match decides
     (r"optuna-dashboard ", check_dashboard),
     (r"export [A-Z_]+=", check_nothing),
     (r"curl -s localhost:", check_nothing),
-    (r"\.ci/run$", lambda words, root: check_executable(root / words[0])),
+    (r"\.ci/run$", lambda argv, root: check_executable(root / argv[0])),
 ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 
-# What a bundle is made of takes seconds to import, and most tests here have no need of it.
+# What a saved model is made of takes seconds to import, and most tests here have no need of it.
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory):
     """Folder of a tiny saved classifier."""
@@ -14,15 +14,15 @@ def classifier(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def folder(classifier, tmp_path_factory):
-    """A bundle of the classifier, not to be changed."""
-    from serving_helpers import write_bundle
+    """A saved model of the classifier, not to be changed."""
+    from serving_helpers import write_model
 
-    return write_bundle(tmp_path_factory.mktemp("served") / "model", classifier)
+    return write_model(tmp_path_factory.mktemp("served") / "model", classifier)
 
 
 @pytest.fixture(scope="session")
 def model(folder):
-    """The bundle as MLflow loads it."""
+    """The saved model as MLflow loads it."""
     from serving_helpers import load
 
     return load(folder)

@@ -1,4 +1,4 @@
-"""A tiny saved classifier, bundles of it, and the scoring server that MLflow starts on one."""
+"""A tiny saved classifier, saved models of it, and the scoring server that MLflow starts on one."""
 
 import http.client
 import json
@@ -55,8 +55,8 @@ def make_classifier(root):
     return root / "classifier"
 
 
-def write_bundle(folder, classifier, **changes):
-    """A bundle of the classifier at `folder`, some of its facts changed."""
+def write_model(folder, classifier, **changes):
+    """A saved model of the classifier at `folder`, some of its facts changed."""
     member = Member(classifier=classifier, temperature=changes.pop("temperature", TEMPERATURE), max_length=MAX_LENGTH)
     thresholds = {"fixed": np.full(3, 0.5), "per_label": PER_LABEL}
     facts = {"members": [member], "thresholds": thresholds, "default_policy": "per_label"}
@@ -65,7 +65,7 @@ def write_bundle(folder, classifier, **changes):
 
 
 def load(folder, **config):
-    """The bundle as MLflow loads it, pickle forbidden; config: its model_config."""
+    """The saved model as MLflow loads it, pickle forbidden; config: its model_config."""
     import mlflow.pyfunc
     import pytest
 
@@ -86,7 +86,7 @@ def expected_probabilities(classifier, texts):
 
 
 class ScoringServer:
-    """`mlflow models serve` on a bundle, in a process group of its own."""
+    """`mlflow models serve` on a saved model, in a process group of its own."""
 
     def __init__(self, model, folder, port, **environment):
         self.port, self.log = port, folder / "server.log"

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from serving_helpers import MAX_LENGTH, NAMES, TEXTS, load, write_bundle
+from serving_helpers import MAX_LENGTH, NAMES, TEXTS, load, write_model
 
 from trainer.core.errors import ModelError
 from trainer.serving import packaging, runtime
@@ -46,9 +46,9 @@ class TestFolder:
         assert [row["labels"] for row in rows] == ours["labels"].tolist()
         np.testing.assert_allclose([row["joy"] for row in rows], ours["joy"], atol=1e-6)
 
-    def test_bundles_of_other_code_and_facts_live_side_by_side(self, classifier, model, monkeypatch, tmp_path):
+    def test_saved_models_of_other_code_and_facts_load_in_one_process(self, classifier, model, monkeypatch, tmp_path):
         monkeypatch.setattr(runtime, "MODULES", (*runtime.MODULES, "model.class_weights"))
-        other = load(write_bundle(tmp_path / "other", classifier, temperature=1e-3))
+        other = load(write_model(tmp_path / "other", classifier, temperature=1e-3))
         modules = {type(served.unwrap_python_model().scorer).__module__ for served in (model, other)}
         assert len(modules) == 2
         assert all(name.startswith("emotions_") for name in modules)
@@ -98,9 +98,9 @@ class TestFolder:
 class TestMembers:
     def test_probabilities_are_the_mean_over_the_members(self, classifier, model, tmp_path):
         members = [Member(classifier=classifier, temperature=value, max_length=MAX_LENGTH) for value in (0.5, 3.0)]
-        both = load(write_bundle(tmp_path / "both", classifier, members=members)).predict(TEXTS)
+        both = load(write_model(tmp_path / "both", classifier, members=members)).predict(TEXTS)
         alone = [
-            load(write_bundle(tmp_path / f"{number}", classifier, members=[member])).predict(TEXTS)
+            load(write_model(tmp_path / f"{number}", classifier, members=[member])).predict(TEXTS)
             for number, member in enumerate(members)
         ]
         for name in NAMES:
@@ -112,7 +112,7 @@ class TestMembers:
         (other / "classifier.json").write_text(json.dumps({**content, "label_names": ["a", "b", "c"]}))
         members = [Member(classifier=path, temperature=1.0, max_length=MAX_LENGTH) for path in (classifier, other)]
         with pytest.raises(ModelError, match="same labels"):
-            write_bundle(tmp_path / "model", classifier, members=members)
+            write_model(tmp_path / "model", classifier, members=members)
 
     def test_weights_are_stored_once(self, classifier, folder):
         for weights in classifier.rglob("*.safetensors"):
@@ -133,19 +133,19 @@ class TestRefused:
     )
     def test_facts_that_do_not_fit(self, classifier, tmp_path, changes, rule):
         with pytest.raises(ModelError, match=rule):
-            write_bundle(tmp_path / "model", classifier, **changes)
+            write_model(tmp_path / "model", classifier, **changes)
         assert not (tmp_path / "model").exists()
 
     def test_no_classifier(self, tmp_path):
         with pytest.raises(ModelError, match=r"classifier\.json"):
-            write_bundle(tmp_path / "model", tmp_path)
+            write_model(tmp_path / "model", tmp_path)
 
     def test_a_label_named_like_a_column(self, classifier, tmp_path):
         path = tmp_path / "classifier.json"
         content = json.loads((classifier / "classifier.json").read_text())
         path.write_text(json.dumps({**content, "label_names": ["joy", "labels", "grief"]}))
         with pytest.raises(ModelError, match="got labels"):
-            write_bundle(tmp_path / "model", tmp_path)
+            write_model(tmp_path / "model", tmp_path)
 
     def test_unpinned_requirements(self, tmp_path):
         path = tmp_path / "conda.yaml"

@@ -197,7 +197,7 @@ class TestBadInput:
 
 
 class TestPrecision:
-    def test_float32_is_what_a_bundle_has_unasked(self, model, folder, expected):
+    def test_float32_is_the_default_precision(self, model, folder, expected):
         assert model.model_config == {"precision": "fp32"}
         np.testing.assert_array_equal(scores(load(folder, precision="fp32"), TEXTS), scores(model, TEXTS))
 

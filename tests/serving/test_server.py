@@ -1,4 +1,4 @@
-"""The scoring server that MLflow starts on a bundle: right answers, and for bad requests a 4xx with its reason."""
+"""The scoring server that MLflow starts on a saved model: right answers, and for bad requests a 4xx with its reason."""
 
 import json
 import socket

@@ -15,7 +15,8 @@ from tuning.execution.resources import Resources, assign
 from tuning.finals import finals
 from tuning.space.grid import make_grid
 from tuning.space.parser import read_space
-from tuning.study.samplers import make_pruner, make_sampler
+from tuning.study.pruners import make_pruner
+from tuning.study.samplers import make_sampler
 from tuning.study.trials import Attribute
 from tuning.training_settings import TrainingSettings
 

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or mend. Every other exception is a defect and keeps its own class.
+"""The errors that a user can cause or fix. Every other exception is a defect and keeps its own class.
 
     EmotionsError
     ├── SettingsError   a parameter, preset or combination of them

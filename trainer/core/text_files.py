@@ -1,4 +1,4 @@
-"""Text files that are whole after a crash: JSON written at once, files of lines repaired at their end."""
+"""Text files that are complete after a crash: JSON replaced atomically, files of lines without a partial last line."""
 
 import json
 import os

@@ -96,7 +96,7 @@ def best_thresholds_per_label(scores: SortedScores) -> FloatArray:
 
 
 def best_global_threshold(candidates: ThresholdCandidates) -> float:
-    """Return the one threshold, shared by all labels, with the best macro-F1.
+    """Return the one threshold for all labels with the best macro-F1.
 
     Walks all cells from the highest score down, each step adding the change it makes to the F1 of its label.
     """

@@ -41,7 +41,7 @@ class FittedThresholds:
 
     per_label: FloatArray
     """Best threshold of each label, (k,)."""
-    shared: float
+    global_threshold: float
     """Best threshold for all labels together."""
     num_positives: FloatArray
     """Positives of each label, (k,)."""
@@ -70,7 +70,7 @@ class Policy:
 
 
 def shrunk_thresholds(per_label: Array, shared: float, num_positives: Array, strength: float) -> FloatArray:
-    """Return thresholds (k,) between each label's own and the shared one, nearer to it the fewer its positives.
+    """Return thresholds (k,) between each label's own and the global one, nearer to it the fewer its positives.
 
     logit(result) = (num_positives * logit(per_label) + strength * logit(shared)) / (num_positives + strength).
     `strength` counts in positives: a label with as many lies halfway; 0 keeps `per_label`, infinity gives `shared`.
@@ -90,10 +90,12 @@ def shrunk_thresholds(per_label: Array, shared: float, num_positives: Array, str
 
 POLICIES: Mapping[str, Policy] = {
     "fixed": Policy(lambda fitted, _: np.full(len(fitted.per_label), FIXED_THRESHOLD)),
-    "global": Policy(lambda fitted, _: np.full(len(fitted.per_label), fitted.shared)),
+    "global": Policy(lambda fitted, _: np.full(len(fitted.per_label), fitted.global_threshold)),
     "per_label": Policy(lambda fitted, _: fitted.per_label),
     "per_label_shrunk": Policy(
-        lambda fitted, strength: shrunk_thresholds(fitted.per_label, fitted.shared, fitted.num_positives, strength),
+        lambda fitted, strength: shrunk_thresholds(
+            fitted.per_label, fitted.global_threshold, fitted.num_positives, strength
+        ),
         uses_strength=True,
     ),
 }

@@ -1,6 +1,6 @@
 """The finished run whose temperature and thresholds are reused where train and dev are trained on together.
 
-That run held dev out, so what it chose on dev holds for new texts.
+That run did not train on dev, so its choices on dev are valid for new texts.
 """
 
 import json

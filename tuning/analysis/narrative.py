@@ -100,7 +100,7 @@ def describe_importance(found: Sequence[Importance]) -> Iterator[str]:
         else:
             yield f"The most important parameters{where} cannot be told: {one.unavailable_because}."
         if one.loss is None and not top:
-            return  # the same holds within each loss
+            return  # the reason is the same within each loss
 
 
 def describe_edges(ranges: Sequence[ParameterRange]) -> Iterator[str]:

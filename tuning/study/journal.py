@@ -1,4 +1,4 @@
-"""Imports studies of version 1, which kept them in a journal file beside the run folders."""
+"""Imports studies of version 1, which kept them in a journal file in `output`."""
 
 from datetime import datetime
 from pathlib import Path

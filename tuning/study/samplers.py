@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners for the settings of a search."""
+"""Optuna's sampler for the settings of a search."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import optuna
 
 from tuning.config import SearchConfig
 
-__all__ = ["make_pruner", "make_sampler", "startup_trials"]
+__all__ = ["make_sampler", "startup_trials"]
 
 _MAX_STARTUP = 10
 """Optuna's default for TPE."""
@@ -37,23 +37,3 @@ def make_sampler(config: SearchConfig, seed: int | None, workers: int = 1) -> op
         if config.sampler == "cmaes":
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         return optuna.samplers.RandomSampler(seed=seed)  # with sampler=grid every point waits in the study
-
-
-def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
-    """Return the pruner, for scores at the steps 1 to `reports` of a training.
-
-    It judges after a third of a training: warm-up may take a fifth, and the order before it says little about that at
-    the end (docs/explanations/performance.md).
-    """
-    kind, first = config.active_pruner, max(config.reports // 3, 1)
-    if kind == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=config.reports, reduction_factor=2)
-    if kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=first)
-    if kind == "successive_halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
-    if kind == "wilcoxon":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
-    return optuna.pruners.NopPruner()

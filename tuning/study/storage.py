@@ -110,7 +110,7 @@ def create_or_load_study(
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
     except DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name)
-    _check_about(study, about)
+    _check_about(storage, study, about)
     return study
 
 
@@ -132,18 +132,18 @@ def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optu
             f"`study` must exist for worker=true, got {name or 'no name'}. Studies there: {names}. "
             "Start the search without worker=true first."
         ) from None
-    _check_about(study, about)
+    _check_about(storage, study, about)
     return study
 
 
-def _check_about(study: optuna.Study, about: Mapping[str, Any]) -> None:
+def _check_about(storage: RDBStorage, study: optuna.Study, about: Mapping[str, Any]) -> None:
     kept, wanted = study.user_attrs.get(ABOUT), json.loads(json.dumps(about))
-    if kept is None:  # the study is new, or the command that created it was killed at once
+    if kept is None:  # the study is new, or the command that created it was killed before it could store them
         study.set_user_attr(ABOUT, about)
     elif differences := _differences(kept, wanted):
         raise TuningError(
             f"Cannot continue study {study.study_name}: its settings differ ({differences}). "
-            f"Give its settings again, or a new name such as study={_free_name(study._storage, study.study_name)}."
+            f"Give its settings again, or a new name such as study={_free_name(storage, study.study_name)}."
         )
 
 

@@ -41,11 +41,11 @@ def secrets(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def saved_model(tmp_path_factory):
     """Folder of a model that this project saved, and the answers that its run was judged by."""
-    root = tmp_path_factory.mktemp("bundle")
+    root = tmp_path_factory.mktemp("saved_model")
     classifier = serving_helpers.make_classifier(root)
-    folder = serving_helpers.write_bundle(root / "model", classifier)
+    folder = serving_helpers.write_model(root / "model", classifier)
     judged = Judged(
         label_names=serving_helpers.NAMES,
         texts=tuple(serving_helpers.TEXTS),
@@ -61,8 +61,8 @@ def failed(check, **settings):
     return [rule.name for rule in gate.check_rules(check, CheckConfig(**settings)) if not rule.passed]
 
 
-def test_a_model_of_this_project_passes(bundle, tmp_path):
-    folder, judged = bundle
+def test_a_model_of_this_project_passes(saved_model, tmp_path):
+    folder, judged = saved_model
     check = check_model(str(folder), judged, CheckConfig(check_rows=3), tmp_path)
 
     assert failed(check) == []
@@ -73,8 +73,8 @@ def test_a_model_of_this_project_passes(bundle, tmp_path):
     assert check.foreign_code == ""
 
 
-def test_changed_code_is_refused_and_does_not_run(bundle, tmp_path):
-    folder, judged = bundle
+def test_changed_code_is_refused_and_does_not_run(saved_model, tmp_path):
+    folder, judged = saved_model
     changed = shutil.copytree(folder, tmp_path / "changed")
     proof = tmp_path / "proof"
     with (changed / "pyfunc_model.py").open("a") as code:
@@ -103,9 +103,9 @@ def test_foreign_code_runs_on_request_and_without_secrets(tmp_path):
     assert environment["HF_HUB_OFFLINE"] == "1"
 
 
-def test_a_model_that_does_not_answer_in_time_is_refused(bundle, tmp_path, monkeypatch):
+def test_a_model_that_does_not_answer_in_time_is_refused(saved_model, tmp_path, monkeypatch):
     monkeypatch.setattr(model_check, "_LIMIT_SECONDS", 0.2)
-    check = check_model(str(bundle[0]), bundle[1], CheckConfig(), tmp_path)
+    check = check_model(str(saved_model[0]), saved_model[1], CheckConfig(), tmp_path)
 
     assert failed(check) == ["loads"]
     assert "check_rows" in check

@@ -7,7 +7,8 @@ import pytest
 from optuna import pruners, samplers
 
 from tuning.config import SearchConfig
-from tuning.study.samplers import make_pruner, make_sampler, startup_trials
+from tuning.study.pruners import make_pruner
+from tuning.study.samplers import make_sampler, startup_trials
 
 SAMPLERS = {
     "tpe": samplers.TPESampler,

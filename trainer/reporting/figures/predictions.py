@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.arrays import Array, LabelledScores
 from trainer.reporting.figures import style
 from trainer.reporting.figures.style import BLUE, INK, LINE, SOFT, VERMILLION
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["error_cooccurrence", "precision_recall", "reliability"]
 
-Array = NDArray[Any]
 _BINS = 15
 _COLUMNS = 7
 _LINE = 0.25
