@@ -6,6 +6,8 @@ __all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error"]
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 _NOT_IMPLEMENTED = 501
+_PERMANENT_CODES = ("INVALID_", "MALFORMED_", "FEATURE_DISABLED")
+"""Beginnings of error codes of MLflow that have no HTTP status of a refusal."""
 _STATUS_IN_TEXT = re.compile(r"failed with error code (\d{3})\b")
 
 
@@ -23,7 +25,8 @@ def is_permanent_error(error: BaseException) -> bool:
     status = http_status(error)
     if status is not None:
         is_refusal = 400 <= status < 500 and status not in _RETRIED_STATUSES
-        return is_refusal or status == _NOT_IMPLEMENTED or str(getattr(error, "error_code", "")).startswith("INVALID_")
+        code = str(getattr(error, "error_code", ""))
+        return is_refusal or status == _NOT_IMPLEMENTED or code.startswith(_PERMANENT_CODES)
     if isinstance(error, requests.RequestException):  # no connection, or an answer that no MLflow server sent
         return False
     permanent = (PermanentDeliveryError, ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
