@@ -37,6 +37,8 @@ class Proposal:
     difference: PairedDifference | None
     why: str
     becomes_challenger: bool = False
+    version: int | None = None
+    """The version to restore; None registers the model of the candidate."""
 
 
 def write_proposal(folder: Path, proposal: Proposal, context: Mapping[str, Any]) -> None:

@@ -134,6 +134,7 @@ class PromotionSession:
             figures=verdict.figures if verdict else {},
             difference=verdict.difference if verdict else None,
             why=reason or f"version {state.champion} was rolled back",
+            version=target,
         )
 
     def log_decision(self, proposal: Proposal) -> None:
@@ -154,7 +155,7 @@ class PromotionSession:
         decision = self.registry.commit(
             Decision(
                 kind=proposal.kind,
-                version=self.registry.versions.register(candidate.run_id, candidate.folder / artifacts.MODEL_CARD),
+                version=proposal.version or self._register(candidate),
                 parent=proposal.state.head,
                 replaced=proposal.state.champion,
                 why=proposal.why,
@@ -236,6 +237,11 @@ class PromotionSession:
         if state.champion is None:
             return None
         return self._fetch(self.registry.versions.run_of(state.champion))
+
+    def _register(self, candidate: Candidate) -> int:
+        """Return the version with the model that was checked: a run may have got another one since."""
+        card = candidate.folder / artifacts.MODEL_CARD
+        return self.registry.versions.register(candidate.run_id, candidate.model_uri, card)
 
     def _fetch(self, run_id: str) -> Candidate:
         """Return the artifacts of a run; downloaded once, because they no longer change."""

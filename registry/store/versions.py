@@ -31,9 +31,9 @@ class Versions:
         self.model = model
         self._backend = backend
 
-    def register(self, run_id: str, card: Path) -> int:
-        """Return the version with the model of a run; register it, described by `card`, when there is none yet."""
-        return retry_on_conflict(lambda: self._backend.register(run_id, self.model, card))
+    def register(self, run_id: str, model_uri: str, card: Path) -> int:
+        """Return the version with this model of a run; register it, described by `card`, when there is none yet."""
+        return retry_on_conflict(lambda: self._backend.register(run_id, self.model, card, model_uri))
 
     def run_of(self, version: int) -> str:
         """Return the id of the run that a version came from.

@@ -78,13 +78,14 @@ class MlflowBackend:
         """Return the first version of registered model `name` with the newest model of the run; None without one."""
         return self._models.version(self.run(run_id), name)
 
-    def register(self, run_id: str, name: str, card: Path) -> int:
-        """Return the version of registered model `name` with the newest model of the run, created if there is none.
+    def register(self, run_id: str, name: str, card: Path, model_uri: str | None = None) -> int:
+        """Return the version of registered model `name` with a model of the run, created if there is none.
 
-        card: the model card, which becomes the description of a new version; it may be missing.
+        card: the model card, which becomes the description of a new version; it may be missing. model_uri: None for
+        the newest model.
         Raises PermanentDeliveryError when the run has no model.
         """
-        return self._models.register(self.run(run_id), name, card)
+        return self._models.register(self.run(run_id), name, card, model_uri)
 
     def _write_metrics(self, batch: Sequence[Event]) -> None:
         from mlflow.entities import Metric

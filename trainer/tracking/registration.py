@@ -51,9 +51,12 @@ class ModelWriter:
         models = self._models(run)
         return self._first_version(models[-1], name) if models else None
 
-    def register(self, run: "Run", name: str, card: Path) -> int:
-        """Return the version of registered model `name` with the newest model of the run, created if there is none."""
-        models = self._models(run)
+    def register(self, run: "Run", name: str, card: Path, model_uri: str | None = None) -> int:
+        """Return the version of registered model `name` with this model of the run, created if there is none.
+
+        model_uri: None for the newest model.
+        """
+        models = [model for model in self._models(run) if model_uri in (None, _uri(model))]
         if not models:
             raise PermanentDeliveryError(f"run {run.info.run_id} has no model to register")
         version = self._first_version(models[-1], name) or self._create_version(run, models[-1], name, card)

@@ -74,6 +74,13 @@ class TestPromote:
         assert "FAILED served as judged: thresholds of fixed differs" in champions.text
         assert kinds(champions)[-1] == "refused"
 
+    def test_the_model_that_was_checked_is_registered_and_no_later_one_of_its_run(self, empty, checked):
+        run = empty.run(0.8)
+        experiment = empty.client.get_run(run).info.experiment_id
+        empty.client.create_logged_model(experiment, name="model", source_run_id=run)
+        assert empty.promote("--run_id", run) == 0
+        assert [empty.client.get_model_version(MODEL, "1").source] == checked.uris
+
     def test_a_dry_run_changes_nothing(self, champions):
         champions.run(0.998, seed=5)
         assert champions.promote("--dry_run", "true") == 0
@@ -133,6 +140,12 @@ class TestRollback:
         tags = {number: champions.client.get_model_version(MODEL, str(number)).tags for number in (2, 3)}
         assert tags[2]["promotion.decision"] == "restored"
         assert tags[3]["promotion.decision"] == "rolled_back"
+
+    def test_restores_the_version_that_is_named_although_another_has_its_model(self, champions):
+        first = champions.client.get_model_version(MODEL, "1")
+        again = champions.client.create_model_version(MODEL, first.source, run_id=first.run_id).version
+        assert champions.rollback("--version", str(again)) == 0
+        assert champions.aliases()["champion"] == int(again)
 
     def test_a_rolled_back_model_comes_back_only_when_it_is_named(self, champions):
         champions.rollback()
