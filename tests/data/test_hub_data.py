@@ -71,7 +71,7 @@ def test_a_folder_in_hub_layout_is_read_with_its_names_and_ids(hub_folder, small
     assert (data.name, data.source) == ("go_emotions", str(hub_folder))
 
 
-def test_a_config_is_chosen_after_a_colon_and_asked_for_where_there_are_several(hub_folder):
+def test_a_config_follows_a_colon_and_is_required_where_there_are_several(hub_folder):
     add_card(hub_folder)
     assert load(DataConfig(dataset=f"{hub_folder}:simplified"), seed=0).train.example_ids[0] == "train0"
     with pytest.raises(DataError, match=r"(?s)config default.*simplified.*owner/name:config"):

@@ -225,7 +225,7 @@ def test_an_unknown_data_set_is_refused(dataset, message, monkeypatch, tmp_path)
         load(DataConfig(dataset=dataset), seed=0)
 
 
-def test_the_folders_beside_a_wrong_one_are_named(tmp_path):
+def test_the_error_of_a_wrong_folder_lists_its_neighbours(tmp_path):
     for name in ("goemotions", "meld", ".hidden"):
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match=r"Folders in .*: goemotions, meld\."):

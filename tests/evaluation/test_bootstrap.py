@@ -128,7 +128,7 @@ def test_a_model_does_not_differ_from_itself():
     assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_equal_models_are_rarely_told_apart():
+def test_equal_models_rarely_differ_significantly():
     rng = np.random.default_rng(0)
     false_alarms = 0
     for _ in range(60):

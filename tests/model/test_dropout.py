@@ -67,7 +67,7 @@ def test_evaluation_changes_nothing():
     assert FastDropout(0.5).eval()(x) is x
 
 
-def test_it_stands_in_for_every_dropout_of_one_model_alone():
+def test_it_replaces_every_dropout_of_one_model():
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout(0.3), nn.Dropout2d(0.2))).eval()
     other = nn.Dropout(0.3)
     keys = list(model.state_dict())

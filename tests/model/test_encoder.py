@@ -216,7 +216,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "name", ["/nowhere/model", "./nowhere", "../a/b", "a/b/c", "configs/tiny.json", "typo", "startr"]
     )
-    def test_a_name_that_exists_nowhere_fails_before_the_hub_is_asked(self, monkeypatch, name):
+    def test_a_name_that_does_not_exist_fails_without_a_call_to_the_hub(self, monkeypatch, name):
         # Without a word to the hub: its client would try again five times.
         monkeypatch.setattr(encoders._TRANSFORMERS, "AutoConfig", None)
         with pytest.raises(ModelError, match=r"`model` must be .*hub id"):

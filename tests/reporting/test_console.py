@@ -128,7 +128,7 @@ def test_errors_and_warnings_go_to_standard_error_only():
     assert "warning:" not in out
 
 
-def test_a_warning_stands_above_the_live_bar():
+def test_a_warning_is_printed_above_the_live_bar():
     out, err = Terminal(), Terminal()
     target = console.make(out=out, err=err)
     with target.progress(10):

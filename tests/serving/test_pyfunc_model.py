@@ -206,7 +206,7 @@ class TestPrecision:
             difference = np.abs(scores(other, TEXTS) - expected)
             assert 1e-6 < difference.max() < 0.05
 
-    def test_int8_stands_in_every_linear_layer_of_the_encoder_and_not_in_the_head(self, model, in_int8):
+    def test_int8_replaces_every_linear_layer_of_the_encoder_and_not_the_head(self, model, in_int8):
         plain, other = (one.unwrap_python_model().scorer.members[0].model for one in (model, in_int8))
         linear = {name for name, module in plain.encoder.named_modules() if type(module).__name__ == "Linear"}
         int8 = {name for name, module in other.encoder.named_modules() if type(module).__name__ == "_Int8Linear"}

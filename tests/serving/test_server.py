@@ -98,7 +98,7 @@ class TestAnswers:
         status, content = server.post(body)
         assert status == 200, content
 
-    def test_many_clients_at_once_get_their_own_answers(self, server, expected):
+    def test_concurrent_clients_get_their_own_answers(self, server, expected):
         def ask(number):
             return server.post(records(TEXTS[number % len(TEXTS)]))
 

@@ -68,7 +68,7 @@ def test_a_line_torn_by_a_crash_is_dropped_and_writing_goes_on(tmp_path, torn):
         assert [dict(event.content) for event in log.events()] == [{"a": "1"}, {"b": "2"}]
 
 
-def test_threads_may_append_at_once(tmp_path):
+def test_threads_may_append_together(tmp_path):
     with EventLog(tmp_path) as log:
 
         def write(worker):

@@ -131,7 +131,7 @@ class TestBackgroundUploader:
         assert isinstance(one.error, TrackingError)
         assert "Input/output error" in caplog.text
 
-    def test_flush_ends_while_the_server_is_away_and_its_thread_is_told_to_stop(self, log, caplog):
+    def test_flush_ends_while_the_server_is_away_and_its_thread_stops(self, log, caplog):
         one = BackgroundUploader(log, Backend(lambda _: requests.ConnectionError("http://ann:hunter2@server refused")))
         fill(log)
 

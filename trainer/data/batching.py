@@ -63,7 +63,7 @@ def split_batch(examples: Indices, rank: int, num_processes: int, micro_batch_si
     """
     _require_positive(num_processes=num_processes, micro_batch_size=micro_batch_size)
     if not 0 <= rank < num_processes:
-        raise ValueError(f"rank must be in [0, num_processes), got {rank} and {num_processes}.")
+        raise ValueError(f"rank must be in [0, {num_processes}), got {rank}.")
     most = -(-len(examples) // num_processes)
     count = -(-most // micro_batch_size)
     return np.array_split(examples[rank::num_processes], count) if count else []

@@ -79,7 +79,7 @@ def score(texts, model, **settings):
     return np.array([columns[f"probability_{name}"] for name in NAMES]).T, columns["predicted_labels"]
 
 
-def test_numbers_are_those_of_the_model_on_all_rows_at_once(folders, texts, capsys):
+def test_numbers_are_those_of_the_model_on_all_rows_together(folders, texts, capsys):
     probabilities, labels = score(texts, folders[0], chunk_rows=2)
     table = expected(folders[0])
     np.testing.assert_allclose(probabilities, table[list(NAMES)].to_numpy(), atol=1e-6)

@@ -33,7 +33,7 @@ def test_aliases_follow_the_log(client, log):
     assert read_aliases(client, MODEL) == {"champion": 1, "challenger": 2}
 
 
-def test_a_move_by_hand_is_told_from_an_interrupted_command(client, log):
+def test_a_move_by_hand_is_no_interrupted_command(client, log):
     first = add(log, "promoted", 1, 0)
     write_aliases(client, MODEL, log)
     client.set_registered_model_alias(MODEL, "champion", "4")

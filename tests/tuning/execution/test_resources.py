@@ -121,7 +121,7 @@ class TestGpuNames:
             ("true", []),
         ],
     )
-    def test_else_nvidia_smi_is_asked(self, script, names, tmp_path, monkeypatch):
+    def test_without_the_variable_nvidia_smi_lists_them(self, script, names, tmp_path, monkeypatch):
         program = tmp_path / "nvidia-smi"
         program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{script}\n')
         program.chmod(0o755)

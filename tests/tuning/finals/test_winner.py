@@ -76,7 +76,7 @@ def finish(search, tmp_path):
 
 
 class TestTrainWinner:
-    def test_the_best_mean_wins_and_its_best_seed_stands_for_it(self, finish):
+    def test_the_best_mean_wins_with_its_best_seed(self, finish):
         found = finish()
         assert (found.trial, found.seed, found.run_id) == (1, 44, "c")
         assert found.settings == {"dropout": 0.9}
@@ -103,7 +103,7 @@ class TestTrainWinner:
         finished = [*FINISHED[:2], FinalRun(trial=1, seed=44, score=None, run_id="c"), FINISHED[3]]
         assert finish(finished).trial == 3
 
-    def test_of_equal_seeds_the_first_stands(self, finish):
+    def test_of_equal_seeds_the_first_wins(self, finish):
         finished = [FinalRun(trial=1, seed=seed, score=0.5, run_id=f"r{seed}") for seed in (45, 43, 44)]
         assert finish(finished).seed == 43
 

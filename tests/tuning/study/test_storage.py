@@ -42,7 +42,7 @@ class TestOpenStudy:
         again = open_(storage, about={**ABOUT, "losses": ("bce",)})  # as JSON has it: a list
         assert len(again.trials) == 1
 
-    def test_one_whose_maker_was_killed_at_once_is_taken(self, storage):
+    def test_one_without_attributes_is_taken(self, storage):
         optuna.create_study(storage=storage, study_name="s", direction="maximize")
         assert open_(storage).user_attrs["about"] == ABOUT
 
@@ -90,7 +90,7 @@ class TestOpenStudy:
         assert number_(storage) == "starter-2"
         assert raced == ["starter-1"]
 
-    def test_many_that_open_it_at_once_have_the_same(self, tmp_path):
+    def test_commands_that_open_it_together_have_the_same(self, tmp_path):
         open_storage(tmp_path)
         open_storage(tmp_path)
         barrier, found = threading.Barrier(4), []
@@ -227,7 +227,7 @@ class TestStorage:
             "postgresql://me:se-cret@host:port/db",
         ],
     )
-    def test_one_whose_password_cannot_be_told_from_the_rest_is_not_shown_at_all(self, url, tmp_path, monkeypatch):
+    def test_one_with_an_ambiguous_password_is_not_shown(self, url, tmp_path, monkeypatch):
         monkeypatch.setenv(STORAGE_VARIABLE, url)
         with pytest.raises(TuningError, match="`OPTUNA_STORAGE` must be a database URL") as caught:
             open_storage(tmp_path)

@@ -48,7 +48,7 @@ def test_a_trial_interrupted_too_often_has_failed(study):
 
 
 @pytest.mark.parametrize(("grace", "retried"), [(60, []), (-1, [0])])
-def test_a_trial_whose_worker_died_at_once_is_retried(study, monkeypatch, grace, retried):
+def test_a_trial_whose_worker_died_before_its_heartbeat_is_retried(study, monkeypatch, grace, retried):
     monkeypatch.setattr(trials, "GRACE_SECONDS", grace)
     study.ask()
     with_settings = study.ask()
