@@ -96,7 +96,7 @@ class GateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteConfig:
-    """Every setting of `promote`."""
+    """Promote the best run, or the given one, to champion if it passes the gate; every decision is recorded."""
 
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     gate: GateConfig = field(default_factory=GateConfig)
@@ -121,7 +121,7 @@ class TargetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackConfig:
-    """Every setting of `rollback`."""
+    """Return to an earlier champion; the decision is recorded."""
 
     target: TargetConfig = field(default_factory=TargetConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
@@ -130,7 +130,7 @@ class RollbackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryConfig:
-    """Every setting of `history`."""
+    """Print all decisions about the champion; change nothing."""
 
     registered_model: str = REGISTERED_MODEL
     """Registered model whose champions are listed."""

@@ -127,7 +127,10 @@ class FinalsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """Every setting of `tune`. Settings of `train` may be given too; all trials share them."""
+    """Search settings with Optuna, train the best trials again with new seeds, and report the winner.
+
+    Settings of `train` may be given too; all trials share them.
+    """
 
     study: StudyConfig = field(default_factory=StudyConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

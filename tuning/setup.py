@@ -15,9 +15,10 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from trainer.core import artifacts, signals
-from trainer.core.errors import SettingsError, TuningError
+from trainer.core.errors import SettingsError, TuningError, nearest
 from trainer.core.run_folder import RUNTIME_AND_DATASET
 from trainer.core.settings import flatten
+from trainer.model.losses.table import LOSSES
 from trainer.reporting import console
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect
@@ -285,6 +286,9 @@ def _losses(losses: str, training: TrainingSettings, given: Mapping[str, Any]) -
     names = tuple(part.strip() for part in losses.split(","))
     if len(set(names)) < len(names):
         raise SettingsError(f"`losses` must name each loss once, got {losses}.")
+    for name in names:
+        if name not in LOSSES:
+            raise SettingsError(f"`losses` must name {', '.join(LOSSES)}, got {name}.{nearest(name, LOSSES)}")
     return names
 
 

@@ -50,6 +50,7 @@ class TestFindResumable:
         folder = make_run(tmp_path, "a")
         assert find(tmp_path, "a", processes="2") == folder
         make_run(tmp_path, "b", finished=True)
+        (tmp_path / ".cache").mkdir()
         with pytest.raises(SettingsError, match=r"`resume`.* b, .*sync"):
             find(tmp_path, "b")
         with pytest.raises(SettingsError, match=r"`resume`.* c\..*: a, b"):

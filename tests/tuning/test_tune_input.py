@@ -24,7 +24,7 @@ class TestBadInput:
             ({"trails": 3}, "Did you mean `trials`?"),
             ({"lerning_rate": 1}, "Did you mean `learning_rate`?"),
             ({"learning_rate": 2}, "`learning_rate` must"),
-            ({"losses": "bce,focus"}, "`loss` must"),
+            ({"losses": "bce,focus"}, "`losses` must"),
             ({"best_metric": "macro_ap"}, "`best_metric` must"),
             ({"dataset": "nowhere/at/all"}, "nowhere/at/all"),
             ({"space": "nothing"}, "`space` must"),

@@ -51,7 +51,7 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
     if not (folder / artifacts.CONFIG).is_file():
         raise SettingsError(
             f"`resume` must be the id of a run with a folder in {output}, got {resume}. "
-            f"Folders there: {', '.join(sorted(path.name for path in output.glob('*/'))) or 'none'}."
+            f"Folders there: {', '.join(sorted(path.name for path in output.glob('[!.]*/'))) or 'none'}."
         )
     if has_results(folder, with_test=bool(wanted.get("read_test", True))):
         raise SettingsError(
