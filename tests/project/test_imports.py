@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,19 @@ def test_a_planted_circle_is_found():
 
     with pytest.raises(graphlib.CycleError):
         graphlib.TopologicalSorter(package_imports(modules)).prepare()
+
+
+def test_the_table_of_the_architecture_page_states_the_arrows(root):
+    page = (root / "docs/explanations/architecture.md").read_text(encoding="utf-8")
+    stated = {}
+    for line in [line for line in page.splitlines() if line.startswith("| `")]:
+        packages, imports = (re.findall(r"`([\w.]+)`", cell) for cell in line.strip("| ").split(" | "))
+        stated |= {name: {f"trainer.{one.removeprefix('trainer.')}" for one in imports} for name in packages}
+    stated["tuning"] |= stated["registry"]  # its row says "the same"
+
+    assert {name: stated[name] for name in _ARROWS if name != "trainer"} == {
+        name: set(allowed) - {name} for name, allowed in _ARROWS.items() if name != "trainer"
+    }
 
 
 def test_training_loads_packaging_only_when_needed(modules):
