@@ -33,7 +33,7 @@ from tuning.space.parser import SPACES, read_space
 from tuning.space.space import Space
 from tuning.space.warm_start import enqueue_known
 from tuning.study.command_lock import lead
-from tuning.study.journal import JOURNAL, import_study
+from tuning.study.journal import JOURNAL, import_study, names_in_journal
 from tuning.study.pruners import make_pruner
 from tuning.study.samplers import make_sampler
 from tuning.study.storage import (
@@ -220,7 +220,8 @@ def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Con
 def _create_study(storage: RDBStorage, request: SearchRequest) -> str:
     """Create a study named after the preset and return its name."""
     prefix = Path(request.training.values["preset"]).stem
-    return create_numbered_study(storage, prefix, request.about, request.directions).study_name
+    taken = names_in_journal(Path(request.config.study.output), storage)  # an earlier study is continued by its name
+    return create_numbered_study(storage, prefix, request.about, request.directions, taken=taken).study_name
 
 
 @contextmanager

@@ -11,27 +11,35 @@ from optuna.trial import FrozenTrial, TrialState
 from tuning.study.storage import ABOUT, is_default
 from tuning.study.trials import Attribute
 
-__all__ = ["JOURNAL", "import_study"]
+__all__ = ["JOURNAL", "import_study", "names_in_journal"]
 
 JOURNAL = "optuna.journal"
 _FINALS = ".finals"
 
 
+def names_in_journal(output: Path, storage: RDBStorage) -> list[str]:
+    """Return the names of the studies in the journal in `output`; none where the storage is elsewhere."""
+    if not is_default(storage, output) or not (output / JOURNAL).is_file():
+        return []
+    return optuna.get_all_study_names(_open(output))
+
+
 def import_study(output: Path, storage: RDBStorage, name: str) -> bool:
     """Copy a study and its finals from the journal in `output`, once; return True when it was copied now."""
-    path = output / JOURNAL
-    if not is_default(storage, output) or not path.is_file() or _is_complete(storage, name):
+    known = names_in_journal(output, storage)
+    if name not in known or _is_complete(storage, name):
         return False
-    journal = JournalStorage(JournalFileBackend(str(path)))
-    known = optuna.get_all_study_names(journal)
-    if name not in known:
-        return False
+    journal = _open(output)
     if f"{name}{_FINALS}" in known:
         finals = optuna.load_study(study_name=f"{name}{_FINALS}", storage=journal)
         _copy(finals, [_final(trial) for trial in finals.get_trials() if trial.state == TrialState.COMPLETE], storage)
     study = optuna.load_study(study_name=name, storage=journal)
     _copy(study, [_interrupted_if_running(trial) for trial in study.get_trials()], storage)
     return True
+
+
+def _open(output: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(output / JOURNAL)))
 
 
 def _is_complete(storage: BaseStorage, name: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -148,12 +148,18 @@ def _check_about(storage: RDBStorage, study: optuna.Study, about: Mapping[str, A
 
 
 def create_numbered_study(
-    storage: RDBStorage, prefix: str, about: Mapping[str, Any], directions: Sequence[Direction]
+    storage: RDBStorage,
+    prefix: str,
+    about: Mapping[str, Any],
+    directions: Sequence[Direction],
+    *,
+    taken: Collection[str] = (),
 ) -> optuna.Study:
-    """Create a study named `prefix` and the first free number."""
+    """Create a study named `prefix` and the first free number. taken: names that are not free elsewhere."""
     while True:
         with suppress(DuplicatedStudyError):  # another command took the number
-            study = optuna.create_study(storage=storage, study_name=_free_name(storage, prefix), directions=directions)
+            name = _free_name(storage, prefix, taken)
+            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
             study.set_user_attr(ABOUT, about)
             return study
 
@@ -211,8 +217,8 @@ def _plain(value: object) -> Any:
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _free_name(storage: optuna.storages.BaseStorage, name: str) -> str:
-    taken = set(optuna.get_all_study_names(storage))
+def _free_name(storage: optuna.storages.BaseStorage, name: str, others: Collection[str] = ()) -> str:
+    taken = {*optuna.get_all_study_names(storage), *others}
     return next(f"{name}-{number}" for number in range(1, len(taken) + 2) if f"{name}-{number}" not in taken)
 
 

@@ -60,3 +60,12 @@ def test_the_same_command_continues_it(searches):
     code, output = searches.run(**given, trials=5, pruner="none", dropout=0.3)
     assert code == 1
     assert "dropout: 0.1 then, 0.3 now" in output
+
+
+def test_a_new_study_does_not_take_the_name_of_one_in_the_journal(searches):
+    (searches.output / JOURNAL).write_text(KEPT.read_text().replace('"kept"', '"starter-1"'))
+    code, output = searches.run(study="", trials=1)
+    assert code == 0, output
+    assert searches.load("starter-2").user_attrs["about"]
+    with pytest.raises(KeyError):
+        searches.load("starter-1")

@@ -79,8 +79,8 @@ class TestOpenStudy:
     def test_a_number_that_somebody_else_takes_meanwhile_is_passed_over(self, storage, monkeypatch):
         real, raced = storages._free_name, []
 
-        def overtaken(where, name):
-            free = real(where, name)
+        def overtaken(where, name, taken):
+            free = real(where, name, taken)
             if not raced:
                 raced.append(free)
                 optuna.create_study(storage=where, study_name=free)
