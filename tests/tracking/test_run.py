@@ -325,6 +325,21 @@ def test_with_rights_that_were_taken_away_training_ends_and_sync_delivers_everyt
     assert sync(run.folder) == 0
 
 
+def test_a_run_ends_although_the_server_fails_at_one_event_each_time(database, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tracker, "_LIMITS", (0.2, 0.2))
+    failure = RestException({"error_code": "INTERNAL_ERROR", "message": "no"})
+    with contextlib.ExitStack() as defect, open_run(tmp_path) as run:
+        run.flush(30)
+        patch = defect.enter_context(monkeypatch.context())
+        patch.setattr(run._backend, "send", lambda *_: (_ for _ in ()).throw(failure))
+        run.log_metrics({"train/loss": 1.0}, 0)
+
+    assert database.get_run(run.run_id).info.status == "FINISHED"
+    assert f"output={run.folder}" in caplog.text
+    assert sync(run.folder) > 0
+    assert len(history(database, run.run_id, "train/loss")) == 1
+
+
 def test_a_run_ends_although_its_event_log_cannot_be_read(database, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(5, "Input/output error")

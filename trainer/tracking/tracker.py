@@ -165,8 +165,8 @@ class MlflowTracker(Tracker):
         for run_id in filter(None, (self.run_id, project_run)):
             self._log.append(run_id, "status", {"status": status})
         seconds, upload_seconds = _KILLED_LIMITS if status == "KILLED" else _LIMITS
-        if not self._deliver_rest(seconds, upload_seconds) and isinstance(self._uploader.error, TrackingError):
-            self._set_status_directly(status, None)  # the log cannot be read, but the server answers
+        if not self._deliver_rest(seconds, upload_seconds) and _leaves_server_in_reach(self._uploader.error):
+            self._set_status_directly(status, None)
 
     def close_without_log(self, status: str, reason: str) -> None:
         """Deliver the events of a folder that cannot be written, then send the status without the event log."""
@@ -214,6 +214,13 @@ class MlflowTracker(Tracker):
 
     def _append(self, kind: str, content: Mapping[str, object]) -> None:
         self._log.append(self.run_id, kind, content)
+
+
+def _leaves_server_in_reach(error: BaseException | None) -> bool:
+    """Return whether the server may take a status: the log cannot be read, or the server itself answered an error."""
+    from mlflow.exceptions import RestException
+
+    return isinstance(error, TrackingError | RestException)
 
 
 def _logged_points(log: EventLog, run_id: str) -> set[tuple[str, int, str]]:
