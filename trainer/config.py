@@ -46,7 +46,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         is_count = self.processes.isdecimal() and int(self.processes) >= 1
         require("processes", self.processes, self.processes == "auto" or is_count, "be `auto` or at least 1")
-        require("seed", self.seed, 0 <= self.seed < 2**32, "be in [0, 2^32)")
+        require("seed", self.seed, 0 <= self.seed < 2**32, "be in [0, 2^32)")  # what NumPy takes
         without_model = self.register and not self.read_test
         require("register", self.register, not without_model, "be false with read_test=false, which keeps no model")
         without_scores = bool(self.retrain_from) and not self.read_test
@@ -112,5 +112,5 @@ def _resumed(config: TrainConfig, names: Collection[str]) -> TrainConfig:
     folder = run_folder.find_resumable(Path(config.run.output), config.run.resume, given, defaults)
     kept = {name: value for name, value in run_folder.read_config(folder).items() if name in defaults}
     if config.run.preset == defaults["preset"]:
-        given.pop("preset", None)
+        given.pop("preset", None)  # not chosen by the user, so the run keeps its preset
     return settings.from_flat(TrainConfig, {**kept, **given, "resume": folder.name}, origin=f"run {folder.name}")

@@ -86,7 +86,7 @@ class TrainingRun:
             if self.context.is_main:
                 run_folder.prune_cache(cache)
                 run_folder.check_disk(self.folder, components.num_parameters * _BYTES_PER_PARAMETER)
-        self.context.seed_rank(self.config.run.seed)
+        self.context.seed_rank(self.config.run.seed)  # after the build: all processes draw the same first weights
         return components
 
     def print_plan(self, dataset: Dataset, components: Components) -> None:
@@ -184,6 +184,8 @@ class TrainingRun:
         if self.config.run.read_test:
             self.tracker.set_tags({artifacts.TAG_NOTE: run_note(evaluation)})
             self._save_model(components, fitted, evaluation)
+        # After all other results, because a run with this file counts as complete, and before checkpoints are deleted,
+        # because a process that is killed earlier needs them to resume.
         text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
         if self.config.run.read_test:
             CheckpointStore(self.folder).clear()
@@ -222,7 +224,7 @@ class TrainingRun:
         extra = {"max_length": max_length, "run_id": self.tracker.run_id}
         saving.save(fitted.model, components.tokenizer, classifier, evaluation.label_names, extra)
         target = self.folder / artifacts.MODEL
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)  # of a stopped process: MLflow saves into no folder with content
         packaging.save_model(
             target,
             [Member(classifier=classifier, temperature=evaluation.temperature, max_length=max_length)],
@@ -258,7 +260,7 @@ class _ScreenCallback:
 @contextmanager
 def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     """Open a run with these settings on the tracking server; it ends with the status of the block."""
-    config = from_main_process(config)
+    config = from_main_process(config)  # a process on another machine has no run folder to read settings from
     output = Path(config.run.output)
     settings, defaults = flatten(config), flatten(TrainConfig())
     context = open_context(config.fit.precision, config.run.seed)

@@ -24,7 +24,7 @@ _STARTER_MODEL_HINT = (
     "preset=goemotions-base on a GPU, with your data set."
 )
 _RESUME_HINT = "If the run is stopped, continue it with resume=latest."
-_PADDING = "data/padding_share"
+_PADDING = "data/padding_share"  # the name that older runs have
 _TRUNCATION = {
     "train": "data/truncation_rate",  # the name that older runs have
     "dev": "data/truncation_rate/dev",
@@ -100,7 +100,7 @@ def warnings(model: ModelConfig, loss: LossConfig, dataset: Dataset, components:
             "too high. Remove them from one of the two."
         )
     yield from _absent_labels(dataset)
-    if components.attention == "stock" and model.attention == "auto":
+    if components.attention == "stock" and model.attention == "auto":  # with attention=stock, the user chose it
         yield "This encoder uses the attention of transformers: the faster one supports only DeBERTa-v2 and v3."
     changed = [name for name, value in vars(loss).items() if value != vars(LossConfig())[name]]
     for name in unused_settings(loss.loss, changed):

@@ -38,7 +38,7 @@ def train(config: TrainConfig) -> None:
         run.print_plan(dataset, components)
         fitted = run.fit(dataset, components)
         predictions = run.predict(dataset, components, fitted)
-        if run.context.is_main:
+        if run.context.is_main:  # no step below is shared, so the other processes may end
             evaluation = run.evaluate(predictions)
             run.save(dataset, components, fitted, evaluation, predictions)
             run.print_results(evaluation)

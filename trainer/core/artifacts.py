@@ -119,6 +119,7 @@ EXAMPLE_TEXT = "thank you so much!"
 """In the examples of report, model card and saved model; the starter model labels it gratitude."""
 REGISTERED_MODEL = "emotions"
 DEFAULT_EXPERIMENT = "emotions"
+# `mlflow run` logs the bare names itself, with quoted values, and MLflow lets nobody change a parameter.
 PARAMETER_PREFIX = "cfg."
 
 TRAIN_LOSS = "train/loss"
@@ -162,9 +163,9 @@ TAG_TRIAL_STATE = "tuning.state"
 TAG_WINNER = "tuning.winner"
 """On the run of a study: the id of the run whose model won."""
 
-_MAX_METRIC_CHARACTERS = 250
+_MAX_METRIC_CHARACTERS = 250  # MAX_ENTITY_KEY_LENGTH of MLflow 3.17
 _METRIC_NAME = re.compile(rf"[/\w.\- :]{{1,{_MAX_METRIC_CHARACTERS}}}")
-_UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")
+_UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")  # MLflow takes a name as a path: `.` and `..` are refused
 
 
 def predictions_file(role: str) -> str:

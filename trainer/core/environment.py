@@ -101,7 +101,7 @@ def describe() -> dict[str, object]:
         "packages": _package_versions(),
         "git_commit": git.commit if git else None,
         "git_dirty": git.dirty if git else None,
-        "command": redact_command(sys.orig_argv),
+        "command": redact_command(sys.orig_argv),  # sys.argv lacks `python -m MODULE`
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     return {name: value for name, value in facts.items() if value is not None}
@@ -110,6 +110,7 @@ def describe() -> dict[str, object]:
 def child_environment() -> dict[str, str]:
     """Return the environment of a child process in Python: with our packages on its path, without the open run."""
     paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    # With MLFLOW_RUN_ID, `mlflow.start_run` would continue that run, even with nested=True (mlflow issue 15713).
     return {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {"PYTHONPATH": paths}
 
 
@@ -121,7 +122,7 @@ def requested_threads() -> int | None:
 
 def available_cores() -> list[int]:
     """Return the numbers of the processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "sched_getaffinity"):  # macOS and Windows lack it
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
@@ -131,7 +132,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):  # git is not installed, or does not answer
         return None
     return answer.stdout if answer.returncode == 0 else None
 
@@ -142,7 +143,7 @@ def _cpu_model() -> str | None:
         found = re.search(r"^model name\s*:\s*(.+)$", table.read_text(encoding="utf-8"), re.MULTILINE)
         if found:
             return found[1]
-    return platform.processor() or platform.machine() or None
+    return platform.processor() or platform.machine() or None  # on Linux the architecture, not the model
 
 
 def _gpu_names() -> list[str] | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 __all__ = ["redact", "redact_command"]
 
 _MASK = "***"
+# Not tokenizer and tokens, which are no secrets, as in `eval_batch_tokens`; `sig=` signs Azure URLs.
 _NAMED = r"(?:token(?!i|s)|secret|passw|pwd|credential|signature|\bsig(?==)|(?:api|access)[_-]?key)"
 _FLAG = re.compile(rf"--?[\w.-]*{_NAMED}[\w.-]*", re.IGNORECASE)
 _ASSIGNMENT = re.compile(rf"(?<![\w.-])([\w.-]*{_NAMED}[\w.-]*=)[^&\s]+", re.IGNORECASE)
@@ -34,5 +35,5 @@ def redact_command(argv: Sequence[str]) -> str:
             shown.append(_MASK)
         else:
             shown.append(f"{flag}={_MASK}" if is_secret and equals else redact(argument))
-        hide_next = is_secret and not equals and not hide_next
+        hide_next = is_secret and not equals and not hide_next  # a hidden value may look like such a flag
     return shlex.join(shown)

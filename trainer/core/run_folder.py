@@ -131,7 +131,7 @@ def prune_cache(folder: Path) -> None:
     oldest = time.time() - _CACHE_SECONDS
     for path in folder.glob("*"):
         if path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # runs share the cache: another may have deleted it
 
 
 def sync_command(folder: Path) -> str:
@@ -140,6 +140,7 @@ def sync_command(folder: Path) -> str:
 
 
 def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:
+    # with_test=False: trials of a search end without test, and `latest` must not continue one.
     candidates = [
         path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not has_results(path.parent, with_test=False)
     ]
@@ -151,4 +152,5 @@ def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mappin
         if not diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS)
     ]
     # When none fits, the error names the differences from the newest.
+    # Each start and each resume of a run writes the file again, so its time is that of the last start.
     return max(fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)

@@ -73,6 +73,7 @@ def parse_known(
         raise SettingsError(f"`{repeated[0]}` must be given once, got it twice.")
     default = config_class()
     if preset_folder is not None:
+        # First the preset alone, whose values are the defaults of the second pass; `--help` waits for these.
         chosen, _ = _run_tyro(_PresetOnly, argv, _PresetOnly(preset=flatten(default)["preset"]), add_help=False)
         values = {**load_preset(chosen.preset, preset_folder), "preset": chosen.preset}
         # Without the checks: a flag may complete what the preset leaves contradictory.
@@ -152,7 +153,7 @@ def _typed(config_class: Any, values: Mapping[str, Any], origin: str) -> dict[st
     for name, value in values.items():
         if name not in hints:
             raise SettingsError(_unknown(name, hints, origin))
-        if value == "" != defaults[name]:
+        if value == "" != defaults[name]:  # empty text is a value only where it is the default
             raise SettingsError(_wrong_value(name, hints[name], "", origin))
         typed[name] = _check_type(name, hints[name], value, origin)
     return typed
@@ -168,7 +169,7 @@ def _check_type(name: str, hint: Any, value: Any, origin: str) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
-    elif type(value) is hint:
+    elif type(value) is hint:  # not isinstance: True is an int
         return value
     raise SettingsError(_wrong_value(name, hint, show(value), origin))
 
@@ -226,6 +227,7 @@ def _run_tyro(
             prog=Path(sys.argv[0]).name,
             add_help=add_help,
             return_unknown_args=True,
+            # Every flag has a value, also a bool, because MLproject can pass `--name {name}` and no bare flag.
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
             use_underscores=True,
             registry=_readers(),
@@ -238,6 +240,7 @@ def _readers() -> Any:
 
     registry = tyro.constructors.ConstructorRegistry()
 
+    # tyro reads True and False; `-P`, YAML and JSON spell true and false.
     @registry.primitive_rule
     def read(info: tyro.constructors.PrimitiveTypeInfo) -> "tyro.constructors.PrimitiveConstructorSpec[Any] | None":
         if info.type not in _KINDS:

@@ -17,9 +17,9 @@ def write_json(path: Path, content: Any) -> Path:
     Raises ValueError for NaN and infinity, which JSON lacks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")  # in the same folder, because a rename is atomic within one disk
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    partial.replace(path)  # atomic: after a kill the file is the old or the new one, never a part
     return path
 
 

@@ -14,7 +14,7 @@ __all__ = ["NOT_UTF8", "Parsed", "is_unicode", "parse_csv", "parse_json_lines", 
 
 NOT_UTF8 = "is not UTF-8"
 
-_MAX_CELL = 16 * 2**20
+_MAX_CELL = 16 * 2**20  # the csv module refuses cells of more than 131,072 characters by default
 
 Parsed = tuple[int, dict[str, Any] | list[str] | str, str]
 """Line number from 1, the cells or the reason why there are none, and the row as the file spells it."""
@@ -31,7 +31,7 @@ def parse_csv(lines: Iterator[str], delimiter: str, *, quoted: bool = True) -> I
     feed = _Lines(lines)
     reader = csv.reader(feed, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
     while True:
-        line = feed.number
+        line = feed.number  # before the record is read: a quoted cell may contain line ends
         cells: list[str] | str
         try:
             cells = next(reader)
@@ -97,6 +97,7 @@ def _parse_object(text: str) -> dict[str, Any] | str:
         return f"is not usable JSON ({error})"
     if not isinstance(value, dict):
         return "is not a JSON object"
+    # `json.loads` accepts an escape of half a surrogate pair, which no UTF-8 file can contain.
     if "\\ud" in text.lower() and not is_unicode(json.dumps(value, ensure_ascii=False)):
         return "has an escape that is half of a character"
     return value

@@ -45,16 +45,17 @@ def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
     Stop signals go on to the workers, and each worker gets the same number of cores.
     """
     command = [sys.executable, "-m", "trainer.launch.launcher", "--standalone", f"--nproc-per-node={processes}"]
-    threads = str(max(len(available_cores()) // processes, 1))
+    threads = str(max(len(available_cores()) // processes, 1))  # torchrun would give each worker one thread
     environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)
     workers = subprocess.Popen([*command, "-m", module, *argv], env=environment)
+    # A scheduler may signal this process alone, and its workers must stop too.
     forwarded = {number: signal.signal(number, _forward_to(workers)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         status = workers.wait()
     finally:
         for number, handler in forwarded.items():
             signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+    return status if status >= 0 else 128 - status  # the status that a shell gives a death by signal
 
 
 def _forward_to(workers: "subprocess.Popen[bytes]") -> "signal._HANDLER":
@@ -78,10 +79,10 @@ def end_with(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
     except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)  # as Python: text is 1
     except BaseException:  # the last frame of the process: nothing above could handle it
         traceback.print_exc()
-    sys.stdout.flush()
+    sys.stdout.flush()  # os._exit flushes nothing
     sys.stderr.flush()
     os._exit(status)
 

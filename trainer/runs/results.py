@@ -106,7 +106,7 @@ def write_predictions(folder: Path, role: str, split: Predictions) -> None:
 
     path = folder / artifacts.predictions_file(role)
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, Any] = {"row_id": list(split.example_ids), "text": list(split.texts)}
+    columns: dict[str, Any] = {"row_id": list(split.example_ids), "text": list(split.texts)}  # the name in older files
     columns |= {name: list(np.asarray(getattr(split, name), kind)) for name, kind in _ARRAYS.items()}
     table = pyarrow.table(columns, metadata={"label_names": json.dumps(split.label_names), "role": role})
     pyarrow.parquet.write_table(table, path)
@@ -131,6 +131,7 @@ def read_predictions(path: Path) -> Predictions:
             example_ids=example_ids,
             texts=texts,
         )
+    # TypeError: Parquet of another program may have no metadata. DataError: of `Predictions`, about its arrays.
     except (pyarrow.ArrowException, DataError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"Cannot read the predictions in {path} ({error}). Download the file again, or train again."

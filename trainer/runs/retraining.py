@@ -76,5 +76,6 @@ def _read(folder: Path) -> SourceRun:
     scores, digests = (
         json.loads((folder / name).read_text(encoding="utf-8")) for name in (artifacts.OUTCOME, artifacts.DATA)
     )
+    # A run that trained on dev lacks these scores, so this KeyError refuses it as a source.
     stop_fraction = scores[artifacts.BEST_STEP] / scores[artifacts.SCHEDULE_STEPS]
     return SourceRun(folder.name, stop_fraction, results.load_thresholds_and_temperature(folder), digests)

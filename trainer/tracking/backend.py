@@ -62,7 +62,7 @@ class MlflowBackend:
     def check_artifact_store(self, run: "Run") -> None:
         """Raise what an upload to the artifact store of a run would raise: no library, login or permission."""
         location = str(run.info.artifact_uri)
-        if location.startswith(("/", "file:")):
+        if location.startswith(("/", "file:")):  # listing a folder that cannot be made raises nothing
             path = url2pathname(urlsplit(location).path) if location.startswith("file:") else location
             Path(path).mkdir(parents=True, exist_ok=True)
         else:

@@ -46,6 +46,7 @@ _EVENT_LOG_SETTINGS = {
 }
 _environment_lock = threading.Lock()
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
+# Errors of processes that create the tables of a new database together (alembic, MLflow 3.17).
 _SCHEMA_RACE = re.compile(r"duplicate column|already exists|database is locked")
 
 
@@ -55,7 +56,7 @@ def connect(uri: str | None = None) -> MlflowBackend:
     Raises TrackingError without an answer within 15 seconds. A local SQLite file has no limit: the first contact
     creates its tables.
     """
-    for name, value in _MLFLOW_SETTINGS.items():
+    for name, value in _MLFLOW_SETTINGS.items():  # before the import, which reads some of them
         os.environ.setdefault(name, value)
     import mlflow
 
@@ -103,7 +104,7 @@ def describe_error(failure: BaseException) -> str:
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
     """Make MLflow report a refused first contact after a second instead of a minute."""
-    with _environment_lock:
+    with _environment_lock:  # threads share the environment: two restores would mix
         before = {name: os.environ.get(name) for name in _EVENT_LOG_SETTINGS}
         os.environ.update(_EVENT_LOG_SETTINGS)
         try:
@@ -156,7 +157,7 @@ def _advice(uri: str, error: Exception) -> str:
 
 def _within(seconds: float | None, call: Callable[[], _T]) -> _T:
     """Return what `call` returns; TimeoutError when it takes longer, as database drivers and resolvers may."""
-    outcome: Future[_T] = Future()
+    outcome: Future[_T] = Future()  # no executor: it would wait for a hanging call when Python ends
 
     def attempt() -> None:
         try:
@@ -168,6 +169,6 @@ def _within(seconds: float | None, call: Callable[[], _T]) -> _T:
     try:
         return outcome.result(seconds)
     except TimeoutError:
-        if outcome.done():
+        if outcome.done():  # the call itself has raised it
             raise
         raise TimeoutError(f"no answer within {seconds} seconds") from None

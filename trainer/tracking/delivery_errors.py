@@ -4,8 +4,8 @@ import re
 
 __all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error"]
 
-_RETRIED_STATUSES = frozenset({408, 409, 425, 429})
-_NOT_IMPLEMENTED = 501
+_RETRIED_STATUSES = frozenset({408, 409, 425, 429})  # time limit, conflict, too early, too many requests
+_NOT_IMPLEMENTED = 501  # alone of 5xx it stays: the server lacks the call
 _PERMANENT_CODES = ("INVALID_", "MALFORMED_", "FEATURE_DISABLED")
 """Beginnings of error codes of MLflow that have no HTTP status of a refusal."""
 _STATUS_IN_TEXT = re.compile(r"failed with error code (\d{3})\b")
@@ -30,7 +30,7 @@ def is_permanent_error(error: BaseException) -> bool:
     if isinstance(error, requests.RequestException):  # no connection, or an answer that no MLflow server sent
         return False
     permanent = (PermanentDeliveryError, ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
-    return isinstance(error, (*permanent, ValueError, TypeError, LookupError))
+    return isinstance(error, (*permanent, ValueError, TypeError, LookupError))  # the last three: a damaged event
 
 
 def http_status(error: BaseException) -> int | None:

@@ -30,7 +30,7 @@ _OFFSET = "events.offset"
 _OLD_NAMES = {"spool.jsonl": _LOG, "spool.offset": _OFFSET, "spool.refused.jsonl": REJECTED}
 """Names that earlier versions gave these files → the names of today."""
 _LOG_NAMES = (_LOG, "spool.jsonl")
-_OFFSET_DIGITS = 20
+_OFFSET_DIGITS = 20  # any 64-bit number, so that the file keeps its length
 _READ_BYTES = 1 << 20
 
 
@@ -59,9 +59,11 @@ class EventLog:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 _rename_old_files(folder)
+                # Not the log is locked: a record lock ends when the process closes any descriptor of the file, as
+                # `truncate_partial_line` does.
                 self._offset_file = os.open(folder / _OFFSET, os.O_RDWR | os.O_CREAT, 0o644)
                 opened.callback(os.close, self._offset_file)
-                self._take_lock()
+                self._take_lock()  # before the truncation: another process may be writing its last line
                 self._log = os.open(folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
                 opened.callback(os.close, self._log)
                 truncate_partial_line(folder / _LOG)
@@ -90,7 +92,7 @@ class EventLog:
         """Write one event with the present time. Takes microseconds: one `write`, no `fsync`."""
         record = {"time": time.time_ns() // 1_000_000, "run_id": run_id, "kind": kind, "content": content}
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        with self._mutex:
+        with self._mutex:  # `_write` may truncate its own line, never one of another thread
             self._write(line)
 
     def events(self, start: int = 0) -> Iterator[Event]:
@@ -158,7 +160,7 @@ class EventLog:
             while line:  # a full disk takes a part; the next write raises the reason
                 line = line[os.write(self._log, line) :]
         except OSError as error:
-            os.ftruncate(self._log, before)
+            os.ftruncate(self._log, before)  # else the next event would continue half a line
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> TrackingError:
@@ -186,7 +188,7 @@ def is_locked(folder: Path) -> bool:
             return not _lock(file.fileno())
     except FileNotFoundError:
         return False
-    except PermissionError:
+    except PermissionError:  # another user's run, which this process cannot write either
         return True
 
 
@@ -219,7 +221,7 @@ def _lock(descriptor: int) -> bool:
     """
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    except (BlockingIOError, PermissionError):  # POSIX allows EAGAIN and EACCES for a lock that is taken
         return False
     return True
 
@@ -228,5 +230,5 @@ def _parse(line: bytes, end: int) -> Event:
     try:
         record = json.loads(line)
         return Event(int(record["time"]), str(record["run_id"]), str(record["kind"]), dict(record["content"]), end)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # RecursionError: thousands of brackets
         return Event(0, "", DAMAGED, {"line": line.decode(errors="replace")}, end)

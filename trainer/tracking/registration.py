@@ -44,6 +44,7 @@ class ModelWriter:
         self._attach_test_metrics(run, model.model_id)
         if model.status != LoggedModelStatus.READY:
             self._upload(folder, run.info.run_id, model)
+            # Last, so that the upload of a killed process is repeated.
             self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
     def version(self, run: "Run", name: str) -> int | None:
@@ -88,7 +89,7 @@ class ModelWriter:
         prefix = artifacts.metric("test", "")
         points = [
             Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id)
-            for point in run.data.to_proto().metrics
+            for point in run.data.to_proto().metrics  # `run.data.metrics` has neither times nor steps
             if point.key.startswith(prefix)
         ]
         self._client.log_batch(run.info.run_id, metrics=points)
@@ -96,9 +97,10 @@ class ModelWriter:
     def _upload(self, folder: Path, run_id: str, model: "LoggedModel") -> None:
         from mlflow.models import Model
 
-        for cache in folder.rglob("__pycache__"):
+        for cache in folder.rglob("__pycache__"):  # Python writes it whenever the model's code is loaded
             shutil.rmtree(cache)
         self._client.log_model_artifacts(model.model_id, str(folder))
+        # `log_model` writes the ids of run and model into MLmodel; a folder saved before them lacks them.
         description = Model.load(str(folder))
         description.run_id = run_id
         description.model_id = description.model_uuid = model.model_id
@@ -110,6 +112,7 @@ class ModelWriter:
 
     def _first_version(self, model: "LoggedModel", name: str) -> int | None:
         found = self._client.search_model_versions(f"name = '{name}' and run_id = '{model.source_run_id}'")
+        # By source: over REST, versions of `models:/m-…` have no model_id (MLflow 3.17).
         return min((int(version.version) for version in found if version.source == _uri(model)), default=None)
 
     def _create_version(self, run: "Run", model: "LoggedModel", name: str, card: Path) -> int:
@@ -148,7 +151,7 @@ def folder_digest(folder: Path) -> str:
         if path.is_file() and path.name != "MLmodel" and "__pycache__" not in path.parts:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())  # \0 is in no file name
     return digest.hexdigest()
 
 

@@ -96,6 +96,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
         has_ended = events[-1].kind == "status"
         if has_ended and log.delivered == log.size:
             return 0
+        # The address in the log lacks its password, so the variable comes first.
         backend = connect(uri or os.environ.get("MLFLOW_TRACKING_URI") or str(opened[-1].content["uri"]))
         uploader = Uploader(log, backend)
         with readable_errors(backend):
@@ -118,7 +119,7 @@ def report_failure(error: Exception) -> None:
         return
     try:
         connect().client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
-    except Exception as failure:
+    except Exception as failure:  # the command still reports `error` itself
         _log.warning("Cannot tag run %s with its error (%s).", run_id, redact(str(failure)))
 
 
@@ -131,6 +132,7 @@ def _find_or_create_run(
         return _existing_run(backend, resume)
     if project_run is None:
         experiment_id = _experiment_id(backend, experiment)
+        # Unlike `mlflow.start_run`, the client sets no tags of user, source and commit by itself.
         return backend.client.create_run(experiment_id, run_name=name, tags=resolve_tags())
     run = backend.run(project_run)
     if name and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
@@ -145,7 +147,7 @@ def _existing_run(backend: MlflowBackend, run_id: str) -> "Run":
     try:
         run = backend.run(run_id)
     except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # the second: no id at all
             raise
         raise TrackingError(f"Run {run_id} does not exist {advice}") from error
     if run.info.lifecycle_stage != "active":
@@ -164,6 +166,7 @@ def _experiment_id(backend: MlflowBackend, name: str | None) -> str:
         return given
     name = name or artifacts.DEFAULT_EXPERIMENT
     try:
+        # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
         # Without this tag MLflow's page takes a run with data sets for an evaluation of a language model.
         return backend.client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
     except MlflowException as error:
@@ -184,12 +187,12 @@ def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool
     try:
         log = EventLog(folder)
         Uploader(log, backend).upload_pending()
-        log.append(run_id, "open", {"uri": redact(backend.uri)})
+        log.append(run_id, "open", {"uri": redact(backend.uri)})  # `sync` reads from it where the run was started
         _check_artifact_store(backend, run)
         backend.set_running(run_id)
-        log.mark_delivered(log.size)
+        log.mark_delivered(log.size)  # `set_running` has done what the event "open" asks for
         return MlflowTracker(run_id, log, backend)
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: no run may stay RUNNING
         if not is_resumed:  # a run to be resumed keeps its status: another process may write it
             backend.client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
             backend.client.set_terminated(run_id, _status(error))
@@ -228,10 +231,11 @@ def _recorded(tracker: MlflowTracker, project_run: str | None) -> Iterator[None]
 def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str | None) -> None:
     status = _status(failure)
     try:
-        if failure is not None and status != "FINISHED":
+        if failure is not None and status != "FINISHED":  # SystemExit(0) is no failure
             tracker.set_tags({artifacts.TAG_ERROR: describe_error(failure)})
         tracker.close(status, project_run)
     except TrackingError as error:
+        # The log cannot be written, as on a full disk.
         tracker.close_without_log("FAILED", describe_error(failure or error))
         if failure is None:
             raise

@@ -64,5 +64,5 @@ def _sample(monitor: Any) -> dict[str, float]:
     monitor.collect_metrics()
     values: dict[str, float] = monitor.aggregate_metrics()
     for source in monitor.monitors:
-        source.clear_metrics()
+        source.clear_metrics()  # else the next mean would include these values again
     return values

@@ -229,7 +229,7 @@ def _logged_points(log: EventLog, run_id: str) -> set[tuple[str, int, str]]:
     for event in log.events():
         metrics, step = event.content.get("metrics"), event.content.get("step")
         if event.run_id == run_id and isinstance(metrics, dict) and isinstance(step, int):
-            points.update((name, step, repr(value)) for name, value in metrics.items())
+            points.update((name, step, repr(value)) for name, value in metrics.items())  # text: NaN does not equal NaN
     return points
 
 
