@@ -38,6 +38,7 @@ def length_grouped_batches(
     batches: list[Indices] = []
     for start in range(0, len(order), _WINDOW * batch_size):
         window = order[start : start + _WINDOW * batch_size]
+        # Stable, because the order of ties in NumPy's default sort depends on the CPU.
         batches += _chunks(window[np.argsort(lengths[window], kind="stable")], batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -64,8 +65,9 @@ def split_batch(examples: Indices, rank: int, num_processes: int, micro_batch_si
     _require_positive(num_processes=num_processes, micro_batch_size=micro_batch_size)
     if not 0 <= rank < num_processes:
         raise ValueError(f"rank must be in [0, {num_processes}), got {rank}.")
-    most = -(-len(examples) // num_processes)
+    most = -(-len(examples) // num_processes)  # rounded up
     count = -(-most // micro_batch_size)
+    # Batches are sorted by length: every n-th example gives all ranks about the same number of tokens.
     return np.array_split(examples[rank::num_processes], count) if count else []
 
 
@@ -75,7 +77,7 @@ def sequential_batches(lengths: npt.NDArray[np.integer], *, max_tokens: int) -> 
     max_tokens: tokens per batch, padding included; a longer example is a batch alone.
     """
     _require_positive(max_tokens=max_tokens)
-    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")  # unsigned lengths would wrap
     batches: list[Indices] = []
     start = 0
     while start < len(order):
@@ -92,6 +94,7 @@ def pad(texts: TokenizedTexts, examples: Indices, pad_id: int) -> tuple[npt.NDAr
     the tokens padding.
     """
     lengths = texts.lengths[examples]
+    # At least one column: attention refuses a batch without any.
     mask = np.arange(lengths.max(initial=min(1, len(examples)))) < lengths[:, None]
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
     if len(examples):

@@ -54,6 +54,7 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of texts, labels and mask in their order; file format and example ids do not change it."""
+        # JSON marks where a text ends, and `<` fixes the byte order: the digest is the same on every machine.
         sha = hashlib.sha256(json.dumps([*self.labels.shape, self.texts]).encode())
         sha.update(np.ascontiguousarray(self.labels, dtype="<f4").tobytes())
         sha.update(np.ascontiguousarray(self.observed).tobytes())
@@ -144,7 +145,7 @@ class Dataset:
         """The examples that weights are fitted on: train, then those added; their ids begin with their role."""
         if self.added is None:
             return self.train
-        parts = {"train": self.train, "dev": self.added}
+        parts = {"train": self.train, "dev": self.added}  # ids are distinct within a split only, hence the role
         return Split(
             texts=self.train.texts + self.added.texts,
             labels=np.concatenate([part.labels for part in parts.values()]),
@@ -164,7 +165,7 @@ class Dataset:
         overlap = vars(self.overlap).copy()
         left = {role: overlap.pop(f"{role}_left") for role in ROLES[1:]}
         if self.added is not None:
-            del left["dev"]
+            del left["dev"]  # no longer held out
         return {
             "name": self.name,
             "source": self.source,

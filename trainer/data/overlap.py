@@ -10,7 +10,7 @@ from trainer.data.dataset import OverlapReport, Split
 
 __all__ = ["find_leaks", "find_overlap", "normalise"]
 
-_MARK = re.compile(r"[^\w\s]|_")
+_MARK = re.compile(r"[^\w\s]|_")  # `\w` includes the underscore
 
 
 def normalise(text: str) -> str:

@@ -18,6 +18,7 @@ def sample_examples(labels: npt.NDArray[np.float32], count: int, *, seed: int) -
     positive = labels[order] >= 0.5
     covered = np.zeros(labels.shape[1], dtype=np.bool_)
     chosen: list[int] = []
+    # Rarest first: their examples often have a common label too, so fewer examples are forced into the sample.
     for label in np.argsort(positive.sum(axis=0), kind="stable"):
         if not covered[label] and positive[:, label].any():
             first = int(positive[:, label].argmax())

@@ -105,6 +105,7 @@ def _tokenizer_state(tokenizer: Any) -> bytes:
         # Both record the last call; the key must not depend on earlier texts.
         state["truncation"] = state["padding"] = None
         return json.dumps(state, sort_keys=True).encode()
+    # A tokenizer without Rust backend has no JSON of its state.
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
@@ -113,9 +114,11 @@ def _tokenizer_state(tokenizer: Any) -> bytes:
 
 def _load(path: Path, count: int) -> TokenizedTexts | None:
     try:
+        # Without pickle, which could run code from a shared cache folder.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tokens = TokenizedTexts(ids=arrays["ids"], offsets=arrays["offsets"], truncated=int(arrays["truncated"]))
             consistent = len(tokens) == count and tokens.offsets[-1] == len(tokens.ids) and (tokens.lengths >= 0).all()
+    # NumPy, zipfile and zlib raise all of these for damaged files.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         _LOG.warning("The tokenized texts in %s are damaged (%s); they are tokenized again.", path, error)
         return None
@@ -129,6 +132,7 @@ def _save(path: Path, tokens: TokenizedTexts) -> None:
     aside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder: replacing is atomic within one file system only.
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             aside = Path(file.name)
             np.savez(file, ids=tokens.ids, offsets=tokens.offsets, truncated=np.int64(tokens.truncated))

@@ -44,7 +44,7 @@ class LabelledScores:
         labels, observed, scores = np.asarray(self.labels, np.float64), np.asarray(self.observed), self.scores
         _check_table(labels, observed, len(self.label_names))
         _check_names(self.label_names)
-        labels = np.where(observed, labels, 0.0)
+        labels = np.where(observed, labels, 0.0)  # `positives` then needs no mask
         _check_unit_interval("labels", labels, observed)
         scores = np.asarray(scores, np.float64)
         _check_shape(self.kind, scores.shape, labels.shape)
@@ -92,7 +92,7 @@ class LabelledScores:
     def take(self, examples: Array) -> Self:
         """Return the given examples, by index or as a mask (n,), without validating them again."""
         chosen = {name: getattr(self, name)[examples] for name in ("scores", "labels", "observed")}
-        return copy.copy(self)._set(**chosen)
+        return copy.copy(self)._set(**chosen)  # dataclasses.replace would validate again
 
     def take_label(self, label: int) -> Self:
         """Return one label as a split (n, 1), without validating it again."""
@@ -139,6 +139,7 @@ def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -
 
 
 def _check_unit_interval(name: str, values: FloatArray, observed: BoolArray) -> None:
+    # Negated, because no comparison is true for NaN.
     _refuse(name, "lie in [0, 1]", values, observed & ~((values >= 0.0) & (values <= 1.0)))
 
 

@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 Interval: TypeAlias = tuple[float, float]
-_CHUNK_CELLS = 2_000_000
-_JEFFREYS = 0.5
+_CHUNK_CELLS = 2_000_000  # 16 MB for each float64 array of a chunk
+_JEFFREYS = 0.5  # both parameters of Jeffreys' prior of a proportion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,7 @@ def bootstrap_intervals(
     headline = {"micro_f1": interval(lower[:, -1], upper[:, -1])}
     for name, labels in (("macro_f1", scores.scored), ("macro_f1_supported", scores.support >= MIN_SUPPORT)):
         if labels.any():
+            # Where no label has a positive, leaving these labels out would leave none.
             present = np.flatnonzero(labels & (scores.support > 0) if scores.support.any() else labels)
             headline[name] = interval(lower[:, np.flatnonzero(labels)].mean(axis=1), upper[:, present].mean(axis=1))
     tp, sizes = (sums[0] for sums in hits.weighted(np.ones((1, scores.num_examples))))
@@ -111,6 +112,7 @@ def label_intervals(tp: FloatArray, errors: FloatArray, level: float = 0.95) -> 
     tail = (1.0 - level) / 2.0
     low = np.where(tp > 0, beta.ppf(tail, tp + _JEFFREYS, errors + _JEFFREYS), 0.0)
     high = np.where(errors > 0, beta.ppf(1.0 - tail, tp + _JEFFREYS, errors + _JEFFREYS), 1.0)
+    # F1 rises with J, so quantiles of J become quantiles of F1.
     ends = zip(tp + errors, 2 * low / (1 + low), 2 * high / (1 + high), strict=True)
     return tuple((float(lower), float(upper)) if cells else None for cells, lower, upper in ends)
 
@@ -174,11 +176,12 @@ class _Hits:
 
 def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, FloatArray]:
     """Return draws of F1 of each label and of all pooled, for the lower and the upper ends, both (resamples, k + 1)."""
+    # Not the generator of the weights: the size of chunks would change the draws.
     priors = np.random.default_rng([resampling.seed, 1])
     lower, upper = [], []
     for weights in _example_weights(hits, resampling):
         tp, sizes = (np.column_stack([sums, sums.sum(axis=1)]) for sums in hits.weighted(weights))
-        half = priors.standard_gamma(0.5, tp.shape)
+        half = priors.standard_gamma(0.5, tp.shape)  # n exponential weights add up to Gamma(n): this is half a case
         lower.append(2 * tp / (sizes + half))
         upper.append(2 * (tp + half) / (sizes + 2 * half))
     return np.concatenate(lower), np.concatenate(upper)
@@ -188,6 +191,7 @@ def _resamples(num_examples: int, resampling: Resampling) -> Iterator[FloatArray
     """Yield how often each example is drawn, (chunk, n); the size of chunks does not change the draws."""
     generator = np.random.default_rng(resampling.seed)
     for size in _chunks((num_examples, 1), resampling):
+        # Each resample has its range of indices, so that one bincount counts the whole chunk.
         drawn = generator.integers(num_examples, size=(size, num_examples)) + num_examples * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * num_examples)
         yield counts.reshape(size, num_examples).astype(np.float64)

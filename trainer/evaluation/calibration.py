@@ -26,7 +26,7 @@ __all__ = [
     "reliability_curve",
 ]
 
-NUM_BINS = 15
+NUM_BINS = 15  # as Guo et al. 2017
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
@@ -57,8 +57,8 @@ def fit_temperature(scores: LabelledScores) -> float:
         inverse = np.exp(-log_temperature)
         return float(logits @ (targets - _sigmoid(logits * inverse)))
 
-    low, high = np.log(TEMPERATURE_BOUNDS)
-    if slope(low) >= 0.0:
+    low, high = np.log(TEMPERATURE_BOUNDS)  # in log T the tolerance of the root is relative to T
+    if slope(low) >= 0.0:  # the likelihood still rises towards smaller T
         return TEMPERATURE_BOUNDS[0]
     if slope(high) <= 0.0:
         return TEMPERATURE_BOUNDS[1]
@@ -85,7 +85,7 @@ def calibrate(scores: LabelledScores, temperature: float) -> LabelledScores:
 def negative_log_likelihood(scores: LabelledScores, temperature: float = 1.0) -> float:
     """Return the mean binary cross-entropy of logits / temperature per observed cell, in nats."""
     logits, targets = scores.logits[scores.observed] / _checked(temperature), scores.labels[scores.observed]
-    return float((np.logaddexp(0.0, logits) - targets * logits).mean())
+    return float((np.logaddexp(0.0, logits) - targets * logits).mean())  # needs no log of a probability that is 0
 
 
 def brier_score(scores: LabelledScores) -> float:

@@ -18,7 +18,7 @@ from trainer.evaluation.thresholds import POLICIES, FittedThresholds
 __all__ = ["STRENGTHS", "PolicyChoice", "choose_policy", "cross_fitted_predictions", "stratified_folds"]
 
 STRENGTHS = (5.0, 10.0, 20.0, 50.0, 100.0)
-_SAME_SCORE = 1e-12
+_SAME_SCORE = 1e-12  # sums in another order differ by rounding, about 1e-16
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def stratified_folds(scores: LabelledScores, *, folds: int = 5, seed: int) -> In
         raise SettingsError(f"`folds` must be at least 2, got {folds}. 5 is usual.")
     if num_examples < folds:
         raise DataError(f"The number of examples must be at least that of folds ({folds}), got {num_examples}.")
-    rarity = np.argsort(np.argsort(scores.support, kind="stable"), kind="stable")
+    rarity = np.argsort(np.argsort(scores.support, kind="stable"), kind="stable")  # argsort of argsort gives ranks
     rarest = np.where(scores.positives, rarity, num_labels).min(axis=1)
-    order = np.lexsort((np.random.default_rng(seed).random(num_examples), rarest))
+    order = np.lexsort((np.random.default_rng(seed).random(num_examples), rarest))  # its last key sorts first
     fold_of_example = np.empty(num_examples, dtype=np.intp)
     fold_of_example[order] = np.arange(num_examples) % folds
     return fold_of_example
@@ -85,7 +85,7 @@ def choose_policy(scores: LabelledScores, *, seeds: Sequence[int], folds: int = 
     all examples; of equals the strongest. Deterministic. Needs at least 3 folds and one seed (SettingsError) and as
     many examples with an observed cell as folds (DataError).
     """
-    if folds < 3 or not seeds:
+    if folds < 3 or not seeds:  # nested: one fold is scored, one chooses the strength, the rest fit
         raise SettingsError(f"`folds` must be at least 3 and `seeds` not empty, got {folds} and {len(seeds)} seeds.")
     scores = scores.take(np.any(scores.observed, axis=1))  # so that every fold has something to score
     candidates = ThresholdCandidates.of(scores)
@@ -98,7 +98,7 @@ def choose_policy(scores: LabelledScores, *, seeds: Sequence[int], folds: int = 
     whole = FittedThresholds.of(candidates)
     fitted = {name: _count(scores, whole.choose(name, strength)).macro_f1 for name in POLICIES}
     best = max(cross_fitted.values())
-    chosen = next(name for name in POLICIES if cross_fitted[name] >= best - _SAME_SCORE)
+    chosen = next(name for name in POLICIES if cross_fitted[name] >= best - _SAME_SCORE)  # the simplest is first
     optimism = {name: fitted[name] - cross_fitted[name] for name in POLICIES}
     return PolicyChoice(chosen, strength, cross_fitted, optimism)
 
@@ -140,7 +140,7 @@ class _CrossFit:
 
 
 def _pooled_macro_f1(counts: Iterable[Confusion]) -> float:
-    return reduce(operator.add, counts).macro_f1
+    return reduce(operator.add, counts).macro_f1  # a fold without positives of a label would have F1 0 there
 
 
 def _count(scores: LabelledScores, thresholds: FloatArray) -> Confusion:

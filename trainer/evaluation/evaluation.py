@@ -126,6 +126,7 @@ def evaluate_dev(dev: LabelledScores, *, policy: str, folds: int, seed: int) -> 
     predictions = cross_validation.cross_fitted_predictions(
         scores, chosen, fold_of_example=fold_of_example, strength=choice.strength
     )
+    # F1 at thresholds fitted on the same examples is optimistic: the counts of these rows are replaced below.
     rows = metrics.per_label(scores, fitted[chosen])
     return Evaluation(
         label_names=dev.label_names,
@@ -161,6 +162,7 @@ def _calibration(split: LabelledScores, temperature: float) -> dict[str, dict[st
         when: {
             "ece": calibration.expected_calibration_error(scores),
             "brier": calibration.brier_score(scores),
+            # from logits: a probability may round to 0 or 1
             "nll": calibration.negative_log_likelihood(split, divisor),
         }
         for when, divisor in (("before", 1.0), ("after", temperature))

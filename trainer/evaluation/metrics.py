@@ -33,7 +33,7 @@ __all__ = [
     "ratio",
 ]
 
-MIN_SUPPORT = 40
+MIN_SUPPORT = 40  # leaves out the 5 of 28 labels of GoEmotions that have 6 to 37 positives on test
 LabelRow: TypeAlias = dict[str, str | int | float | None]
 
 
@@ -88,7 +88,7 @@ def ratio(numerators: Array, denominators: Array) -> FloatArray:
     """Return numerators / denominators element by element, 0/0 being 0."""
     shape = np.broadcast_shapes(np.shape(numerators), np.shape(denominators))
     quotients = np.zeros(shape)
-    np.divide(numerators, denominators, out=quotients, where=np.asarray(denominators) > 0)
+    np.divide(numerators, denominators, out=quotients, where=np.asarray(denominators) > 0)  # no warning for 0/0
     return quotients
 
 

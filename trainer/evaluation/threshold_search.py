@@ -87,11 +87,11 @@ def best_thresholds_per_label(scores: SortedScores) -> FloatArray:
     which predicts none of these examples. A label without an observed cell gets 0.5.
     """
     possible = scores.group_ends & scores.observed
-    best = np.argmax(np.where(possible, _f1_by_threshold(scores), -1.0), axis=1)
+    best = np.argmax(np.where(possible, _f1_by_threshold(scores), -1.0), axis=1)  # the first of equals: the highest
     below = np.pad(scores.scores[:, 1:], ((0, 0), (0, 1)), constant_values=-np.inf)
     labels = np.arange(len(best))
     upper, lower = scores.scores[labels, best], below[labels, best]
-    thresholds = _midway(np.maximum(lower, 0.0), np.maximum(upper, 0.0))
+    thresholds = _midway(np.maximum(lower, 0.0), np.maximum(upper, 0.0))  # -inf: nothing is lower
     return np.where(scores.positives.any(axis=1), thresholds, _above(scores.scores[:, 0]))
 
 
@@ -107,7 +107,7 @@ def best_global_threshold(candidates: ThresholdCandidates) -> float:
     gains = np.diff(_f1_by_threshold(by_label), axis=1, prepend=0.0)
     scores, sums = by_label.scores.ravel()[order], np.cumsum(gains.ravel()[order])
     below = np.append(scores[1:], -np.inf)
-    sums[scores == below] = -np.inf
+    sums[scores == below] = -np.inf  # no threshold separates equal scores
     best = int(np.argmax(sums >= sums.max() - _SAME_SUM))
     return float(_midway(np.maximum(below[best], 0.0), scores[best]))
 
@@ -127,5 +127,5 @@ def _midway(lower: FloatArray, upper: FloatArray) -> FloatArray:
 
 def _above(highest: FloatArray) -> FloatArray:
     """Return thresholds above the highest scores, midway to 1; a score of exactly 1 needs the next float."""
-    highest = np.maximum(highest, 0.0)
+    highest = np.maximum(highest, 0.0)  # -inf for a label without an observed cell, which gets 0.5
     return _midway(highest, np.maximum(1.0, np.nextafter(highest, np.inf)))

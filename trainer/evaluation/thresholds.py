@@ -78,14 +78,14 @@ def shrunk_thresholds(per_label: Array, shared: float, num_positives: Array, str
     threshold of 0.02 against 0.2 is a matter of ratios, not of differences.
     Raises SettingsError for a strength below 0 or NaN.
     """
-    if not strength >= 0.0:
+    if not strength >= 0.0:  # also true for NaN
         raise SettingsError(f"`strength` must be at least 0, got {strength}. 0 switches shrinkage off.")
     own = np.asarray(per_label, dtype=np.float64)
-    if strength == 0.0:
+    if strength == 0.0:  # the weight of a label without positives would be 0/0
         return own.copy()
     weight = np.asarray(num_positives, dtype=np.float64) / (np.asarray(num_positives) + strength)
     mixed = weight * _logit(own) + (1.0 - weight) * _logit(np.full_like(own, shared))
-    return np.where(weight > 0.0, 1.0 / (1.0 + np.exp(-mixed)), shared)
+    return np.where(weight > 0.0, 1.0 / (1.0 + np.exp(-mixed)), shared)  # exactly `shared`, not through its logit
 
 
 POLICIES: Mapping[str, Policy] = {
@@ -132,6 +132,6 @@ def threshold_sweep(scores: LabelledScores, grid: Sequence[float] = SWEEP_GRID) 
 
 
 def _logit(probabilities: FloatArray) -> FloatArray:
-    margin = np.finfo(np.float64).epsneg
+    margin = np.finfo(np.float64).epsneg  # 1 - epsneg is the largest float below 1
     clipped = np.clip(probabilities, margin, 1.0 - margin)
     return np.log(clipped) - np.log1p(-clipped)

@@ -26,7 +26,7 @@ def run_cli(
         on_error(error)
         return 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno != errno.ENOSPC:  # any other is a defect and keeps its traceback
             raise
         text = f"No space left on the device ({error}). Free some and run the same command again; nothing is lost."
         console.make().show_error(EmotionsError(text))

@@ -105,7 +105,7 @@ class Console:
 
     def _labels(self, labels: Sequence[LabelScore]) -> None:
         ranked = sorted((row for row in labels if not math.isnan(_f1(row))), key=_f1)
-        shown = min(_SHOWN_LABELS, math.ceil(len(ranked) / 2))
+        shown = min(_SHOWN_LABELS, math.ceil(len(ranked) / 2))  # half of them: no label is in both columns
         low, high = ranked[:shown], ranked[shown:][::-1][:shown]
         if ranked:
             table = _table("lowest F1", "(positives)", "highest F1" if high else "", "(positives)" if high else "")
@@ -140,24 +140,27 @@ def abbreviate(names: Sequence[str], most: int = 10) -> str:
 
 
 def _stream(file: TextIO, quiet: bool) -> rich.console.Console:
-    if isinstance(file, io.TextIOWrapper):
+    if isinstance(file, io.TextIOWrapper):  # other streams, such as StringIO, have no encoding to fail
         file.reconfigure(errors="replace")  # rich raises for a character that the encoding lacks
+    # Labels and messages may contain [brackets] and :colons:, which rich would take for styles and emoji.
     return rich.console.Console(file=file, quiet=quiet, highlight=False, markup=False, emoji=False)
 
 
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for place, heading in enumerate(headings):
+        # names are shortened, numbers never
         table.add_column(heading, no_wrap=True, max_width=None if place % 2 else 26)
     return table
 
 
 def _is_control(letter: str) -> bool:
-    return unicodedata.category(letter) == "Cc" and letter not in "\n\t"
+    return unicodedata.category(letter) == "Cc" and letter not in "\n\t"  # messages may have lines
 
 
 def _f1(row: LabelScore) -> float:
     """Return F1 on test, NaN for a label without one."""
+    # Without a positive F1 is 0 by convention, which says nothing about the label.
     return math.nan if row.f1.value is None or row.support == 0 else row.f1.value
 
 

@@ -64,6 +64,7 @@ class LineProgress(Progress):
         self._tenth, self._last = tenth, now
         parts = [f"{self._unit} {step:,}/{self._total:,} ({100 * step // max(self._total, 1)} %)", *_shown(numbers)]
         if self._start < step < self._total:
+            # Steps from before a resume took none of this time.
             seconds = (now - self._began) / (step - self._start) * (self._total - step)
             parts.append(f"ETA {_duration(seconds)}")
         self._write("  ".join(parts))

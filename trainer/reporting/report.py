@@ -119,6 +119,7 @@ def write_report(path: Path, data: ReportData) -> Path:
     """
     from jinja2 import Environment, StrictUndefined
 
+    # StrictUndefined: a misspelt name in the template raises instead of printing nothing.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, signed=_signed, sort_key=_sort_key, percent=_percent, embed=_embed)
     environment.filters.update(interval=interval, show=show)
@@ -144,7 +145,7 @@ def show(value: object) -> str:
     """Return a setting or count as text: 43,410; 0.0001; yes; a list with commas; a dash for None and empty text."""
     if value is None or value == "":
         return DASH
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # before int: a bool is one
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
@@ -169,6 +170,7 @@ def _sort_key(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
+    # a width in CSS, which a dash would invalidate
     return "0" if value is None or math.isnan(value) else f"{100 * min(max(value, 0.0), 1.0):.1f}"
 
 

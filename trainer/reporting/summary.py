@@ -87,6 +87,7 @@ def policy_scores(evaluation: Evaluation) -> list[PolicyScore]:
             name=policy,
             test_macro_f1=_estimate(evaluation, "macro_f1", policy),
             test_micro_f1=_estimate(evaluation, "micro_f1", policy),
+            # With an origin the model is trained on dev, so no score there is its own.
             dev_macro_f1=None if evaluation.origin else evaluation.choice.scores[policy],
             dev_optimism=None if evaluation.origin else evaluation.choice.optimism[policy],
             chosen=policy == evaluation.policy,

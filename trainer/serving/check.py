@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckConfig", "check_model", "main"]
 
-_WARM_UP = 3
+_WARM_UP = 3  # calls before those that are measured: the first ones are slower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def check_model(model: Path, texts: Sequence[str], output: Path, *, single_texts
     import pyarrow
     import pyarrow.parquet
 
-    from trainer.serving.scoring import TextScorer, read_serving
+    from trainer.serving.scoring import TextScorer, read_serving  # slow: loads torch
 
     artifacts = model / "artifacts"
     serving = read_serving(artifacts)

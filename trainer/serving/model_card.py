@@ -25,7 +25,7 @@ _FIRST = (
 _WIDE = 0.4
 _WEAK = 0.4
 _NAMES_SHOWN = 8
-_SPECIAL = re.compile(r"[\\`*\[\]<>|&#~!$]|(?<!\w)_|_(?!\w)")
+_SPECIAL = re.compile(r"[\\`*\[\]<>|&#~!$]|(?<!\w)_|_(?!\w)")  # `_` inside a word is no emphasis in CommonMark
 _RELIABILITY = "reliability.png"
 
 
@@ -78,6 +78,7 @@ def _page(text: str, title: str, picture: Path | None) -> str:
     from jinja2 import Environment, StrictUndefined
     from markdown_it import MarkdownIt
 
+    # No HTML: names of labels and data sets come from outside.
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     if picture:

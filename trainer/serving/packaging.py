@@ -80,12 +80,12 @@ def save_model(
                 artifacts={name: str(source) for name, source in sources.items()} | {"serving": str(description)},
                 model_config={"precision": quantization.PRECISIONS[0]},
                 code_paths=[str(package)],
-                pip_requirements=served_requirements(_CONDA_FILE),
+                pip_requirements=served_requirements(_CONDA_FILE),  # else MLflow loads the model to infer them
                 signature=_signature(label_names, default_policy),
                 input_example=pd.DataFrame({"text": _EXAMPLE}),
             )
     for name, member in zip(names, members, strict=True):
-        _link_weights(member.classifier, path / "artifacts" / name)
+        _link_weights(member.classifier, path / "artifacts" / name)  # MLflow has copied them
 
 
 def served_requirements(conda_file: Path) -> list[str]:
@@ -149,7 +149,7 @@ def _signature(label_names: Sequence[str], default_policy: str) -> ModelSignatur
     outputs: list[Any] = [*(ColSpec("double", name) for name in label_names), ColSpec(Array("string"), "labels")]
     params = [
         ParamSpec("policy", "string", default_policy),
-        ParamSpec("threshold", "double", None),
+        ParamSpec("threshold", "double", None),  # null: the thresholds of the policy
         ParamSpec("top_k", "long", 0),
         ParamSpec("return_probabilities", "boolean", True),
     ]

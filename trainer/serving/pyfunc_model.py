@@ -75,8 +75,9 @@ class ServedClassifier(PythonModel):
         """Return (n, k). The thread that has the lock scores the waiting texts of all threads of the server."""
         mine = _Request(texts)
         self._waiting.put(mine)
-        with self._scoring:
-            if mine.probabilities is None:
+        with self._scoring:  # one thread at a time: a tokenizer keeps the length that it truncates to
+            if mine.probabilities is None:  # else another thread has scored them
+                # After another thread's batch failed, `mine` is no longer in the queue.
                 self._answer([mine, *(other for other in _taken(self._waiting) if other is not mine)])
         probabilities: Floats = mine.probabilities
         return probabilities

@@ -159,9 +159,10 @@ def _loading(model: Path) -> dict[str, Any]:
     return {
         "flavors": sorted(flavors),
         "loader_module": pyfunc.get("loader_module"),
+        # its folder is that of the machine that saved it
         "model_code": PurePosixPath(str(pyfunc.get("model_code_path"))).name,
         "code": pyfunc.get("code"),
-        "pickles": sorted(set(pyfunc) & {"python_model", "data"}),
+        "pickles": sorted(set(pyfunc) & {"python_model", "data"}),  # keys by which MLflow would load a pickle
         "package": json.loads((model / "artifacts" / "serving.json").read_text(encoding="utf-8"))["package"],
     }
 

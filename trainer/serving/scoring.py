@@ -104,7 +104,7 @@ class TextScorer:
         """Return (n, k): the mean over the members of sigmoid(logits / temperature)."""
         parts = [texts[start : start + _TEXTS_PER_SLICE] for start in range(0, len(texts), _TEXTS_PER_SLICE)]
         rows = [np.mean([member.probabilities(part) for member in self.members], axis=0) for part in parts]
-        return np.concatenate([np.zeros((0, len(self.label_names))), *rows])
+        return np.concatenate([np.zeros((0, len(self.label_names))), *rows])  # no texts: an empty table
 
     def labels(self, probabilities: Floats, thresholds: Floats, *, top_k: int = 0) -> list[list[str]]:
         """Return for each row of (n, k) the labels at or above their threshold, the most probable first.
@@ -112,7 +112,7 @@ class TextScorer:
         thresholds: (k,). top_k: at most this many labels per text; 0 = all.
         """
         names = np.asarray(self.label_names, dtype=object)
-        order = np.argsort(-probabilities, axis=1, kind="stable")
+        order = np.argsort(-probabilities, axis=1, kind="stable")  # equal ones in the order of labels
         above = np.take_along_axis(probabilities >= thresholds, order, axis=1)
         return [names[best[chosen]][: top_k or None].tolist() for best, chosen in zip(order, above, strict=True)]
 
@@ -142,6 +142,7 @@ class _LoadedMember:
 
 
 def _inside(artifacts: Path, name: str) -> Path:
+    # A model under check may be foreign and must not make this process read other folders.
     if Path(name).name != name or name in {"", ".", ".."}:
         raise ValueError(f"a member's folder must be a plain name, got {name}")
     return artifacts / name

@@ -67,7 +67,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     )
     if config.overlap == "drop":
         return dataset
-    left = find_overlap(dataset.trained_on, dev, test)
+    left = find_overlap(dataset.trained_on, dev, test)  # after sampling, which removes leaks too
     overlap = dataclasses.replace(overlap, dev_left=left.dev_normalised, test_left=left.test_normalised)
     return dataclasses.replace(dataset, overlap=overlap)
 

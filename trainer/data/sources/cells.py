@@ -18,7 +18,7 @@ def read_text(cell: Any) -> str:
     if not cell.strip():
         raise ValueError(f"empty text: {quote(cell)}")
     try:
-        cell.encode()
+        cell.encode()  # JSON can spell half a surrogate pair, and tokenizers raise TypeError for it
     except UnicodeEncodeError as error:
         raise ValueError(f"text contains half a surrogate pair at {error.start + 1}: {quote(cell)}") from error
     return cell
@@ -38,6 +38,7 @@ def read_labels(cell: Any) -> tuple[Label, ...]:
             return ()
         return tuple(part.strip() for part in cell.split("|" if "|" in cell else ","))
     parts = cell if isinstance(cell, list | tuple) else [cell]
+    # A bool is an int in Python, but no id.
     if any(isinstance(part, bool) or not isinstance(part, str | int) for part in parts):
         raise ValueError(f"labels must be names or ids: {quote(cell)}")
     return tuple(parts)
@@ -63,6 +64,6 @@ def _read_indicator(name: str, cell: Any) -> bool | None:
         return None
     if value in ("0", "1"):
         return bool(value == "1")
-    if value in (0, 1):
+    if value in (0, 1):  # also True and 1.0, as Parquet may store them
         return bool(value)
     raise ValueError(f"label column {name!r} must be 0, 1 or empty: {quote(cell)}")

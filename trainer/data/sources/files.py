@@ -14,7 +14,7 @@ __all__ = ["STEMS", "describe_folder", "file_per_role", "has_split_files", "read
 STEMS = {"train": ("train",), "dev": ("dev", "validation", "val", "valid"), "test": ("test",)}
 """Names of files, and of hub splits, by role."""
 
-_LABEL_FILES = ("labels.txt", "emotions.txt")
+_LABEL_FILES = ("labels.txt", "emotions.txt")  # the second is GoEmotions' own
 
 
 def recognises(location: Location) -> bool:
@@ -38,7 +38,7 @@ def read(location: Location, errors: RowErrors) -> SourceData:
 
 def describe_folder(location: Location) -> dict[str, str]:
     """Return name and description of a local data set."""
-    return {"name": location.path.resolve().name, "description": location.config.dataset}
+    return {"name": location.path.resolve().name, "description": location.config.dataset}  # `.` has no name
 
 
 def has_split_files(folder: Path) -> bool:
@@ -69,9 +69,11 @@ def read_label_names(folder: Path) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
+        # utf-8-sig: editors on Windows begin UTF-8 files with a byte order mark.
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8 ({error}).") from error
+    # `|` and comma separate the labels of a cell.
     if not names or len(set(names)) != len(names) or any("|" in name or "," in name for name in names):
         raise DataError(
             f"{path} must list distinct labels without `|` and comma, one a line, got {', '.join(names) or 'none'}."

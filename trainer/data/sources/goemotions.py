@@ -18,6 +18,7 @@ __all__ = ["read", "recognises"]
 def recognises(location: Location) -> bool:
     """See `Source`."""
     train = location.path / "train.tsv"
+    # A train.tsv that names its columns is one for `files`.
     return location.is_folder and train.is_file() and not _has_column(train, location.config.text_column)
 
 
@@ -46,5 +47,5 @@ def read(location: Location, errors: RowErrors) -> SourceData:
 
 def _has_column(path: Path, name: str) -> bool:
     with path.open("rb") as file:
-        first = file.readline().decode("utf-8-sig", errors="replace")
+        first = file.readline().decode("utf-8-sig", errors="replace")  # `read` names wrong bytes
     return name in [cell.strip().strip('"') for cell in first.split("\t")]

@@ -58,7 +58,7 @@ def _load(path: str, config_name: str | None, revision: str | None) -> Any:
 
     try:
         return datasets.load_dataset(path, config_name, revision=revision)
-    except ConnectionError as error:
+    except ConnectionError as error:  # before OSError, its base class
         raise DataError(
             f"Cannot reach the Hugging Face hub for {path}, and the local cache does not contain it ({error}). "
             "Offline, pass a folder with -P dataset=FOLDER, or download the data set once with a connection and then "
@@ -110,6 +110,6 @@ def _table(split: Any, name: str) -> Table:
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:
-    inner = getattr(feature, "feature", feature)
+    inner = getattr(feature, "feature", feature)  # a list of ClassLabel names them one level down
     names = getattr(inner, "names", None)
     return None if names is None else tuple(names)

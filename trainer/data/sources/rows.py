@@ -62,6 +62,7 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
     if tables.needs_label:
         for record in (record for role in ROLES for record in records[role] if not record.labels):
             errors.add(record.place, "has no label id")
+    # Sorted, because the order of a set differs between processes.
     names = tables.label_names or tuple(sorted(columns["train"].indicators or _names_in(records["train"])))
     index = _LabelIndex(names, listed=tables.label_names is not None)
     matrices = {role: _read_matrices(records[role], index, errors) for role in ROLES}
@@ -70,7 +71,7 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
 
 
 def _find_columns(table: Table, tables: Tables) -> _Columns:
-    example_id = next((c for name in _ID_COLUMNS for c in table.columns if c.casefold() == name), None)
+    example_id = next((c for name in _ID_COLUMNS for c in table.columns if c.casefold() == name), None)  # SemEval: ID
     present = ", ".join(table.columns)
     if tables.text_column not in table.columns:
         raise DataError(
@@ -109,7 +110,7 @@ def _read_records(table: Table, columns: _Columns, role: str, errors: RowErrors)
         place = f"{table.file}:{line}"
         try:
             record = _read_record(cells, columns, place, default_id=f"{role}-{line}")
-        except KeyError as error:
+        except KeyError as error:  # rows of JSON lines may lack keys
             errors.add(place, f"has no {error.args[0]!r}")
             continue
         except ValueError as error:
@@ -151,8 +152,8 @@ class _LabelIndex:
         self.num_labels = len(names)
         self._columns: dict[Label, int] = {}
         if listed:
-            self._columns = {label: i for i in range(len(names)) for label in (i, str(i))}
-        self._columns |= {name: i for i, name in enumerate(names)}
+            self._columns = {label: i for i in range(len(names)) for label in (i, str(i))}  # CSV has ids as text
+        self._columns |= {name: i for i, name in enumerate(names)}  # after the ids: a name may look like one
         self._listed = listed
 
     def look_up(self, labels: Sequence[Label], place: str, errors: RowErrors) -> list[int]:

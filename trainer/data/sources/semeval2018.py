@@ -14,6 +14,7 @@ from trainer.data.sources.tabular import read_delimited
 
 __all__ = ["read", "recognises"]
 
+# Gold first: -test.txt is also the name of the file without labels.
 _ENDINGS = {"train": ("-train.txt",), "dev": ("-dev.txt",), "test": ("-test-gold.txt", "-test.txt")}
 
 

@@ -57,6 +57,7 @@ class Source(Protocol):
 
 def locate(config: DataConfig) -> Location:
     """Return the folder that `dataset` names, or the folder before its last colon. Raises DataError for a file."""
+    # The whole text first: the name of a folder may contain a colon.
     for text, config_name in ((config.dataset, None), config.dataset.rpartition(":")[::2]):
         path = Path(text).expanduser()
         if text and path.is_dir():

@@ -46,6 +46,7 @@ def read_delimited(
 ) -> Table:
     """Return the table of a delimited file. header: column names of a file without header line."""
     earlier = errors.count
+    # newline="" leaves line ends to the csv module, which keeps those inside quotes.
     records = parse_csv(io.StringIO(_decoded(path, errors), newline=""), delimiter, quoted=quoted)
     columns = tuple(name.strip() for name in (header or _header(records, path.name)))
     if len(set(columns)) != len(columns):
@@ -70,6 +71,7 @@ def _header(records: Iterator[Parsed], file: str) -> list[str]:
 def _read_jsonl(path: Path, errors: RowErrors) -> Table:
     earlier = errors.count
     rows: _Rows = []
+    # Not splitlines: it also splits at U+2028 and others, which JSON strings may contain.
     for line, cells, source in parse_json_lines(_decoded(path, errors).split("\n")):
         if isinstance(cells, dict):
             rows.append((line, cells))

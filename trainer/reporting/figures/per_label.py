@@ -66,6 +66,7 @@ def f1_differences(
         style.label_rows(axes, ["macro F1", *names])
         axes.axvline(0.0, color=INK, linewidth=1.0)
         for row, ((middle, low, high), colour) in enumerate(zip(rows, looks, strict=True)):
+            # butt: the default cap makes an interval longer than it is.
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2 if row == 0 else 1.4, solid_capstyle="butt")
             axes.plot([middle], [row], marker="D" if row == 0 else "o", markersize=6, color=colour)
         axes.set_xlabel("gain in F1 (95 % interval); in brackets: positives on test")
@@ -126,7 +127,7 @@ def _f1_row(axes: "Axes", row: int, f1: float, interval: Array, support: int) ->
         return
     axes.barh(row, f1, height=0.7, color=BLUE, alpha=0.75)
     if np.isfinite(interval).all():
-        axes.plot(interval, [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
+        axes.plot(interval, [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")  # as above
         axes.plot(interval, [row, row], "|", color=INK, markersize=6)
 
 

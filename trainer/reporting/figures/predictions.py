@@ -40,6 +40,7 @@ def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> P
         )  # shared by all
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
+        # the last row may have empty panels
         for place, (label, axes) in enumerate(zip(shown, grid.flat, strict=False)):
             _panel(axes, scores, label, float(thresholds[label]))
             axes.tick_params(labelbottom=place + columns >= len(shown))
@@ -103,7 +104,7 @@ def _panel(axes: "Axes", scores: LabelledScores, label: int, threshold: float) -
         axes.text(0.5, 0.5, "no positives", ha="center", va="center", color=SOFT)
         return
     for f1 in (0.2, 0.4, 0.6, 0.8):
-        recalls = np.linspace(f1 / (2 - f1), 1, 40)
+        recalls = np.linspace(f1 / (2 - f1), 1, 40)  # the first is where precision is 1
         axes.plot(recalls, f1 * recalls / (2 * recalls - f1), color=LINE, linewidth=0.7)
     precisions, recalls = _precision_recall_curve(truths, probabilities)
     axes.plot(recalls, precisions, color=BLUE, linewidth=1.4)
@@ -117,13 +118,14 @@ def _panel(axes: "Axes", scores: LabelledScores, label: int, threshold: float) -
 def _precision_recall_curve(truths: Array, probabilities: Array) -> tuple[Array, Array]:
     """Return precision and recall at each distinct probability, from the highest down."""
     order = np.argsort(-probabilities, kind="stable")
-    last_of_ties = np.flatnonzero(np.diff(probabilities[order], append=-1.0))
+    last_of_ties = np.flatnonzero(np.diff(probabilities[order], append=-1.0))  # -1: the last score always ends a run
     hits = np.cumsum(truths[order])[last_of_ties]
     return hits / (last_of_ties + 1), hits / truths.sum()
 
 
 def _calibration(panels: tuple["Axes", "Axes"], scores: LabelledScores, look: tuple[str, str, str]) -> None:
     color, marker, label = look
+    # Yes or no, also for soft labels: Wilson's interval needs whole hits.
     stated, true = scores.probabilities[scores.observed], scores.positives[scores.observed]
     places = np.minimum((stated * _BINS).astype(int), _BINS - 1)
     counts = np.bincount(places, minlength=_BINS)
@@ -159,7 +161,7 @@ def _replacements(scores: LabelledScores, thresholds: Array, shown: Sequence[int
     missed = (scores.positives & ~predicted)[:, shown].astype(float)
     wrong = (predicted & ~scores.positives)[:, shown]
     instead = np.hstack([wrong, ~predicted.any(axis=1, keepdims=True)]).astype(float)
-    fractions: Array = (missed.T @ instead) / np.maximum(missed.sum(axis=0), 1)[:, None]
+    fractions: Array = (missed.T @ instead) / np.maximum(missed.sum(axis=0), 1)[:, None]  # 0 without misses
     return fractions
 
 
@@ -176,7 +178,7 @@ def _heat_map(axes: "Axes", names: Sequence[str], fractions: Array) -> None:
             ha="center",
             va="center",
             fontsize=7,
-            color="white" if fraction > 0.35 else INK,
+            color="white" if fraction > 0.35 else INK,  # readable on dark blue
         )
     axes.axvline(len(names) - 0.5, color="white", linewidth=4)
     axes.set_xticks(range(len(names) + 1), [*names, "no label"], rotation=60, ha="right", rotation_mode="anchor")
@@ -191,7 +193,7 @@ def _heat_map(axes: "Axes", names: Sequence[str], fractions: Array) -> None:
 def _miss_bars(axes: "Axes", misses: Array, positives: Array) -> None:
     rows = np.arange(len(misses))
     axes.barh(rows, misses, color=SOFT, height=0.7)
-    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xscale("symlog", linthresh=1)  # a log axis has no 0
     axes.set(
         ylim=(len(misses) - 0.5, -0.5), yticks=[], xlabel="missed (log scale)", xlim=(0, max(10.0, misses.max() * 6))
     )

@@ -36,6 +36,7 @@ DPI = 144
 BLUE, VERMILLION, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 INK, SOFT, LINE, PALE = "#1f2328", "#6b7280", "#c3c8d0", "#e5e7eb"
 _LONGEST_NAME = 24
+# For letters that DejaVu Sans lacks.
 _FALLBACK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Sans", "Noto Emoji")
 
 _STYLE: dict[Any, Any] = {
@@ -76,10 +77,11 @@ def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool =
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     installed = set(font_manager.get_font_names())
+    # matplotlib logs each font that is missing
     fonts = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the figure shows a box for it
-        mpl.rcdefaults()
+        mpl.rcdefaults()  # without the user's matplotlibrc
         mpl.rcParams.update(_STYLE | {"font.family": fonts})
         figure = Figure(
             figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09) if computed else None
@@ -90,7 +92,7 @@ def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool =
         path.parent.mkdir(parents=True, exist_ok=True)
         # Figure.savefig would draw a figure with a computed layout twice, the first time for the layout alone.
         canvas: Any = FigureCanvasAgg(figure)  # Any: matplotlib leaves its methods untyped
-        canvas.print_png(path, metadata={"Software": None})
+        canvas.print_png(path, metadata={"Software": None})  # no version: equal input, equal bytes
 
 
 def plain(name: str, longest: int = _LONGEST_NAME) -> str:
