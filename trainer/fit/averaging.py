@@ -23,11 +23,13 @@ class MovingAverage:
     def update(self, step: int) -> None:
         """Move the averages towards the parameters after an optimizer step, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
+        # One call for all parameters; torch has no public name for it.
         torch._foreach_lerp_(self.averages, self._parameters, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Set the parameters to the averages inside the block."""
+        # Copies, so that training continues with the same bits.
         kept = [parameter.detach().clone() for parameter in self._parameters]
         self._copy(self.averages)
         try:

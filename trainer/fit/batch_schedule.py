@@ -32,7 +32,7 @@ class BatchSchedule:
     @cached_property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, the same number in every epoch."""
-        return len(self.epoch(0))
+        return len(self.epoch(0))  # an epoch changes the order alone
 
     @property
     def total_steps(self) -> int:
@@ -42,6 +42,7 @@ class BatchSchedule:
     @property
     def last_step(self) -> int:
         """The step after which training stops, unless early stopping ends it before."""
+        # At least 1: a run without a step has no weights to keep.
         return max(1, round(self.stop_fraction * self.total_steps))
 
     @property

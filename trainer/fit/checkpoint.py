@@ -42,6 +42,7 @@ class CheckpointStore:
         folder.mkdir(parents=True, exist_ok=True)
         for rank, state in enumerate(states):
             _save_atomically(dict(state), folder / f"{step}-{rank}.pt")
+        # Those of the newest state stay until the state of this step is complete.
         for old in folder.glob("*-*.pt"):
             if int(old.stem.split("-")[0]) < (self.newest_step() or 0):
                 old.unlink()
@@ -51,6 +52,7 @@ class CheckpointStore:
 
         def write(folder: Path) -> None:
             save_file(
+                # Safetensors refuses other layouts.
                 {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
                 folder / "model.safetensors",
             )
@@ -72,6 +74,7 @@ class CheckpointStore:
         if step is None:
             return None
         path = self.folder / f"step-{step}" / "state.pt"
+        # Without weights_only, unpickling could run code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
@@ -95,6 +98,7 @@ class CheckpointStore:
         if state is None:
             return
         path = self.folder / f"step-{self.newest_step()}" / "state.pt"
+        # TOKEN_IDS: a resumed run compares them before it looks for weights.
         _save_atomically({name: state[name] for name in (TOKEN_IDS, "progress")}, path)
 
     def clear(self) -> None:
@@ -102,12 +106,13 @@ class CheckpointStore:
         shutil.rmtree(self.folder)
 
     def _replace(self, kind: str, step: int, write: Callable[[Path], None]) -> None:
+        # A leading dot keeps a partial folder out of the patterns step-* and best-*.
         partial, final = self.folder / f".partial-{kind}-{step}", self.folder / f"{kind}-{step}"
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
         partial.mkdir(parents=True)
         with _explained_errors(self.folder):
             write(partial)
-        shutil.rmtree(final, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)  # a resumed run repeats steps, and a rename cannot replace a folder
         partial.replace(final)
 
     def _remove_others(self, kind: str, step: int) -> None:
@@ -120,7 +125,7 @@ def _save_atomically(state: Mapping[str, Any], path: Path) -> None:
     partial = path.with_suffix(".partial")
     with _explained_errors(path.parent):
         torch.save(state, partial)
-    partial.replace(path)
+    partial.replace(path)  # a reader never sees half a file
 
 
 @contextmanager

@@ -67,11 +67,11 @@ class ReplicatedCheckpoints:
 
     def save(self, step: int, state: Mapping[str, Any], *, best_step: int) -> None:
         """See `CheckpointStrategy`."""
-        random_states = self._context.all_gather(rng_state())
+        random_states = self._context.all_gather(rng_state())  # each process draws other dropout masks
         if self._context.is_main:
-            self._store.save_rng_states(step, random_states)
+            self._store.save_rng_states(step, random_states)  # first: a complete state has its random states
             self._store.save_state(step, state)
-            self._store.keep_best(best_step)
+            self._store.keep_best(best_step)  # last: until then the older state needs the older best weights
 
     def load(self) -> dict[str, Any] | None:
         """See `CheckpointStrategy`."""

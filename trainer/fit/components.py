@@ -97,6 +97,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     train = components.splits["train"]
     weights = class_weights(loss_config, train.labels, train.observed, dataset.label_names)
     loss = build_loss(loss_config, weights)
+    # First: the optimizer must get the parameters that remain.
     prune_vocabulary(components.model.encoder, components.token_ids)
     groups = parameter_groups(
         components.model,
@@ -113,7 +114,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     stepper = Stepper(
         context.accelerator.prepare(components.model),
         context.accelerator.prepare(optimizer),
-        build_scheduler(optimizer, fit, batches.total_steps),
+        build_scheduler(optimizer, fit, batches.total_steps),  # not prepared: Accelerate would step it once per process
         loss,
         context,
         max_grad_norm=fit.max_grad_norm,
@@ -123,7 +124,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
     return Loop(
         stepper,
         train,
-        components.splits["dev"] if stop_fraction is None else None,
+        components.splits["dev"] if stop_fraction is None else None,  # trained on otherwise, so it selects nothing
         loss_function=loss,
         config=fit,
         context=context,

@@ -27,7 +27,7 @@ class FitConfig:
     micro_batch_size: int = 32
     """Examples per forward pass on one process, at most; halves itself when memory runs out. With tokens_per_batch: as
     many tokens as that many of the longest examples have."""
-    eval_batch_tokens: int = 4096
+    eval_batch_tokens: int = 4096  # measured: as fast from 2,048 on
     """Tokens per forward pass of an evaluation on one process, padding included."""
     learning_rate: float = 1e-4
     """Highest learning rate of the encoder."""

@@ -93,12 +93,12 @@ class DistributedContext:
 
     def seed_rank(self, seed: int) -> None:
         """Seed this process with `seed` + rank, after weights are built, so that dropout differs between processes."""
-        set_seed((seed + self.rank) % 2**32)
+        set_seed((seed + self.rank) % 2**32)  # NumPy accepts 32 bits
 
 
 def from_main_process(value: Any) -> Any:
     """Return the main process's value, on every process; joins the process group where the launcher started it."""
-    PartialState(cpu=not _has_accelerator())
+    PartialState(cpu=not _has_accelerator())  # not Accelerator: its precision is a setting, and this sends the settings
     return broadcast_object_list([value])[0]
 
 
@@ -138,6 +138,7 @@ def has_bf16() -> bool:
     """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # PyTorch 2.13 has no public name for these.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

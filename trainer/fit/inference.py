@@ -59,6 +59,7 @@ def predict_logits(
     model.eval()
     with torch.inference_mode(), nullcontext() if exact else context.accelerator.autocast():
         batches = sequential_batches(split.tokens.lengths, max_tokens=max_tokens)
+        # A stride, as neighbours are alike: equal work for all.
         for examples in batches[context.rank :: context.num_processes]:
             batch = split.batch(examples, context.device)
             logits[torch.from_numpy(examples).to(context.device)] = model(batch.input_ids, batch.attention_mask).float()

@@ -68,7 +68,7 @@ class Loop:
         """
         self._restore()
         self.stepper.model.train()  # an encoder is loaded in evaluation mode, which needs less memory
-        if self.progress.step == 0:
+        if self.progress.step == 0:  # a resumed run restores the micro batch that fitted
             self.stepper.dry_run(self.train, self.batches.longest)
         self._window.open()
         for examples in self._remaining():
@@ -84,7 +84,7 @@ class Loop:
                 yield examples
 
     def _step(self, examples: NDArray[np.int64], callback: ProgressCallback) -> None:
-        learning_rate = float(self.stepper.scheduler.get_last_lr()[0])
+        learning_rate = float(self.stepper.scheduler.get_last_lr()[0])  # read before the step, which moves the schedule
         result = self.stepper.step(self.train, examples)
         self.progress.step += 1
         step = self.progress.step
@@ -92,7 +92,7 @@ class Loop:
             self.average.update(step)
         self._window.add(step, examples, result)
         evaluates = self._evaluates_at(step)
-        saves = evaluates or step % self.config.checkpoint_steps == 0
+        saves = evaluates or step % self.config.checkpoint_steps == 0  # a resumed run need not repeat an evaluation
         if saves or step % self.config.log_steps == 0:
             self._log(learning_rate, callback)  # before saving: it raises when a step of the window is not finite
         if evaluates and self.dev is not None:
@@ -103,7 +103,7 @@ class Loop:
                 self._save_best({})
         if saves:
             self._checkpoint()
-            self._window.open()
+            self._window.open()  # the time of evaluating and saving is no training time
 
     def _evaluates_at(self, step: int) -> bool:
         """Return True when the weights of this step may be kept: those evaluated on dev, or without dev the last."""
@@ -131,7 +131,7 @@ class Loop:
             )
             metrics = dev_metrics(logits, dev, self.loss_function, seed=self.batches.seed)
             value = metrics[artifacts.metric("dev", self.config.best_metric)]
-            score = -value if self.config.best_metric == "loss" else value
+            score = -value if self.config.best_metric == "loss" else value  # the highest score wins
             is_best = self.progress.add_score(score, patience=self.config.patience)
             if is_best:
                 self._save_best(metrics)
@@ -152,8 +152,9 @@ class Loop:
     def _checkpoint(self) -> None:
         state = self.checkpoints.state_dict(self.model, self.stepper.optimizer) | {
             "schedule": self.stepper.scheduler.state_dict(),
-            TOKEN_IDS: active_token_ids(self.model.encoder),
+            TOKEN_IDS: active_token_ids(self.model.encoder),  # the embedding's rows mean these ids
             "averages": self.average.averages if self.average else [],
+            # The size of a sum changes its rounding: a resumed run repeats the bits only with this one.
             "micro_batch_size": self.stepper.micro_batch_size,
             "progress": asdict(self.progress),
         }
@@ -163,6 +164,7 @@ class Loop:
         state = self.checkpoints.load()
         if state is None:
             return
+        # The shapes may agree while each row belongs to another token, which would train on without an error.
         if not torch.equal(state[TOKEN_IDS], active_token_ids(self.model.encoder)):
             raise ModelError(
                 "Cannot resume the run: the texts contain other tokens than when the checkpoint was saved. "
@@ -175,6 +177,7 @@ class Loop:
     def _restore_training(self, state: Mapping[str, Any]) -> None:
         self.checkpoints.load_state_dict(state, self.model, self.stepper.optimizer)
         self.stepper.scheduler.load_state_dict(state["schedule"])
+        # The saved one is smaller where a larger one did not fit.
         self.stepper.micro_batch_size = min(state["micro_batch_size"], self.stepper.micro_batch_size)
         if self.average:
             self.average.load(state["averages"])
@@ -182,11 +185,12 @@ class Loop:
     def _finish(self) -> FitResult:
         """Load the weights kept and return them with their dev logits."""
         self.checkpoints.load_state_dict(self.checkpoints.load_best(self.progress.best_step), self.model)
-        restore_vocabulary(self.model.encoder)
+        restore_vocabulary(self.model.encoder)  # after loading: the saved weights have the pruned embedding
         self.model.eval()
         logits = None
         if self.dev is not None:
             max_tokens = self.config.eval_batch_tokens
+            # Thresholds and temperature are fitted on these logits, and the served model computes in float32.
             logits = predict_logits(self.model, self.dev, self.context, max_tokens=max_tokens, exact=True)
         done = self.progress
         return FitResult(self.model, logits, done.history, done.best_step, done.step, self.batches.total_steps)
@@ -197,9 +201,9 @@ def dev_metrics(
 ) -> dict[str, float]:
     """Return the dev metrics that select weights. logits: (n, k). F1 uses cross-fitted thresholds."""
     arrays = (torch.from_numpy(logits), torch.from_numpy(dev.labels), torch.from_numpy(dev.observed))
-    loss = float(loss_function(*arrays)) / len(dev)
+    loss = float(loss_function(*arrays)) / len(dev)  # as in training: a sum over labels, a mean over examples
     scores = LabelledScores(
-        label_names=tuple(str(label) for label in range(logits.shape[1])),
+        label_names=tuple(str(label) for label in range(logits.shape[1])),  # only the figures over all labels are read
         scores=logits,
         labels=dev.labels,
         observed=dev.observed,

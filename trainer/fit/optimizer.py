@@ -18,7 +18,9 @@ def build_optimizer(groups: list[dict[str, Any]]) -> AdamW:
 
 def build_scheduler(optimizer: AdamW, config: FitConfig, total_steps: int) -> LambdaLR:
     """Return the learning-rate schedule of transformers that `config.schedule` names, with its warmup."""
+    # `constant` of transformers has no warmup.
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    # Only here: `linear` refuses num_cycles, and `cosine` gives it another meaning.
     restarts = {"num_cycles": config.restarts} if config.schedule == "cosine_with_restarts" else None
     scheduler: LambdaLR = get_scheduler(
         name,

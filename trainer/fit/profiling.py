@@ -32,6 +32,7 @@ def _median_seconds(model: EmotionClassifier, split: EncodedSplit, device: torch
     examples = np.linspace(0, len(split) - 1, min(_TIMED_EXAMPLES, len(split))).astype(np.int64)
     for example in examples[:_WARMUP_EXAMPLES]:
         _forward_seconds(model, split, example, device)
+    # A median, because other programs slow single passes down.
     return float(np.median([_forward_seconds(model, split, example, device) for example in examples]))
 
 

@@ -72,15 +72,16 @@ class Stepper:
                 # AdamW allocates its two moments in the first step, and they must fit next to the batch.
                 moments = [torch.empty_like(parameter) for parameter in self.model.parameters() for _ in range(2)]
                 batch = split.batch(examples[: self.micro_batch_size], self._context.device)
-                with self._context.accelerator.no_sync(self.model):
+                with self._context.accelerator.no_sync(self.model):  # processes may retry unequally often
                     loss = self._backward(batch, len(examples))
-                del moments
+                del moments  # the optimizer needs their memory
                 break
             except RuntimeError as error:
                 self._halve_or_raise(error)
             finally:
                 self.optimizer.zero_grad(set_to_none=True)
                 restore_rng_state(states)
+        # A checkpoint saves one value for all processes.
         self.micro_batch_size = self._context.all_min(self.micro_batch_size)
         if not torch.isfinite(loss):
             raise ModelError(
@@ -103,9 +104,10 @@ class Stepper:
                 restore_rng_state(states)
         # An infinite limit clips nothing and still returns the norm.
         limit = self._max_grad_norm or float("inf")
+        # After the last micro batch, which sums the gradients over processes: the norm is that of the whole step.
         grad_norm = self._context.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
-        self.scheduler.step()
+        self.scheduler.step()  # after the optimizer, or the first learning rate would be skipped
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss, grad_norm.detach())
 
@@ -114,9 +116,10 @@ class Stepper:
         micro_batches = split_batch(
             examples, context.rank, context.num_processes, self._examples_per_pass(split, examples)
         )
-        total = torch.zeros((), device=context.device)
+        total = torch.zeros((), device=context.device)  # on the device: a number would wait for it in each micro batch
         for number, micro in enumerate(micro_batches, start=1):
             batch = split.batch(micro, context.device) if len(micro) else self._empty_batch(split, examples[:1])
+            # Gradients are exchanged once per step, in the last backward pass.
             with nullcontext() if number == len(micro_batches) else context.accelerator.no_sync(self.model):
                 total += self._backward(batch, len(examples))
         return total
@@ -125,6 +128,7 @@ class Stepper:
         if self._examples_per_step is None:
             return self.micro_batch_size
         lengths = split.tokens.lengths
+        # Memory grows with padded tokens, so short texts fit in larger numbers.
         return max(1, self.micro_batch_size * int(lengths.max()) // int(lengths[examples].max()))
 
     def _empty_batch(self, split: EncodedSplit, examples: NDArray[np.int64]) -> Batch:
@@ -135,6 +139,7 @@ class Stepper:
     def _backward(self, batch: Batch, step_examples: int) -> torch.Tensor:
         with self._context.accelerator.autocast():
             logits = self.model(batch.input_ids, batch.attention_mask)
+        # Outside autocast: losses are computed in float32.
         loss = self._loss_function(logits, batch.labels, batch.observed)
         # DDP averages gradients over processes, and each process has only its part of the sum.
         divisor = (self._examples_per_step or step_examples) / self._context.num_processes
@@ -142,7 +147,7 @@ class Stepper:
         return loss.detach()
 
     def _halve_or_raise(self, error: RuntimeError) -> None:
-        if not should_reduce_batch_size(error):
+        if not should_reduce_batch_size(error):  # a defect must not look like a lack of memory
             raise error
         if self.micro_batch_size == 1:
             raise ModelError(
@@ -151,4 +156,4 @@ class Stepper:
             ) from error
         self.micro_batch_size //= 2
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # cached blocks have the old sizes

@@ -40,6 +40,7 @@ class StepWindow:
         Raises ModelError, on every process, for a step whose loss or gradient norm is not finite.
         """
         seconds = time.perf_counter() - self._started
+        # Each process has the losses of its own examples; gradients, and so their norms, are already those of all.
         losses = self._context.all_sum(torch.stack([result.loss for _, _, result in self._steps])).cpu().numpy()
         norms = torch.stack([result.grad_norm for _, _, result in self._steps]).cpu().numpy()
         for (step, examples, _), loss, norm in zip(self._steps, losses, norms, strict=True):

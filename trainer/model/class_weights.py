@@ -60,7 +60,7 @@ def _counts(labels: Labels, observed: Observed, label_names: Sequence[str]) -> t
 
 
 def _effective_number(positives: Weights, beta: float) -> Weights:
-    if beta == 0:
+    if beta == 0:  # the limit; log(0) raises
         return np.ones_like(positives)
     # expm1 keeps the precision that 1 - beta ** n loses when beta is close to 1.
     weights = (1 - beta) / -np.expm1(positives * math.log(beta))

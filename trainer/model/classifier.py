@@ -15,7 +15,7 @@ from trainer.model.pooling import POOLINGS
 
 __all__ = ["EmotionClassifier", "parameter_groups"]
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")  # BERT and DeBERTa: layer, ModernBERT: layers
 
 
 class EmotionClassifier(nn.Module):
@@ -35,7 +35,7 @@ class EmotionClassifier(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits (b, k), float32 also inside autocast. Both inputs: (b, t); mask 1 on tokens, 0 on padding."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 would round the sum over tokens and the logits
             vectors = POOLINGS[self.pooling](hidden.float(), attention_mask)
             logits: Tensor = self.head(self.dropout(vectors))
         return logits
@@ -68,6 +68,7 @@ def parameter_groups(
         for name, p in model.named_parameters()
         if p.requires_grad
     ]
+    # In a fixed order: a checkpoint names the optimizer's parameters by position.
     for depth, name, parameter in sorted(trainable, key=lambda item: item[0]):
         factor = head_learning_rate_factor if depth > num_layers else layer_decay ** (num_layers - depth)
         rate, decay = learning_rate * factor, 0.0 if name in undecayed else weight_decay

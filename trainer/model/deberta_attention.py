@@ -54,9 +54,11 @@ class CompactRelativeAttention(nn.Module):
         scale = 1 / float(np.sqrt(np.float32(query.shape[-1] * self._num_parts())))
         query = query * scale
         scores = torch.matmul(query, key.transpose(-1, -2))
+        # The query is scaled already; position to content reads the key.
         for bias in self._biases(query, key * scale, relative_pos, rel_embeddings):
             scores = scores + bias
         hidden_tokens = ~attention_mask.bool().transpose(0, 1)
+        # Not -inf, as in the stock modules: a row of padding alone would become NaN.
         scores = scores.masked_fill(hidden_tokens, torch.finfo(scores.dtype).min)
         probabilities, attentions = layer.dropout(torch.softmax(scores, dim=-1)), None
         if output_attentions:
@@ -98,14 +100,16 @@ class CompactRelativeAttention(nn.Module):
             # In row i the column of token j is that of distance i - j, which falls as j grows.
             biases.append(_shift_rows(_score_positions(query, self._position_keys(table)[slots].flip(0))))
         if "p2c" in layer.pos_att_type:
+            # Row j is that of a key here; the distance i - j rises with the query i, so the order stays.
             biases.append(_shift_rows(_score_positions(key, self._position_queries(table)[slots])).transpose(-1, -2))
         return biases
 
     def _slots(self, t: int, relative_pos: Tensor) -> Tensor | slice:
         """Return the rows of the position table for the distances 1 - t to t - 1."""
         span, own = self._span()
-        if t - 1 <= own:
+        if t - 1 <= own:  # a slice is a view; selection by index would copy
             return slice(span - t + 1, span + t)
+        # Row 0 has the distances 0 to 1 - t, column 0 those from 0 to t - 1.
         buckets = torch.cat([relative_pos[0, 0, 1:].flip(0), relative_pos[0, :, 0]])
         return (buckets + span).clamp(0, 2 * span - 1)
 
@@ -121,7 +125,7 @@ class CompactDebertaAttention(CompactRelativeAttention, DebertaAttention):
         return query + self.q_bias.view(by_head), key, value + self.v_bias.view(by_head)
 
     def _num_parts(self) -> int:
-        return 1 + len(self.pos_att_type)
+        return 1 + len(self.pos_att_type)  # v1 counts every name, v2 only the two that it computes
 
     def _position_keys(self, table: Tensor) -> Tensor:
         keys: Tensor = self.pos_proj(table)
@@ -132,7 +136,7 @@ class CompactDebertaAttention(CompactRelativeAttention, DebertaAttention):
         return queries
 
     def _span(self) -> tuple[int, int]:
-        return self.max_relative_positions, self.max_relative_positions - 1
+        return self.max_relative_positions, self.max_relative_positions - 1  # v1 has no buckets
 
 
 class CompactDebertaV2Attention(CompactRelativeAttention, DebertaV2Attention):
@@ -171,8 +175,9 @@ def use_compact_attention(encoder: nn.Module) -> int:
     count = 0
     for module in encoder.modules():
         layer: Any = module
+        # Not isinstance: a subclass may compute other scores.
         if type(layer) is DebertaAttention and layer.relative_attention and not layer.talking_head:
-            layer.__class__ = CompactDebertaAttention
+            layer.__class__ = CompactDebertaAttention  # keeps the parameters and their names
         elif type(layer) is DebertaV2Attention and layer.relative_attention:
             layer.__class__ = CompactDebertaV2Attention
         count += isinstance(layer, CompactRelativeAttention)

@@ -22,7 +22,7 @@ from trainer.model.tokenizer import load_tokenizer
 __all__ = ["hub_commit", "load_encoder", "max_tokens", "quiet"]
 
 _TRANSFORMERS: Any = transformers  # partly annotated: mypy would refuse half of these calls
-_DROPOUT = re.compile(r"(^|_)dropout(_prob|_rate|_p)?$")
+_DROPOUT = re.compile(r"(^|_)dropout(_prob|_rate|_p)?$")  # hidden_dropout_prob, attention_dropout, dropout_rate
 
 
 def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBase]:
@@ -112,6 +112,7 @@ def _check_architecture(config: Any, location: EncoderLocation) -> None:
 
 def _set_dropout(config: Any, dropout: float) -> None:
     for name, value in config.to_dict().items():
+        # None: classifier_dropout of BERT.
         if _DROPOUT.search(name) and (value is None or isinstance(value, int | float)):
             setattr(config, name, float(dropout))
 
@@ -124,8 +125,8 @@ def _build(config: Any, location: EncoderLocation) -> Any:
         encoder, report = _TRANSFORMERS.AutoModel.from_pretrained(
             location.weights,
             config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
+            dtype=torch.float32,  # transformers 5 takes the type of the config or file by default
+            use_safetensors=True,  # pickled weights can run code
             trust_remote_code=False,
             output_loading_info=True,
             **location.options,
@@ -133,7 +134,7 @@ def _build(config: Any, location: EncoderLocation) -> Any:
         )
         _check_complete(report, location)
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+        encoder.pooler = None  # of architectures without the argument
     return encoder
 
 
@@ -164,7 +165,7 @@ def _choose_attention(encoder: Any, attention: str, location: EncoderLocation) -
 
 def _check_vocabulary(encoder: Any, tokenizer: PreTrainedTokenizerBase, location: EncoderLocation) -> None:
     rows = encoder.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
+    if len(tokenizer) > rows:  # more rows than tokens are usual, as in DeBERTa-v3
         raise ModelError(
             f"The tokenizer of {location.name} has {len(tokenizer)} tokens, but its encoder has {rows} embeddings. "
             "The tokenizer may belong to another model."

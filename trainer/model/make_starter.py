@@ -57,7 +57,7 @@ class StarterConfig:
 
 def shape(dataset: Path, folder: Path) -> None:
     """Write the encoder's configuration and a SentencePiece vocabulary of the train texts into `folder`."""
-    import sentencepiece
+    import sentencepiece  # no other step needs it
 
     with (dataset / "train.tsv").open(encoding="utf-8", newline="") as lines:
         texts = [row[0] for row in csv.reader(lines, delimiter="\t")]
@@ -86,11 +86,12 @@ def shape(dataset: Path, folder: Path) -> None:
 
 def pack(run_folder: Path, target: Path) -> None:
     """Copy the encoder and tokenizer of a finished run into `target`, weights stored as float16."""
-    import torch
+    import torch  # slow to load, and `--help` must not wait for it
     from safetensors.torch import load_file, save_file
 
     encoder = run_folder / artifacts.CLASSIFIER / "encoder"
     target.mkdir(parents=True, exist_ok=True)
+    # The repository contains the file, and float16 halves it.
     weights = {name: tensor.to(torch.float16) for name, tensor in load_file(encoder / "model.safetensors").items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     (target / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only

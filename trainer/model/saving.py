@@ -44,6 +44,7 @@ def save(
         raise ModelError(
             f"`label_names` must have {model.head.num_logits} names, one per logit, got {len(label_names)}."
         )
+    # A sibling: a rename is atomic within one file system only.
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -66,6 +67,7 @@ def load(folder: Path) -> tuple[EmotionClassifier, PreTrainedTokenizerBase, tupl
     encoder_folder = folder / ENCODER
     config = ModelConfig(model=str(encoder_folder), pooling=description["pooling"], dropout=description["dropout"])
     encoder, tokenizer = load_encoder(config)
+    # Transformers ignores weights that are left over.
     _check_same_keys(encoder_folder / "model.safetensors", set(encoder.state_dict()))
     label_names = tuple(description["label_names"])
     model = EmotionClassifier(encoder, len(label_names), pooling=config.pooling, dropout=config.dropout)
@@ -82,6 +84,7 @@ def _write(
 ) -> None:
     encoder: Any = model.encoder
     with quiet():
+        # One file, which `load` compares with the architecture.
         encoder.save_pretrained(folder / ENCODER, max_shard_size="1TB")
         _forget_last_call(tokenizer)
         tokenizer.save_pretrained(folder / ENCODER)
@@ -110,6 +113,7 @@ def _forget_last_call(tokenizer: Any) -> None:
 
 
 def _contiguous(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    # Safetensors refuses other layouts.
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
@@ -117,7 +121,7 @@ def _replace(folder: Path, aside: Path) -> None:
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        folder.rename(old)
+        folder.rename(old)  # a rename cannot replace a folder with files
     aside.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -57,11 +57,12 @@ def _as_sentencepiece(tokenizer: Any, vocabulary: Path) -> PreTrainedTokenizerBa
     steps: list[Any] = [normalizers.Lowercase()] if tokenizer.do_lower_case else []
     if file.normalizer_spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(file.normalizer_spec.precompiled_charsmap))
+    # Strip and Replace: SentencePiece removes extra spaces outside its character map.
     backend.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
     rebuilt: PreTrainedTokenizerBase = _TRANSFORMERS.TokenizersBackend(
         tokenizer_object=backend,
         model_max_length=tokenizer.model_max_length,
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=["input_ids", "attention_mask"],  # no token_type_ids: the encoder is called without
         **{name: getattr(tokenizer, name) for name in _SPECIAL},
     )
     return rebuilt

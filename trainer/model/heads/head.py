@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 __all__ = ["Head", "LinearHead"]
 
-_LOWEST_FREQUENCY = 1e-4
+_LOWEST_FREQUENCY = 1e-4  # a label of every example would have infinite log-odds
 
 
 class Head(Protocol):
@@ -35,7 +35,7 @@ class LinearHead(nn.Linear):
 
     def __init__(self, hidden_size: int, num_labels: int) -> None:
         super().__init__(hidden_size, num_labels)
-        nn.init.normal_(self.weight, std=0.02)
+        nn.init.normal_(self.weight, std=0.02)  # as BERT initializes
         nn.init.zeros_(self.bias)
 
     @property

@@ -97,11 +97,12 @@ def _mix(positive: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) -> Te
 
 
 def _shifted_negative(log_p: Tensor, log_not_p: Tensor, gamma: float, margin: float) -> Tensor:
-    if margin == 0:
+    if margin == 0:  # log(0) raises
         return -torch.exp(gamma * log_p) * log_not_p
     # 1 - p_m = min(1 - p + margin, 1), kept as a logarithm so that it is exact near 0
     log_not_shifted = torch.logaddexp(log_not_p, torch.full_like(log_not_p, math.log(margin))).clamp(max=0)
     shifted = -torch.expm1(log_not_shifted)
     above = shifted > 0
+    # The inner where keeps log(0) out: its infinite gradient times 0 would be NaN.
     log_shifted = torch.log(torch.where(above, shifted, 1.0))
     return torch.where(above, -torch.exp(gamma * log_shifted) * log_not_shifted, 0.0)

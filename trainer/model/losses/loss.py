@@ -15,7 +15,7 @@ from trainer.model.losses.table import entry_of
 __all__ = ["Loss", "build_loss"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # the comparison of tensors has no single truth value
 class Loss:
     """Callable on logits, labels and mask (b, k); returns the sum over examples and labels."""
 

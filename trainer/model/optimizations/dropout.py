@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 __all__ = ["FastDropout", "use_fast_dropout"]
 
-_STEPS = 1 << 16
+_STEPS = 1 << 16  # values of 16 random bits
 
 
 class FastDropout(nn.Dropout):
@@ -22,9 +22,10 @@ class FastDropout(nn.Dropout):
         if input.device.type != "cpu" or not self.training or not 0 < dropped < _STEPS:
             return super().forward(input)
         count = input.numel()
+        # One random number of 64 bits serves four values.
         bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         draws = bits.view(torch.int16)[:count].view(input.shape)
-        kept = draws >= dropped - _STEPS // 2
+        kept = draws >= dropped - _STEPS // 2  # int16 has a sign: its lowest value is -2^15
         return input * kept.to(input.dtype).mul_(_STEPS / (_STEPS - dropped))
 
 

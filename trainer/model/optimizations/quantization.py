@@ -12,7 +12,7 @@ __all__ = ["PRECISIONS", "autocast", "use_int8"]
 PRECISIONS = ("fp32", "bf16", "int8")
 """float32, as the evaluation computes; bfloat16 inside the encoder; int8 products in the encoder's linear layers."""
 
-_LARGEST = 127
+_LARGEST = 127  # not 128: a symmetric range needs no zero point
 
 
 class _Int8Linear(nn.Module):
@@ -34,7 +34,7 @@ class _Int8Linear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., outputs) in float32. inputs: (..., features)."""
-        outputs: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._packed, True)
+        outputs: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._packed, True)  # True: the 7 bits
         return outputs
 
 
@@ -44,7 +44,7 @@ def use_int8(encoder: nn.Module) -> int:
         (parent, name)
         for parent in encoder.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear
+        if type(child) is nn.Linear  # a subclass may compute otherwise
     ]
     for parent, name in layers:
         setattr(parent, name, _Int8Linear(getattr(parent, name)))

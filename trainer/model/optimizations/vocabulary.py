@@ -20,6 +20,7 @@ class PrunedEmbedding(nn.Embedding):
 
     def __init__(self, whole: nn.Embedding, token_ids: npt.NDArray[np.int64]) -> None:
         active = torch.from_numpy(token_ids)
+        # A missing id gets a place beyond the last row: an IndexError, not another token's vector.
         places = torch.full((whole.num_embeddings,), len(token_ids), dtype=torch.int64)
         places[active] = torch.arange(len(token_ids))
         padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
@@ -71,8 +72,10 @@ def active_token_ids(encoder: nn.Module) -> Tensor:
 
 
 def _is_plain(embedding: Any, encoder: nn.Module) -> bool:
+    # A subclass may compute otherwise; max_norm changes rows that are looked up.
     if type(embedding) is not nn.Embedding or embedding.max_norm is not None:
         return False
+    # A second use, such as tied output weights, would need the rows that are missing.
     return sum(parameter is embedding.weight for _, parameter in encoder.named_parameters(remove_duplicate=False)) == 1
 
 
