@@ -47,7 +47,7 @@ def sync_folders(config: SyncConfig) -> int:
             continue
         try:
             count = sync(folder, config.tracking_uri or None)
-        except EmotionsError as error:
+        except EmotionsError as error:  # any other exception is a defect, which must be seen
             screen.show_error(error)
             failed += 1
             continue

@@ -44,6 +44,7 @@ def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
 
     Stop signals go on to the workers, and each worker gets the same number of cores.
     """
+    # --standalone takes a free port, so that several runs on one machine do not meet.
     command = [sys.executable, "-m", "trainer.launch.launcher", "--standalone", f"--nproc-per-node={processes}"]
     threads = str(max(len(available_cores()) // processes, 1))  # torchrun would give each worker one thread
     environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)

@@ -63,7 +63,7 @@ def open_run(
     backend = connect()
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
     stops = [number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
-    with signals.signal_handlers(signals.raise_system_exit, *stops):
+    with signals.signal_handlers(signals.raise_system_exit, *stops):  # so that `_recorded` sees a stop
         with readable_errors(backend):
             run = _find_or_create_run(backend, experiment, resume, project_run, name)
             other = project_run if project_run != run.info.run_id else None

@@ -95,6 +95,7 @@ class BackgroundUploader(Uploader):
         self._is_stopped = False
         self._is_uploading = False
         self._last_progress = time.monotonic()
+        # A daemon, because a call to a silent server must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="tracking-uploader", daemon=True)
         self._thread.start()
 
