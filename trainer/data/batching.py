@@ -51,6 +51,7 @@ def token_budget_batches(lengths: npt.NDArray[np.integer], max_tokens: int, *, s
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
+    # Shuffled again below, because these batches go from the longest texts to the shortest.
     batches = [order[examples] for examples in sequential_batches(lengths[order], max_tokens=max_tokens)]
     return [batches[i] for i in rng.permutation(len(batches))]
 

@@ -29,7 +29,7 @@ def find_overlap(train: Split, dev: Split, test: Split) -> OverlapReport:
 
     The counts of examples dropped and left are 0: the caller decides whether to drop any.
     """
-    keys = {id(split): _keys(split) for split in (train, dev, test)}
+    keys = {id(split): _keys(split) for split in (train, dev, test)}  # each split is compared twice
 
     def exact(split: Split, other: Split) -> int:
         return sum(map(set(other.texts).__contains__, split.texts))

@@ -206,7 +206,7 @@ def _example_weights(hits: _Hits, resampling: Resampling) -> Iterator[FloatArray
 
 def _chunks(shape: tuple[int, ...], resampling: Resampling) -> Iterator[int]:
     """Yield numbers of resamples of arrays of this shape (n, k) that fit the memory together."""
-    chunk = max(1, _CHUNK_CELLS // max(shape))
+    chunk = max(1, _CHUNK_CELLS // max(shape))  # the arrays of a chunk are (chunk, n) and (chunk, k)
     for start in range(0, resampling.num_resamples, chunk):
         yield min(chunk, resampling.num_resamples - start)
 

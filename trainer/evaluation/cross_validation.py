@@ -114,6 +114,7 @@ class _CrossFit:
 
     def thresholds(self, fold: int, policy: str, strength: float, left_out: int | None = None) -> FloatArray:
         """Return thresholds (k,) for the examples of `fold`, fitted without it and without `left_out`."""
+        # A set: the pair of folds in either order is fitted once.
         unused = frozenset({fold} if left_out is None else {fold, left_out})
         if unused not in self._fitted:
             rest = ~np.isin(self._fold_of_example, list(unused))

@@ -162,7 +162,7 @@ def _calibration(split: LabelledScores, temperature: float) -> dict[str, dict[st
         when: {
             "ece": calibration.expected_calibration_error(scores),
             "brier": calibration.brier_score(scores),
-            # from logits: a probability may round to 0 or 1
+            # From logits: a probability may round to 0 or 1.
             "nll": calibration.negative_log_likelihood(split, divisor),
         }
         for when, divisor in (("before", 1.0), ("after", temperature))

@@ -103,7 +103,7 @@ def best_global_threshold(candidates: ThresholdCandidates) -> float:
     by_label = candidates.by_label
     if not by_label.positives.any():
         return float(_above(by_label.scores[:, :1].max(axis=0))[0])
-    order = candidates.order[: int(by_label.observed.sum())]
+    order = candidates.order[: int(by_label.observed.sum())]  # unobserved cells come last
     gains = np.diff(_f1_by_threshold(by_label), axis=1, prepend=0.0)
     scores, sums = by_label.scores.ravel()[order], np.cumsum(gains.ravel()[order])
     below = np.append(scores[1:], -np.inf)

@@ -149,7 +149,7 @@ def _stream(file: TextIO, quiet: bool) -> rich.console.Console:
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for place, heading in enumerate(headings):
-        # names are shortened, numbers never
+        # Names are shortened, numbers never.
         table.add_column(heading, no_wrap=True, max_width=None if place % 2 else 26)
     return table
 

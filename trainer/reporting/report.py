@@ -166,11 +166,11 @@ def _signed(value: float | None) -> str:
 
 def _sort_key(value: float | None) -> str:
     """Return the key that the page's script sorts by; a missing number has an empty one and goes last."""
-    return "" if value is None or math.isnan(value) else repr(float(value))
+    return "" if value is None or math.isnan(value) else repr(float(value))  # all digits: rounded numbers would tie
 
 
 def _percent(value: float | None) -> str:
-    # a width in CSS, which a dash would invalidate
+    # A width in CSS, which a dash would invalidate.
     return "0" if value is None or math.isnan(value) else f"{100 * min(max(value, 0.0), 1.0):.1f}"
 
 

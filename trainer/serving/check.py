@@ -94,6 +94,7 @@ def check_model(model: Path, texts: Sequence[str], output: Path, *, single_texts
     output.mkdir(parents=True, exist_ok=True)
     table = pyarrow.table({"probabilities": list(probabilities), "labels": labels})
     pyarrow.parquet.write_table(table, output / CHECK_SCORES)
+    # JSON has no NaN, and Python would write one.
     (output / CHECK_RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -78,6 +78,7 @@ def save_model(
                 path=str(path),
                 python_model=str(MODEL_CODE),
                 artifacts={name: str(source) for name, source in sources.items()} | {"serving": str(description)},
+                # load_model can override only keys that are given here.
                 model_config={"precision": quantization.PRECISIONS[0]},
                 code_paths=[str(package)],
                 pip_requirements=served_requirements(_CONDA_FILE),  # else MLflow loads the model to infer them

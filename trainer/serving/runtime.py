@@ -75,6 +75,7 @@ models of that version count as foreign code.
 def copy_runtime(folder: Path) -> Path:
     """Copy MODULES into `folder` as a package and return its path. Only the name in their imports changes."""
     sources = {name: _file_of(name).read_text(encoding="utf-8") for name in MODULES}
+    # Python source contains no null byte, so the digest depends on where a file ends.
     digest = hashlib.sha256("\0".join([*sources, *sources.values()]).encode()).hexdigest()
     package = folder / f"emotions_{digest[:12]}"
     for name, source in sources.items():
@@ -159,7 +160,7 @@ def _loading(model: Path) -> dict[str, Any]:
     return {
         "flavors": sorted(flavors),
         "loader_module": pyfunc.get("loader_module"),
-        # its folder is that of the machine that saved it
+        # The name alone: the folder is one of the machine that saved the model.
         "model_code": PurePosixPath(str(pyfunc.get("model_code_path"))).name,
         "code": pyfunc.get("code"),
         "pickles": sorted(set(pyfunc) & {"python_model", "data"}),  # keys by which MLflow would load a pickle

@@ -48,4 +48,4 @@ def read(location: Location, errors: RowErrors) -> SourceData:
 def _has_column(path: Path, name: str) -> bool:
     with path.open("rb") as file:
         first = file.readline().decode("utf-8-sig", errors="replace")  # `read` names wrong bytes
-    return name in [cell.strip().strip('"') for cell in first.split("\t")]
+    return name in [cell.strip().strip('"') for cell in first.split("\t")]  # a header may be quoted

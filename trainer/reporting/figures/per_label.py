@@ -31,6 +31,7 @@ def per_label_f1(path: Path, label_names: Sequence[str], f1: Array, intervals: A
     """
     f1, intervals, support = np.asarray(f1, float), np.asarray(intervals, float), np.asarray(support)
     shown, title = style.select(support, _MOST_ROWS, "F1 per label on test", "positives")
+    # -1: labels without a measured F1 come after those with an F1 of 0.
     order = sorted(shown, key=lambda label: (support[label] == 0, -np.nan_to_num(f1[label], nan=-1.0)))
     with style.sheet(path, _size(order), title) as figure:
         axes = figure.subplots()

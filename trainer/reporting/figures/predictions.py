@@ -40,7 +40,7 @@ def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> P
         )  # shared by all
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
-        # the last row may have empty panels
+        # The last row may have empty panels.
         for place, (label, axes) in enumerate(zip(shown, grid.flat, strict=False)):
             _panel(axes, scores, label, float(thresholds[label]))
             axes.tick_params(labelbottom=place + columns >= len(shown))

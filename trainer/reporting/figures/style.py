@@ -77,7 +77,7 @@ def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool =
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     installed = set(font_manager.get_font_names())
-    # matplotlib logs each font that is missing
+    # Matplotlib logs each font that is missing.
     fonts = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the figure shows a box for it
