@@ -48,6 +48,7 @@ class BatchSchedule:
     @property
     def longest(self) -> NDArray[np.int64]:
         """Indices of the longest examples, as many as fit into one step."""
+        # Stable: ties have the same order on every machine.
         tokens, order = self.config.tokens_per_batch, np.argsort(-self.lengths, kind="stable")
         count = max(1, tokens // int(self.lengths[order[0]])) if tokens else self.config.batch_size
         return order[:count]

@@ -55,6 +55,7 @@ class Components:
     def token_ids(self) -> NDArray[np.int64]:
         """All token ids that the model will be called with, ascending."""
         splits = self.splits.values()
+        # No text contains padding, but batches do.
         return np.unique(np.concatenate([split.tokens.ids for split in splits] + [[split.pad_id] for split in splits]))
 
 
@@ -118,6 +119,7 @@ def build_loop(  # noqa: PLR0913  # the parts of a run meet here
         loss,
         context,
         max_grad_norm=fit.max_grad_norm,
+        # Above batch_size the first halvings would free no memory.
         micro_batch_size=fit.micro_batch_size if fit.tokens_per_batch else min(fit.micro_batch_size, fit.batch_size),
         examples_per_step=batches.examples_per_step,
     )

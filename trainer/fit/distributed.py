@@ -88,7 +88,7 @@ class DistributedContext:
         return recursively_apply(self._broadcast_tensor, received)
 
     def _broadcast_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        received: torch.Tensor = broadcast(tensor.to(self.device))
+        received: torch.Tensor = broadcast(tensor.to(self.device))  # NCCL sends no CPU tensors
         return tensor if self.is_main else received.cpu()
 
     def seed_rank(self, seed: int) -> None:
@@ -122,9 +122,8 @@ def open_context(precision: Literal["auto", "fp32", "bf16"], seed: int) -> Distr
 
 
 def _empty(tensor: TensorInformation) -> torch.Tensor:
-    return torch.empty(
-        tuple(tensor.shape), dtype=tensor.dtype
-    )  # `initialize_tensors` fails on tensors without dimensions
+    # Accelerate's `initialize_tensors` fails on tensors without dimensions.
+    return torch.empty(tuple(tensor.shape), dtype=tensor.dtype)
 
 
 def _has_accelerator() -> bool:

@@ -54,6 +54,7 @@ def predict_logits(
     Batches are made by length to save padding; the result is in the order of `split`.
     exact: compute in float32, as the served model does; otherwise in the precision of training.
     """
+    # On the device: a copy to the CPU would wait for each batch.
     logits = torch.zeros(split.labels.shape, dtype=torch.float32, device=context.device)
     was_training = model.training
     model.eval()

@@ -70,7 +70,7 @@ class Loop:
         self.stepper.model.train()  # an encoder is loaded in evaluation mode, which needs less memory
         if self.progress.step == 0:  # a resumed run restores the micro batch that fitted
             self.stepper.dry_run(self.train, self.batches.longest)
-        self._window.open()
+        self._window.open()  # the dry run is no training time
         for examples in self._remaining():
             self._step(examples, callback)
         return self._finish()
@@ -78,6 +78,7 @@ class Loop:
     def _remaining(self) -> Iterator[NDArray[np.int64]]:
         """Yield the examples of each step that is left."""
         for epoch in range(self.progress.step // self.batches.steps_per_epoch, self.config.epochs):
+            # A resumed run may start inside an epoch.
             for examples in self.batches.epoch(epoch)[self.progress.step - epoch * self.batches.steps_per_epoch :]:
                 if self.progress.stopped or self.progress.step == self.batches.last_step:
                     return
@@ -156,7 +157,7 @@ class Loop:
             "averages": self.average.averages if self.average else [],
             # The size of a sum changes its rounding: a resumed run repeats the bits only with this one.
             "micro_batch_size": self.stepper.micro_batch_size,
-            "progress": asdict(self.progress),
+            "progress": asdict(self.progress),  # plain values, which torch.load reads with weights_only
         }
         self.checkpoints.save(self.progress.step, state, best_step=self.progress.best_step)
 

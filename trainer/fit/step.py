@@ -100,7 +100,7 @@ class Stepper:
                 if self._context.num_processes > 1:  # the other processes wait in a collective operation
                     raise
                 self._halve_or_raise(error)
-                self.optimizer.zero_grad(set_to_none=True)
+                self.optimizer.zero_grad(set_to_none=True)  # the first micro batches may have left gradients
                 restore_rng_state(states)
         # An infinite limit clips nothing and still returns the norm.
         limit = self._max_grad_norm or float("inf")
@@ -144,7 +144,7 @@ class Stepper:
         # DDP averages gradients over processes, and each process has only its part of the sum.
         divisor = (self._examples_per_step or step_examples) / self._context.num_processes
         self._context.accelerator.backward(loss / divisor)
-        return loss.detach()
+        return loss.detach()  # kept until the window is read, and its graph would keep the activations
 
     def _halve_or_raise(self, error: RuntimeError) -> None:
         if not should_reduce_batch_size(error):  # a defect must not look like a lack of memory

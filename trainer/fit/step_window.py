@@ -46,7 +46,7 @@ class StepWindow:
         for (step, examples, _), loss, norm in zip(self._steps, losses, norms, strict=True):
             if not np.isfinite(loss + norm):
                 self._raise_not_finite(step, examples, float(loss))
-        num_examples = sum(len(examples) for _, examples, _ in self._steps)
+        num_examples = sum(len(examples) for _, examples, _ in self._steps)  # over all processes, as the losses
         self.open()
         return {
             artifacts.TRAIN_LOSS: float(losses.sum()) / num_examples,

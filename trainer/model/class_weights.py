@@ -49,7 +49,7 @@ def class_weights(config: LossConfig, labels: Labels, observed: Observed, label_
 
 
 def _counts(labels: Labels, observed: Observed, label_names: Sequence[str]) -> tuple[Weights, Weights]:
-    positives = np.where(observed, labels, 0).sum(axis=0, dtype=np.float64)
+    positives = np.where(observed, labels, 0).sum(axis=0, dtype=np.float64)  # a float32 sum of soft labels would round
     empty = [name for name, count in zip(label_names, positives, strict=True) if count <= 0]
     if empty:
         raise DataError(
@@ -93,7 +93,7 @@ def _check_names(content: dict[str, Any], path: Path, label_names: Sequence[str]
 
 
 def _weight(name: str, value: Any, path: Path) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)  # bool is an int
     if not (number and 0 < value < math.inf):
         raise SettingsError(f"The weight of {name} in {path} must be a positive number, got {json.dumps(value)}.")
     return float(value)

@@ -65,6 +65,7 @@ def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | N
             f"`model_revision` must be empty for the local model {config.model}, got {config.model_revision}. "
             "Only hub models have revisions."
         )
+    # `make_starter` writes the vocabulary into a folder below the config file.
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
     return EncoderLocation(
         config.model, config_path, str(tokenizer), weights, {"local_files_only": True}, is_local=True

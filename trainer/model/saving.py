@@ -97,6 +97,7 @@ def _write(
         "versions": {name: metadata.version(name) for name in _VERSIONS},
         "extra": dict(extra),
     }
+    # allow_nan=False: JSON has no NaN, and other readers would fail.
     text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     for weights in folder.rglob("*.safetensors"):

@@ -33,6 +33,6 @@ def use_fast_dropout(model: nn.Module) -> None:
     """Replace every nn.Dropout below `model` by FastDropout. State dicts stay the same."""
     for module in model.modules():
         for name, child in module.named_children():
-            if type(child) is nn.Dropout:
+            if type(child) is nn.Dropout:  # a subclass may compute otherwise
                 fast = FastDropout(child.p, child.inplace)
                 setattr(module, name, fast.train(child.training))

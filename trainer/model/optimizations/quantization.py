@@ -24,6 +24,7 @@ class _Int8Linear(nn.Module):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         weight = layer.weight.detach()
+        # Above 0: an output of zero weights would have scale 0.
         scales = (weight.abs().amax(dim=1) / _LARGEST).clamp(min=torch.finfo(torch.float32).tiny).double()
         zero_points = torch.zeros(len(weight), dtype=torch.long)
         with warnings.catch_warnings():

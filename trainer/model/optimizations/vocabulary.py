@@ -30,7 +30,7 @@ class PrunedEmbedding(nn.Embedding):
         self._whole_padding = whole.padding_idx
         self.token_ids = active
         self.places: Tensor
-        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("places", places, persistent=False)  # token_ids determine it
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.Embedding's name
         """Return the vectors (..., dim) of token ids (...)."""
