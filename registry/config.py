@@ -10,8 +10,8 @@ from trainer.core.settings import require
 __all__ = ["LOG_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
 
 LOG_SUFFIX = "-ledger"  # the name that older versions gave to the decision log
-_LONGEST_REASON = 500
-_NAME = re.compile(r"[\w. -]{1,200}")
+_LONGEST_REASON = 500  # a tag of the run contains it
+_NAME = re.compile(r"[\w. -]{1,200}")  # no quotation mark: a search for versions puts the name into its filter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def history(config: HistoryConfig) -> None:
     """Print the decision log, and the aliases that differ from it."""
     from registry.store import aliases, decision_log  # MLflow loads with the connection, `--help` does not need it
 
-    os.environ.pop("MLFLOW_RUN_ID", None)
+    os.environ.pop("MLFLOW_RUN_ID", None)  # `mlflow run` sets it; this command writes to no run
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))

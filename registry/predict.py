@@ -36,6 +36,7 @@ SOME_REJECTED = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every row was scored, 3 when some were rejected, 1 after an error of the user."""
+    # SIGTERM unwinds: the downloaded model is deleted.
     with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
         return run_cli(
             lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv, report_failure
@@ -58,6 +59,7 @@ def predict(config: PredictConfig, screen: console.Console) -> int:
         _show_start(store.open_job(fingerprint), store, scorer, screen)
         writer = writers.writer_for(output)
         _score(reader, scorer, store, writer, config.chunk_rows, screen)
+        # Before the output exists: its chunks may be of two versions of the input.
         if job.fingerprint(config, scorer) != fingerprint:
             raise DataError(f"`input` {config.input} changed while it was scored. Run the same command again.")
         columns = (*reader.columns, *writers.added_columns(scorer.label_names))
@@ -85,6 +87,7 @@ def _score(
 ) -> None:
     """Score and store the chunks that the store does not have."""
     chunks = reader.chunks(chunk_rows)
+    # Stored chunks are read again: the text formats have no index to skip them by.
     position = max((chunk.position for chunk in islice(chunks, store.chunks)), default=0)
     with screen.progress(reader.total, position, reader.unit) as bar:
         progress = _ChunkProgress(bar, position)
@@ -120,7 +123,7 @@ def _log_to_run(run_id: str, scorer: "Scorer", store: "ChunkStore", seconds: flo
         client.log_param(run_id, "scored_with", scorer.source)
         for name, value in numbers.items():
             client.log_metric(run_id, name, value)
-    except Exception as error:
+    except Exception as error:  # the output is complete: no error of the server may fail the job
         screen.show_warning(f"Cannot log the numbers of this job to run {run_id}: {describe_error(error)}")
 
 

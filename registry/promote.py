@@ -13,7 +13,7 @@ from trainer.tracking.run import report_failure
 
 __all__ = ["main", "promote"]
 
-_REFUSED = 2
+_REFUSED = 2  # 1 is an error: there was no decision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,12 +30,12 @@ def promote(config: PromoteConfig) -> int:
         candidate = opened.choose(choice.run_id, choice.experiment)
         checked = None
         while True:
-            if opened.is_champion(candidate):
+            if opened.is_champion(candidate):  # in the loop: the decision that came first may have promoted it
                 opened.show_unchanged(candidate)
                 return 0
-            checked = checked or opened.check_model(candidate, config.check)
+            checked = checked or opened.check_model(candidate, config.check)  # once: the champion does not matter
             proposal = opened.compare(candidate, checked, config.gate)
-            opened.log_decision(proposal)
+            opened.log_decision(proposal)  # before the commit: each decision in the log has its record in a run
             decision = None if choice.dry_run else opened.commit(proposal)
             if decision or choice.dry_run:
                 break

@@ -28,7 +28,7 @@ def rollback(config: RollbackConfig) -> None:
         proposal = opened.rollback_to(config.target.version, config.target.reason, config.check)
         opened.log_decision(proposal)
         decision = opened.commit(proposal)
-        if decision is None:
+        if decision is None:  # not repeated, as promote does: with another champion the user may want another version
             raise RegistryError(
                 "Not rolled back: the champion was changed meanwhile. Look at `mlflow run . -e history`, and run this "
                 "again if it is still right."

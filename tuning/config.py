@@ -77,7 +77,7 @@ class SearchConfig:
         require("trial_minutes", self.trial_minutes, 0 <= self.trial_minutes < 1e6, "be at least 0 (no limit)")
         if self.pruner == "wilcoxon":
             require("repeats", self.repeats, self.repeats >= _SEEDED_TESTS, "be at least 4 for pruner=wilcoxon")
-        elif self.repeats > 1:
+        elif self.repeats > 1:  # the other pruners compare the steps of one training
             allowed = self.pruner in ("auto", "none")
             require("pruner", self.pruner, allowed, "be auto, wilcoxon or none with repeats above 1")
         if self.against == "latency":
@@ -86,8 +86,9 @@ class SearchConfig:
         if self.against != "none":
             allowed = self.pruner in ("auto", "none")
             require("pruner", self.pruner, allowed, "be auto or none with a second objective")
+            # Optuna reports to a pruner, and runs CMA-ES, for one objective only.
             require("sampler", self.sampler, self.sampler != "cmaes", "not be cmaes with a second objective")
-        if self.sampler == "grid":
+        if self.sampler == "grid":  # earlier runs are no points of the grid
             require("warm_start", self.warm_start, not self.warm_start, "be empty with sampler=grid")
 
     @property

@@ -38,6 +38,7 @@ _LABELS = {
     "latency": "latency in ms",
     "size": "size in MB",
 }
+# These judge within a training, which must then be evaluated often enough.
 _STEPWISE = ("hyperband", "median", "successive_halving")
 _WAIT_SECONDS = 1.0
 
@@ -97,7 +98,7 @@ class Search:
         study = self._open_finals()
         first = self.config.study.seed + self.config.search.repeats  # the search has used those before it
         seeds = range(first, first + config.seeds)
-        trials.retry_orphans(study)
+        trials.retry_orphans(study)  # first: `enqueue` would add an interrupted final a second time
         finals.enqueue(study, self.opened.study, config.top_k, seeds)
         self._optimize(study, self._finals_phase(study))
         return finals.results(study, seeds)
@@ -192,6 +193,7 @@ class Search:
     def _promote(self, winner: Winner | None) -> None:
         if winner is None or not self.config.finals.promote:
             return
+        # A process: `tuning` and `registry` never import each other.
         command = [sys.executable, "-m", "registry.promote", "--run_id", winner.run_id, "--output", str(self._output)]
         done = subprocess.run(command, env=child_environment(), check=False)
         if done.returncode:
@@ -208,6 +210,7 @@ class Search:
             settings=self._shared_settings(read_test=False),
             output=self._output,
             metrics=tuple(self.opened.request.metrics),
+            # 0: seeds are judged instead of steps, and Optuna takes no reports with two objectives.
             reports=search.reports if search.repeats == 1 and search.against == "none" else 0,
             prunes_by_seed=search.active_pruner == "wilcoxon",
             max_seconds=search.trial_minutes * 60,

@@ -211,7 +211,7 @@ def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Con
         yield study
         return
     name = config.study.study or _create_study(storage, request)
-    with lead(storage, name):
+    with lead(storage, name):  # before the import and the creation, which two commands must not do together
         if import_study(Path(config.study.output), storage, name):
             screen.show_note(f"study {name} was copied from {JOURNAL} to {DATABASE}")
         yield create_or_load_study(storage, name, request.about, request.directions)
@@ -240,7 +240,7 @@ def _open_study_run(
         tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: study.study_name},
     ) as tracker:
         _enqueue_initial_trials(study, request, screen)
-        study.set_user_attr(_RUN, tracker.run_id)
+        study.set_user_attr(_RUN, tracker.run_id)  # after the initial trials: it lets workers begin
         yield tracker
 
 
@@ -271,7 +271,7 @@ def _enqueue_initial_trials(study: optuna.Study, request: SearchRequest, screen:
         enqueue_known(study, request.space, request.losses, request.training.presets, request.earlier)
     if search.warm_start:
         screen.show_note(f"warm start: {len(request.earlier)} configurations from {search.warm_start} on the same data")
-    study.set_user_attr(_QUEUED, value=True)
+    study.set_user_attr(_QUEUED, value=True)  # last: after a kill the next command queues those that are missing
 
 
 def _with_single_loss(losses: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def read_training_settings(given: Mapping[str, Any], own: Mapping[str, Any]) -> 
         if name in given:
             raise SettingsError(f"`{name}` must be left to the search, got {settings.show(given[name])}: {reason}.")
     config = parse(settings.as_argv({**given, **own}))
-    dataset = sources.load(config.data, seed=config.run.seed)
+    dataset = sources.load(config.data, seed=config.run.seed)  # now: bad data would fail every trial
     evaluation.check_dev(dataset.dev.labels, dataset.dev.observed, folds=config.evaluation.threshold_folds)
     return TrainingSettings.of(config, given, dataset.facts())
 

@@ -116,8 +116,9 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
             "(`mlflow run . -e sync`), or train again with this version."
         )
     try:
+        # The newest: a resumed run may log its model again.
         return _read_artifacts(client, run, models[-1].model_id, folder)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # of a file with other content; errors of the server pass
         raise RegistryError(
             f"An artifact of run {run_id} is damaged ({type(error).__name__}: {error}). Upload it again from the run's "
             "folder, or choose another run."
@@ -171,6 +172,7 @@ def check_same_test(candidate: Candidate, champion: Candidate) -> None:
             f"{', '.join(other[:5]) or 'none'}). Register it under another name: registered_model=."
         )
     same = candidate.test_digest == champion.test_digest
+    # The order too: the paired bootstrap compares the predictions row by row.
     if not same or candidate.predictions.example_ids != champion.predictions.example_ids:
         raise RegistryError(
             f"Run {candidate.run_id} has other test examples than the champion (digest {candidate.test_digest[:12]} "
@@ -185,6 +187,7 @@ def _finished_run(client: "MlflowClient", run_id: str) -> "Run":
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
+        # The second is MLflow's answer to a text that cannot be a run id.
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise RegistryError(
@@ -208,6 +211,7 @@ def _trained_on_dev(run: "Run") -> bool:
 def _artifacts(client: "MlflowClient", run_id: str) -> set[str]:
     """Return the paths in the folders of the needed artifacts."""
     folders = {name.rpartition("/")[0] for name in _NEEDED}
+    # The server lists a folder without its subfolders.
     return {file.path for folder in folders for file in client.list_artifacts(run_id, folder or None)}
 
 

@@ -18,7 +18,7 @@ from trainer.core import artifacts
 __all__ = ["check_foreign_model", "main"]
 
 _LABELS = "labels"
-_SINGLE_TEXTS, _WARM_UP = 40, 3
+_SINGLE_TEXTS, _WARM_UP = 40, 3  # as in `trainer.serving.check`: one latency limit is for both
 
 
 def main(argv: Sequence[str]) -> int:

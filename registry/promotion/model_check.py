@@ -24,14 +24,15 @@ __all__ = ["Judged", "ModelCheck", "check_model"]
 
 _LIMIT_SECONDS = 1800
 _MAX_SHOWN_CHARACTERS = 600
+# What finds Python, the libraries and a GPU, and sets threads: any other variable may be a secret.
 _ALLOWED_VARIABLES = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_NUM_THREADS", "TOKENIZERS_PARALLELISM"),
 )
 _FIXED_VARIABLES = {
-    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",  # a saved model is complete
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # MLflow allows it by default; unpickling runs code
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
@@ -113,7 +114,7 @@ def _run_child(folder: Path, texts: Path, scratch: Path, config: CheckConfig) ->
             "check_rows, or run this on a faster machine"
         )
     if done.returncode:
-        last = redact(done.stderr.strip())[-_MAX_SHOWN_CHARACTERS:]
+        last = redact(done.stderr.strip())[-_MAX_SHOWN_CHARACTERS:]  # a traceback ends with its error
         return f"its process ended with status {done.returncode}: {last}"
     return ""
 
@@ -132,16 +133,18 @@ def _measure(judged: Judged, rows: NDArray[Any], scratch: Path, config: CheckCon
     if set(names) != set(judged.label_names):
         other = sorted(set(names) ^ set(judged.label_names))
         return f"its labels are not those of the run; not in both: {', '.join(other[:5])}"
-    columns = [names.index(name) for name in judged.label_names]
+    columns = [names.index(name) for name in judged.label_names]  # a foreign model may have another order
     served = np.array(scores["probabilities"].to_pylist(), dtype=np.float64)[:, columns]
     predicted = np.array([np.isin(judged.label_names, labels) for labels in scores["labels"].to_pylist()])
     expected, thresholds = judged.probabilities[rows], np.array(judged.policies[judged.policy])
+    # Rounding may move these over the threshold.
     undecided = np.abs(expected - thresholds) <= config.max_score_difference
     slow, median = np.quantile(result["latency_ms"], (0.95, 0.5))
     return ModelCheck(
         examples=len(rows),
         score_difference=float(np.abs(served - expected).max()),
         label_differences=int(((predicted != (expected >= thresholds)) & ~undecided).sum()),
+        # MLflow's interface does not tell the settings of a model.
         setting_differences=() if config.allow_foreign_code else tuple(_setting_differences(judged, result, columns)),
         latency_ms_p50=float(median),
         latency_ms_p95=float(slow),
@@ -159,7 +162,7 @@ def _setting_differences(judged: Judged, result: Mapping[str, Any], columns: lis
     for policy, thresholds in judged.policies.items():
         served = result["thresholds"].get(policy)
         pairs.append((f"thresholds of {policy}", list(thresholds), served and [served[column] for column in columns]))
-    return [f"{name} differs" for name, wanted, served in pairs if wanted != served]
+    return [f"{name} differs" for name, wanted, served in pairs if wanted != served]  # exactly: JSON keeps all digits
 
 
 def _foreign_code(code: Mapping[str, Any]) -> str:

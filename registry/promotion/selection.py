@@ -59,6 +59,7 @@ def select_run(
     remarks: list[str] = []
     taken_back = set(rolled_back)
     runs = _comparable(runs, champion, remarks)
+    # Else the next promote would bring back what a rollback removed.
     runs = _keep(runs, lambda run: run.run_id not in taken_back, _ROLLED_BACK, remarks)
     if not runs:
         raise RegistryError(
@@ -66,6 +67,7 @@ def select_run(
         )
     for role in ("test", "dev"):
         _check_one_digest(runs, role, experiment)
+    # Of equal scores the first, in any order of the server.
     best = max(runs, key=lambda run: (run.score, -run.start_time))
     remarks.insert(0, f"best of {len(runs)} runs by {RANKING}: {best.score:.4f}")
     return Selection(best.run_id, tuple(remarks))
@@ -85,11 +87,11 @@ def _comparable(runs: list[_Contender], champion: Candidate | None, remarks: lis
     """Return the runs on the champion's dev and test examples, as far as their tags tell."""
     if champion is not None:
         runs = _keep(runs, lambda run: run.digests["test"] == champion.test_digest, _OTHER["test"], remarks)
-    if runs and not any(run.digests["dev"] for run in runs):
+    if runs and not any(run.digests["dev"] for run in runs):  # older versions did not write the tag
         remarks.append(f"not checked: equal dev examples, because no run has the tag {artifacts.TAG_DATA_DIGEST}.dev")
         return runs
     runs = _keep(runs, lambda run: run.digests["dev"] != "", _NO_DEV_DIGEST, remarks)
-    if champion is not None and champion.dev_digest:
+    if champion is not None and champion.dev_digest:  # a champion of an older version has none
         runs = _keep(runs, lambda run: run.digests["dev"] == champion.dev_digest, _OTHER["dev"], remarks)
     return runs
 
@@ -105,6 +107,7 @@ def _keep(
 
 
 def _check_one_digest(runs: list[_Contender], role: str, experiment: str) -> None:
+    # Rising: a better run replaces others.
     best = {run.digests[role]: run for run in sorted(runs, key=lambda run: run.score)}
     if len(best) > 1:
         listed = "; ".join(f"{run.run_id} ({run.score:.4f})" for run in best.values())

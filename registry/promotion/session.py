@@ -77,7 +77,7 @@ class PromotionSession:
 
     def check_model(self, candidate: Candidate, config: CheckConfig) -> tuple[Rule, ...]:
         """Return the rules on the saved model, which is tried in a process without secrets."""
-        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:  # the copy of the weights is not needed longer
             check = model_check.check_model(candidate.model_uri, candidate.judged, config, Path(folder))
         return gate.check_rules(check, config)
 
@@ -101,6 +101,7 @@ class PromotionSession:
             figures=verdict.figures,
             difference=verdict.difference,
             why=verdict.why,
+            # The alias must not lead to a model that failed its check.
             becomes_challenger=not verdict.accepted and all(rule.passed for rule in checked),
         )
 
@@ -115,6 +116,7 @@ class PromotionSession:
         target = version or self._previous(state)
         if target == state.champion:
             raise RegistryError(f"`version` must differ from the champion, got {target}, which is champion.")
+        # The registered model: the run may have a newer one.
         candidate = replace(
             self._fetch(self.registry.versions.run_of(target)), model_uri=self.registry.versions.uri(target)
         )
@@ -149,12 +151,13 @@ class PromotionSession:
 
     def commit(self, proposal: Proposal) -> Decision | None:
         """Append the decision to the log and write aliases and tags; return None when another decision came first."""
-        if self.reconcile():
+        if self.reconcile():  # an alias that somebody moved is a decision that came first
             return None
         candidate = proposal.candidate
         decision = self.registry.commit(
             Decision(
                 kind=proposal.kind,
+                # Before the append: after a kill in between, the next try finds this version and uses it.
                 version=proposal.version or self._register(candidate),
                 parent=proposal.state.head,
                 replaced=proposal.state.champion,
@@ -166,7 +169,7 @@ class PromotionSession:
             )
         )
         if decision is not None:
-            self._write(proposal, decision)
+            self._write(proposal, decision)  # again, with the number from the log
             tags = {
                 "decision": decision.kind,
                 "why": decision.why,
@@ -271,7 +274,7 @@ def open_session(
     """Open a session with its run, after reconciling the decision log with the aliases."""
     store = connect()
     with readable_errors(store):
-        if experiment and store.client.get_experiment_by_name(experiment) is None:
+        if experiment and store.client.get_experiment_by_name(experiment) is None:  # `open_run` would create it
             raise RegistryError(f"`experiment` must exist on the tracking server, got {experiment}. Train there first.")
     screen = console.make()
     settings = flatten(config)
@@ -290,9 +293,10 @@ def open_session(
     ):
         registry = ModelRegistry(store, model, dry_run=dry_run)
         session = PromotionSession(store.client, registry, tracker, screen, settings, Path(scratch))
-        session.reconcile()
+        session.reconcile()  # first: a proposal begins from aliases that agree with the log
         yield session
 
 
 def _user() -> str:
+    # The account on the server, where it has accounts.
     return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()

@@ -40,7 +40,7 @@ class ChunkStore:
         try:
             # The operating system releases this lock when the process ends in any way.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError:  # EACCES or EAGAIN: the platforms differ
             self._lock.close()
             raise SettingsError(
                 f"Another job is writing `output` {self._output}. Wait until it ends, or stop it."
@@ -90,15 +90,15 @@ class ChunkStore:
         """
         joined = self.folder / f"joined{self._output.suffix}"
         with self._writing():
-            rejects_file(self._output).unlink(missing_ok=True)
-            if self.rejected:
+            rejects_file(self._output).unlink(missing_ok=True)  # of an earlier job with this output
+            if self.rejected:  # before the output: where that exists, the list of its rejects does too
                 _empty(joined)
                 concatenate(self._files("rejects"), joined)
                 joined.replace(rejects_file(self._output))
             if self.rows > self.rejected:
                 _empty(joined)
                 join(joined, self._files("part"))
-                joined.replace(self._output)
+                joined.replace(self._output)  # renamed: no reader sees a part of the output
             shutil.rmtree(self.folder)
 
     def _count(self) -> None:
@@ -130,7 +130,7 @@ class ChunkStore:
 
 def concatenate(parts: Sequence[Path], target: Path) -> None:
     """Append the parts to `target`."""
-    with target.open("ab") as file:
+    with target.open("ab") as file:  # appends: the header of a CSV file is already there
         for part in parts:
             with part.open("rb") as content:
                 shutil.copyfileobj(content, file)

@@ -59,14 +59,15 @@ def to_numbers(cells: pyarrow.ChunkedArray, kind: pyarrow.DataType) -> pyarrow.C
 def _is_spelled_as(kind: pyarrow.DataType, cells: pyarrow.ChunkedArray) -> bool:
     try:
         spelled = pyarrow.compute.fill_null(to_numbers(cells, kind).cast(pyarrow.string()), "")
-    except pyarrow.ArrowInvalid:
+    except pyarrow.ArrowInvalid:  # a cell is no number of this kind
         return False
+    # Arrow spells 1.0 as `1`.
     whole = pyarrow.compute.replace_substring_regex(cells, r"\.0$", "") if kind == pyarrow.float64() else cells
     return bool(spelled.equals(whole))
 
 
 def _json_field(name: str, kinds: set[object]) -> pyarrow.Field:
-    if kinds <= {str}:
+    if kinds <= {str}:  # or only nulls
         return pyarrow.field(name, pyarrow.string())
     if kinds == {bool}:
         return pyarrow.field(name, pyarrow.bool_())
@@ -79,6 +80,6 @@ def _json_field(name: str, kinds: set[object]) -> pyarrow.Field:
 
 def _kind(value: Any) -> object:
     """Return the type of a value; for an integer that a float cannot hold, `int64`, or `text` when it is larger."""
-    if type(value) is not int or abs(value) <= 2**53:
+    if type(value) is not int or abs(value) <= 2**53:  # not isinstance: a bool is an int too
         return type(value)
     return "int64" if -(2**63) <= value < 2**63 else "text"

@@ -26,6 +26,7 @@ def check_files(config: PredictConfig) -> None:
         if not value:
             raise SettingsError(f"`{name}` must name a file, got an empty value. Give --{name} FILE.")
     source, output = Path(config.input), Path(config.output)
+    # Publishing the job would destroy the input.
     if source.resolve() in (output.resolve(), rejects_file(output).resolve()):
         raise SettingsError(f"`output` must be another file than `input`, got {output} for {source}.")
     if not output.parent.is_dir():
@@ -55,6 +56,6 @@ def fingerprint(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
         "model": model.source,
         "content of the model": model.digest,
         "text_column": config.text_column,
-        "chunk_rows": config.chunk_rows,
+        "chunk_rows": config.chunk_rows,  # decides which rows each stored chunk has
         **{name: config.params.get(name) for name in ("policy", "threshold", "top_k")},
     }

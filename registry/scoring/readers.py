@@ -129,7 +129,7 @@ def _text_reader(
                     texts=[row.cells[text_column] for row in good],
                     objects=[row.source for row in good] if keep_objects else None,
                     rejects=[row for row in batch if isinstance(row, Reject)],
-                    position=math.ceil(lines.buffer.tell() / _KIB),
+                    position=math.ceil(lines.buffer.tell() / _KIB),  # `lines.tell` fails in a loop over lines
                 )
 
     return Reader(columns=schema.names, total=math.ceil(path.stat().st_size / _KIB), unit="KiB", chunks=chunks)
@@ -159,6 +159,7 @@ def _strings(columns: Sequence[str], untyped: Sequence[str] = ()) -> pyarrow.Sch
 
 
 def _open_csv(path: Path, text_column: str, delimiter: str) -> Reader:
+    # Not pyarrow.csv: it merges the rows between two stray quotation marks, and rejects rows without a position.
     parse = partial(parse_csv, delimiter=delimiter)
     with _open(path, "") as lines:  # "": a cell keeps line ends of any kind
         _, columns, source = next(parse(lines), (1, "", ""))
@@ -235,5 +236,5 @@ def _reasons(table: pyarrow.Table, text_column: str) -> list[str]:
 def _spell(table: pyarrow.Table, row: int) -> str:
     try:
         return ", ".join(f"{name}: {value!r}" for name, value in table.slice(row, 1).to_pylist()[0].items())
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # the row is rejected for this string
         return ""

@@ -28,7 +28,7 @@ __all__ = ["Prediction", "Scorer", "check_params", "open_scorer", "resolve"]
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))")
 _LABELS = "labels"
-_TEXTS_PER_CALL = 1000
+_TEXTS_PER_CALL = 1000  # the progress bar moves after each call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def open_scorer(address: str, params: Mapping[str, Any]) -> Iterator[Scorer]:
     TrackingError when a server is needed and does not answer, RegistryError or ModelError when there is no such model
     or it is of another kind, SettingsError when the model does not have the parameters.
     """
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # MLflow allows it by default; our models need none
     with tempfile.TemporaryDirectory(prefix="emotions-model-") as scratch:
         if ":/" in address:
             source = _resolve_on_server(address)

@@ -66,7 +66,7 @@ class _CsvWriter:
         self._delimiter = delimiter
 
     def write_part(self, path: Path, chunk: Chunk, prediction: Prediction) -> None:
-        as_json = any(_SEPARATOR in name or not name for name in prediction.label_names)
+        as_json = any(_SEPARATOR in name or not name for name in prediction.label_names)  # an empty name would vanish
         labels = [_dump(row) if as_json else _SEPARATOR.join(row) for row in prediction.labels]
         names = added_columns(prediction.label_names)
         columns = [_as_text(column) for column in chunk.table.columns]

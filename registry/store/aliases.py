@@ -25,7 +25,7 @@ _TAG_PREFIX = "promotion."
 _ENTRY = f"{_TAG_PREFIX}entry"
 _TAGGED_FACTS = ("macro_f1", "delta_macro_f1")
 _ROUNDS = 20
-_RECHECK_SECONDS = 1.0
+_RECHECK_SECONDS = 1.0  # longer than a command takes from one write to the next
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Snapshot:
 
 def read_snapshot(client: "MlflowClient", model: str, log: DecisionLog) -> Snapshot:
     """Return the present state. Raises RegistryError when a tag names a decision that the log no longer has."""
+    # Tags before the log: the tag of a decision that comes in between would name one that the log seems to lack.
     tags = {int(version.version): version.tags for version in list_versions(client, model)}
     aliases = read_aliases(client, model)
     decisions, state = log.read()
@@ -135,6 +136,7 @@ def _write_once(client: "MlflowClient", model: str, snapshot: Snapshot) -> list[
         else:
             retry_on_conflict(partial(client.set_registered_model_alias, model, move.alias, str(move.logged)))
     latest = {decision.version: decision for decision in snapshot.decisions}
+    # The last decision last: only its tag tells whether all writes were done.
     for version, decision in sorted(latest.items(), key=lambda item: item[1].number):
         if version not in snapshot.tags:
             continue
@@ -148,6 +150,7 @@ def _write_tags(
     client: "MlflowClient", model: str, version: int, tags: Mapping[str, str], wanted: Mapping[str, str]
 ) -> bool:
     """Write the tags of a version; return whether any differed."""
+    # Of an earlier decision about this version.
     stale = [name for name in tags if name.startswith(_TAG_PREFIX) and name not in wanted]
     changed = {name: text for name, text in wanted.items() if tags.get(name) != text}
     for name in stale:

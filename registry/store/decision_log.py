@@ -26,7 +26,7 @@ Kind = Literal["promoted", "refused", "restored", "external"]
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 
 _TAG = "entry"
-_OLDER_FIELDS = {"after": "parent"}
+_OLDER_FIELDS = {"after": "parent"}  # names that older versions wrote
 _OLDER_KINDS = {"adopted": "external"}
 _FROM_SERVER = ("number", "at")
 
@@ -106,7 +106,7 @@ class RegistryState:
         return replace(self, challenger=decision.version) if decision.becomes_challenger else self
 
     def _promoted(self, decision: Decision) -> "RegistryState":
-        champions = tuple(version for version in self.champions if version is not None)
+        champions = tuple(version for version in self.champions if version is not None)  # a rollback needs a version
         return replace(
             self,
             champions=(*champions, decision.version),
@@ -164,6 +164,7 @@ class DecisionLog:
         state = RegistryState()
         counted: list[Decision] = []
         for decision in (*self._stored(), *self._seeded):
+            # A decision that came too late has a parent too, an earlier one.
             if decision.parent not in (0, *(other.number for other in counted)):
                 raise RegistryError(
                     f"Decision {decision.parent} is missing in {self.name}, and decision {decision.number} follows it. "
@@ -180,6 +181,7 @@ class DecisionLog:
         """Return the decision as the log has it; None when another came first. Then read and decide again."""
         self._send(decision)
         counted, _ = self.read()
+        # Not by number: a repeated request may have left two copies, and the first counts.
         return next((other for other in counted if other.key == decision.key), None)
 
     def _send(self, decision: Decision) -> None:
@@ -191,7 +193,7 @@ class DecisionLog:
                 f"models:/{self._model}/{decision.version}",  # a server refuses it together with another run's id
                 tags={_TAG: json.dumps(content, allow_nan=False)},
                 description=f"version {decision.version} {decision.kind} by {decision.by}: {decision.why}",
-                await_creation_for=0,
+                await_creation_for=0,  # the model exists: there is no upload to wait for
             )
         )
 
@@ -205,7 +207,7 @@ class DecisionLog:
                 "written by promote and rollback, printed by `mlflow run . -e history`. Do not change it by hand.",
             )
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by an earlier decision, or another command
                 raise
 
     def _stored(self) -> list[Decision]:
@@ -216,7 +218,7 @@ class DecisionLog:
             content = {_OLDER_FIELDS.get(key, key): value for key, value in json.loads(version.tags[_TAG]).items()}
             content["kind"] = _OLDER_KINDS.get(content["kind"], content["kind"])
             return Decision(**content, number=int(version.version), at=version.creation_timestamp)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # no object, tag, known fields, or JSON
             raise RegistryError(
                 f"Version {version.version} of {self.name} is not a decision ({type(error).__name__}: {error}). "
                 "Delete that version if promote and rollback did not write it."

@@ -51,7 +51,7 @@ class ModelRegistry:
         """
         moves = external_moves(self._client, self.model, self.log)
         for move in moves:
-            if self.state.version_of(move.alias) != move.actual:
+            if self.state.version_of(move.alias) != move.actual:  # a champion that was set moves `previous` too
                 self._record(move, run_id)
         if moves and not self.dry_run:
             write_aliases(self._client, self.model, self.log)
@@ -75,4 +75,4 @@ class ModelRegistry:
         if self.dry_run:
             self.log.seed(decision)
         else:
-            self.log.append(decision)
+            self.log.append(decision)  # None: another command has recorded it

@@ -21,7 +21,7 @@ _PAGE = 1000
 # MLflow's answers when two writers meet in its database: another writer inserted the number or alias first (MLflow's
 # own three attempts may not be enough), or the file is locked.
 _CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
-_WAIT = wait_random_exponential(multiplier=0.1, max=6)
+_WAIT = wait_random_exponential(multiplier=0.1, max=6)  # random: two writers do not meet again each time
 
 
 class Versions:

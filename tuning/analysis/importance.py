@@ -64,6 +64,7 @@ def evaluator(complete: Sequence[FrozenTrial]) -> "PedAnovaImportanceEvaluator":
     """
     from optuna.importance import PedAnovaImportanceEvaluator  # loads scikit-learn
 
+    # At least MIN_TRIALS: a figure without enough trials makes one too, and a quantile is at most 1.
     return PedAnovaImportanceEvaluator(target_quantile=max(_GOOD, _MIN_GOOD / max(len(complete), MIN_TRIALS)))
 
 
@@ -78,7 +79,7 @@ def _why_unavailable(complete: Sequence[FrozenTrial], parameters: Sequence[str])
         return f"it needs {MIN_TRIALS} complete trials, and there are {len(complete)}"
     if len({trials.score(trial) for trial in complete}) == 1:
         return "all complete trials have the same score"
-    if len(parameters) < 2:
+    if len(parameters) < 2:  # one alone would always have 100 %
         return "fewer than two parameters that all complete trials have took more than one value"
     return ""
 

@@ -96,7 +96,7 @@ class ProcessExecutor:
         process = TrainingProcess(argv, resources, log, variables)
         try:
             status = _follow(process, request.folder, monitor)
-        except BaseException:
+        except BaseException:  # pruned, stopped or failed here: no training goes on without its monitor
             process.stop()
             raise
         process.clean_up()
@@ -117,6 +117,7 @@ def _wait_until_released(folder: Path, monitor: Monitor) -> None:
 def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
     """Return the arguments and environment variables that start the run of a request, or resume it."""
     if not (request.folder / artifacts.CONFIG).is_file():
+        # The run exists: the training opens it.
         return as_argv(request.settings), {"MLFLOW_RUN_ID": request.folder.name}
     # A resumed run keeps the path of its data, which may have another name in this command.
     kept = {name: value for name, value in request.settings.items() if name != "dataset"}
@@ -124,7 +125,7 @@ def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
 
 
 def _follow(process: TrainingProcess, folder: Path, monitor: Monitor) -> int:
-    offset = 0
+    offset = 0  # a retried trial has no reports: its run is read from the beginning
     while True:
         status = process.status  # before its metrics: a training that has ended is not stopped
         metrics, offset = read_metrics(folder, offset)

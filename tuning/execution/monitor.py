@@ -13,7 +13,7 @@ from tuning.study.trials import Attribute
 
 __all__ = ["TrialInterruptedError", "TrialMonitor"]
 
-_SAVE_SECONDS = 15.0
+_SAVE_SECONDS = 15.0  # also how soon it notices that another worker has the trial
 _SECONDS_PER_MINUTE = 60
 
 
@@ -70,8 +70,9 @@ class TrialMonitor:
         self._trial.set_user_attr(Attribute.SECONDS, round(self._seconds_before + self._saved - self._start, 1))
 
     def _report(self, score: float) -> None:
+        # `round` would take 0.5 to 0 and 1.5 to 2: one step is skipped, another has two scores.
         step = min(math.floor(self._epoch / self._epochs * self._reports + 0.5), self._reports)
-        if step >= 1 and step not in self._steps:
+        if step >= 1 and step not in self._steps:  # Optuna keeps the first report of a step and warns of others
             self._trial.report(score, step)
             self._steps.add(step)
 

@@ -124,10 +124,11 @@ class Objective:
         run_ids: dict[str, str] = dict(trial.user_attrs.get(Attribute.RUNS, {}))
         run_id = run_ids.get(str(seed))
         if run_id is not None and not (self.phase.output / run_id).is_dir():
-            self.runs.abandon(run_id)
+            self.runs.abandon(run_id)  # it began on another machine
             run_id = None
         if run_id is None:
             run_id = self._create_run(trial, seed)
+            # A kill before this leaves a run of no trial, which `close_abandoned` ends.
             trial.set_user_attr(Attribute.RUNS, {**run_ids, str(seed): run_id})
         folder = self.phase.output / run_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ class Objective:
             except TrainingKilledError as error:
                 self._count_kill(trial, error)
             finally:
-                monitor.save()
+                monitor.save()  # after an error too: its time counts, and a trial that another worker has raises
         return self._scores(request)
 
     def _monitor(self, trial: optuna.Trial, request: TrainingRequest) -> TrialMonitor:
@@ -188,7 +189,7 @@ class Objective:
 
     def _count_kill(self, trial: optuna.Trial, error: TrainingKilledError) -> None:
         kills = trial.user_attrs.get(Attribute.KILLS, 0) + 1
-        trial.set_user_attr(Attribute.KILLS, kills)
+        trial.set_user_attr(Attribute.KILLS, kills)  # the retry inherits it, on any machine
         if kills > _MAX_KILLS:
             raise TrainingFailedError(str(error)) from None
         raise TrialInterruptedError(str(error)) from None
@@ -204,6 +205,6 @@ class Objective:
         return tuple(score for score in scores.values() if score is not None)
 
     def _prune(self, trial: optuna.Trial, scores: Sequence[tuple[float, ...]], *, is_last: bool) -> None:
-        trial.report(scores[-1][0], len(scores))
+        trial.report(scores[-1][0], len(scores))  # Wilcoxon pairs trials by step: the place of the seed
         if not is_last and trial.should_prune():
             raise optuna.TrialPruned

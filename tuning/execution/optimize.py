@@ -62,6 +62,7 @@ class Optimizer:
             while not self.objective.stop.is_set() and _ended(self.study) < self.objective.phase.total():
                 for number in trials.retry_orphans(self.study):
                     self.screen.show_note(f"trial {number} was interrupted and is queued again")
+                # In rounds: an interrupted trial counts in `n_trials`, and its retry is another one.
                 self._run_trials(self.objective.phase.total() - len(trials.started(self.study)))
         self._raise_on_failures()
 
@@ -75,7 +76,7 @@ class Optimizer:
                 self.objective,
                 n_trials=count,
                 n_jobs=min(self.workers, count),
-                catch=(TrainingFailedError, TrialInterruptedError),
+                catch=(TrainingFailedError, TrialInterruptedError),  # these end the trial and not the search
                 callbacks=[self._retry_if_interrupted, self._show, self._stop_if_done],
             )
         except ValueError:  # Optuna's answer to the end of a trial that another worker has taken over
@@ -107,7 +108,7 @@ class Optimizer:
         if cause is not None:
             self._causes.append(cause)
         elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            self._causes.clear()
+            self._causes.clear()  # failures in a row suggest a common cause
         if len(self._causes) >= self.max_failures:
             self.objective.stop.set()
         if self.objective.stop.is_set() or len(trials.started(study)) >= self.objective.phase.total():

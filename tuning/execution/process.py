@@ -33,6 +33,7 @@ class TrainingProcess:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(resources.gpus)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
+                # This module watches the pipe, then runs the training.
                 [sys.executable, "-m", __name__, TRAINING, *argv],
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -40,7 +41,7 @@ class TrainingProcess:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process alone
             )
-        if hasattr(os, "sched_setaffinity"):
+        if hasattr(os, "sched_setaffinity"):  # macOS has no such call
             with contextlib.suppress(ProcessLookupError):  # it may have ended already
                 os.sched_setaffinity(self._process.pid, resources.cores)
 
@@ -66,6 +67,7 @@ class TrainingProcess:
 
 def _kill_tree(pid: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):  # workers of torchrun have process groups of their own
+        # The children first: those of a process that is gone cannot be listed.
         for process in psutil.Process(pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -78,7 +80,7 @@ def _end_with_parent() -> None:
     os.read(sys.stdin.fileno(), 1)  # unbuffered: a lock on the buffer would abort the interpreter's shutdown
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)
-    _kill_tree(os.getpid())
+    _kill_tree(os.getpid())  # the training did not react to SIGTERM
 
 
 if __name__ == "__main__":

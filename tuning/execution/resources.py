@@ -33,6 +33,7 @@ class ResourcePool:
     """The resources of all workers; each training takes those of one worker."""
 
     def __init__(self, workers: Sequence[Resources]) -> None:
+        # A queue: Optuna does not number its threads.
         self._free: queue.SimpleQueue[Resources] = queue.SimpleQueue()
         for resources in workers:
             self._free.put(resources)
@@ -86,7 +87,7 @@ def assign(cores: list[int], gpus: list[str], workers: str, processes: str) -> l
 def gpu_names() -> list[str]:
     """Return the names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them. Loads no torch."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
+    if given is not None:  # an empty value means no GPU
         names = [name.strip() for name in given.split(",") if name.strip()]
         return list(itertools.takewhile(lambda name: name != _NO_GPU, names))
     if shutil.which("nvidia-smi") is None:

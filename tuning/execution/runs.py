@@ -41,6 +41,7 @@ class Runs:
         with readable_errors(self._store):
             run = self._store.client.create_run(
                 self._parent.info.experiment_id,
+                # User, source and commit, which `mlflow.start_run` adds and a client does not.
                 tags={**resolve_tags(), **texts, _PARENT: self._parent.info.run_id, _NAME: name},
             )
         return str(run.info.run_id)
@@ -95,7 +96,7 @@ class Runs:
             self._store.client.set_tag(run_id, artifacts.TAG_ERROR, cause)
         elif artifacts.TAG_ERROR in run.data.tags:  # a training that was asked to stop has logged that as an error
             self._store.client.delete_tag(run_id, artifacts.TAG_ERROR)
-        if run.info.status != _STATUS[state]:
+        if run.info.status != _STATUS[state]:  # a second end would move the time of the first
             self._store.client.set_terminated(run_id, _STATUS[state])
 
 
@@ -144,6 +145,7 @@ def best_runs(
         )
     scored = [(score, run) for run in runs if (score := artifacts.final_score(run.data.metrics, metric)) is not None]
     different: list[Mapping[str, str]] = []
+    # The server cannot order by a score that is under one name or, from older versions, the other.
     for _, run in sorted(scored, key=lambda pair: -pair[0]):
         if len(different) < count and (settings := _settings(run)) not in different:
             different.append(settings)

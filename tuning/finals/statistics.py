@@ -73,6 +73,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     if min(values) == max(values):  # scipy divides by their deviation, 0
         return values[0], values[0]
+    # With three seeds, 4.3 standard errors instead of the normal 1.96.
     low, high = stats.t.interval(_LEVEL, len(values) - 1, loc=fmean(values), scale=stats.sem(values))
     return float(low), float(high)
 
@@ -82,7 +83,7 @@ def paired_difference(first: SeedSummary, second: SeedSummary) -> Difference | N
     seeds = sorted(first.scores.keys() & second.scores.keys())
     if not seeds:
         return None
-    gaps = [first.scores[seed] - second.scores[seed] for seed in seeds]
+    gaps = [first.scores[seed] - second.scores[seed] for seed in seeds]  # pairs: a seed that favours both cancels out
     return Difference(seeds=tuple(seeds), mean=fmean(gaps), interval=t_interval(gaps))
 
 

@@ -111,6 +111,7 @@ def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: Winn
         name = "winner on train and dev"
         again = _get_or_create_run(study, f"{run_id} on train and dev", lambda: training.runs.create(name, tags))
         done = training.train({**changes, "retrain_from": run_id}, again)
+    # Last: an interrupted winner continues from its checkpoint.
     for run in {final.run_id for final in finals if final.run_id}:
         shutil.rmtree(training.output / run / artifacts.CHECKPOINTS, ignore_errors=True)
     return Winner(first.trial, best.seed, done.folder.name, found, done.outcome or {})

@@ -67,7 +67,7 @@ def write_report(path: Path, data: StudyReport) -> Path:
         **_findings(data),
         figures=figures,
         unavailable=unavailable,
-        plotly=get_plotlyjs() if figures else "",
+        plotly=get_plotlyjs() if figures else "",  # several megabytes
         trials=_trial_table(data.study, objectives),
         settings=yaml.safe_dump(dict(data.winner_settings), sort_keys=False, allow_unicode=True),
     )

@@ -181,7 +181,7 @@ def _step(setting: str, line: Mapping[str, Any], width: float, *, is_integer: bo
     step = _as_float(line["step"])
     is_number = isinstance(step, float) and 0 < step < math.inf and (step.is_integer() or not is_integer)
     steps = width / step if is_number else 0.0
-    if not 0 < steps < _MAX_STEPS or not math.isclose(steps, round(steps), rel_tol=1e-12):
+    if not 0 < steps < _MAX_STEPS or not math.isclose(steps, round(steps), rel_tol=1e-12):  # close: 0.3 / 0.1 is not 3
         raise SettingsError(
             f"The range of {setting} in a space must be a whole number of steps above 0"
             f"{', which are integers' if is_integer else ''}, got {_spell(line)}."
@@ -201,7 +201,7 @@ def _ends(setting: str, line: Mapping[str, Any], start: float, *, is_integer: bo
     if not is_finite:
         raise SettingsError(f"The range of {setting} in a space must have two numbers, got {_spell(line)}.")
     if is_integer and "times" in line:
-        return float(max(1, round(low))), float(max(2, round(high)))
+        return float(max(1, round(low))), float(max(2, round(high)))  # a small start would make both ends 0 or 1
     if is_integer and not (low.is_integer() and high.is_integer()):
         raise SettingsError(f"The range of {setting} in a space must have integers, got {_spell(line)}.")
     return low, high

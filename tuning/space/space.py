@@ -74,6 +74,7 @@ class Dimension:
         if self.step:
             spaced = self.low + np.round((spaced - self.low) / self.step) * self.step
         inside = np.clip(spaced, self.low, self.high)  # rounding must not leave the range
+        # Integers may be equal after rounding.
         return tuple(dict.fromkeys(round(value) if self.is_integer else float(value) for value in inside))
 
 

@@ -28,6 +28,7 @@ def enqueue_known(
     for source, values in _known(space, losses, presets, earlier):
         params = space.project(values)
         if params:
+            # Twice: a preset may equal the start, and a killed command has queued some already.
             study.enqueue_trial(params, user_attrs={Attribute.WARM_START: source}, skip_if_exists=True)
 
 
@@ -54,5 +55,5 @@ def _typed(text: str, like: object) -> object:
     if isinstance(like, bool):
         return text == "true"
     if isinstance(like, int | float):
-        return type(like)(float(text))
+        return type(like)(float(text))  # by float: int() refuses `1e4`
     return text

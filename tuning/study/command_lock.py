@@ -32,6 +32,7 @@ def lead(storage: RDBStorage, study_name: str) -> Iterator[None]:
 
 def is_led(storage: RDBStorage, study_name: str) -> bool:
     """Return True while a command holds the lock of the study."""
+    # Shared: workers that look at the same moment must not take each other for a leader.
     with _attempt(storage, study_name, is_shared=True) as is_free:
         return not is_free
 
@@ -49,24 +50,26 @@ def _attempt(storage: RDBStorage, study_name: str, *, is_shared: bool) -> Iterat
 @contextmanager
 def _lock_file(storage: RDBStorage, study_name: str, is_shared: bool) -> Iterator[bool]:
     database = Path(str(storage.engine.url.database))
+    # A name of a study may have `/`.
     safe = "".join(letter if letter.isalnum() else f"%{ord(letter):x}" for letter in study_name)
     descriptor = os.open(database.with_name(f".{database.name}.{safe}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         is_free = True
         try:
+            # Not lockf, whose lock ends when any descriptor of this file is closed in the process.
             fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             is_free = False
         yield is_free
     finally:
-        os.close(descriptor)
+        os.close(descriptor)  # the file remains: with a new one, two commands could have a lock each
 
 
 @contextmanager
 def _lock_in_database(storage: RDBStorage, study_name: str, is_shared: bool) -> Iterator[bool]:
     """Take PostgreSQL's advisory lock, which belongs to the connection."""
     function = "pg_try_advisory_lock_shared" if is_shared else "pg_try_advisory_lock"
-    statement = sqlalchemy.text(f"select {function}(hashtextextended(:name, 0))")
+    statement = sqlalchemy.text(f"select {function}(hashtextextended(:name, 0))")  # the lock takes a number, not a name
     with storage.engine.connect() as connection:
         is_free = bool(connection.execute(statement, {"name": study_name}).scalar())
         connection.commit()  # the lock is that of the session: no transaction stays open for hours

@@ -30,8 +30,9 @@ def import_study(output: Path, storage: RDBStorage, name: str) -> bool:
     if name not in known or _is_complete(storage, name):
         return False
     journal = _open(output)
-    if f"{name}{_FINALS}" in known:
+    if f"{name}{_FINALS}" in known:  # before the study, whose attribute completes the import
         finals = optuna.load_study(study_name=f"{name}{_FINALS}", storage=journal)
+        # The others are queued again by `enqueue`.
         _copy(finals, [_final(trial) for trial in finals.get_trials() if trial.state == TrialState.COMPLETE], storage)
     study = optuna.load_study(study_name=name, storage=journal)
     _copy(study, [_interrupted_if_running(trial) for trial in study.get_trials()], storage)
@@ -51,7 +52,7 @@ def _is_complete(storage: BaseStorage, name: str) -> bool:
 def _copy(study: optuna.Study, trials: list[FrozenTrial], storage: BaseStorage) -> None:
     name = study.study_name
     if name in optuna.get_all_study_names(storage):
-        optuna.delete_study(study_name=name, storage=storage)
+        optuna.delete_study(study_name=name, storage=storage)  # a command was killed while it copied
     made = optuna.create_study(study_name=name, storage=storage, directions=study.directions)
     made.add_trials(trials)
     for key, value in sorted(study.user_attrs.items(), key=lambda attribute: attribute[0] == ABOUT):
@@ -60,7 +61,7 @@ def _copy(study: optuna.Study, trials: list[FrozenTrial], storage: BaseStorage) 
 
 def _interrupted_if_running(trial: FrozenTrial) -> FrozenTrial:
     if trial.state == TrialState.RUNNING:
-        trial.state, trial.datetime_complete = TrialState.FAIL, datetime.now()
+        trial.state, trial.datetime_complete = TrialState.FAIL, datetime.now()  # without a cause: it is retried
     return trial
 
 

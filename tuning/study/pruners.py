@@ -17,6 +17,7 @@ def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     """
     kind, first = config.active_pruner, max(config.reports // 3, 1)
     if kind == "hyperband":
+        # Halves save more time than thirds, for about the same loss of score (same page).
         return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=config.reports, reduction_factor=2)
     if kind == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=first)
@@ -25,5 +26,5 @@ def make_pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     if kind == "wilcoxon":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)  # with less, more repeats would be needed
     return optuna.pruners.NopPruner()

@@ -28,12 +28,13 @@ def make_sampler(config: SearchConfig, seed: int | None, workers: int = 1) -> op
             return optuna.samplers.TPESampler(
                 seed=seed,
                 n_startup_trials=startup_trials(config.trials, workers),
-                multivariate=True,
+                multivariate=True,  # `group` needs it
                 group=True,  # models the settings of each loss apart
                 constant_liar=True,  # workers do not suggest the same settings
             )
         if config.sampler == "gp":
             return optuna.samplers.GPSampler(seed=seed)
         if config.sampler == "cmaes":
+            # CMA-ES cannot model choices: these are random.
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         return optuna.samplers.RandomSampler(seed=seed)  # with sampler=grid every point waits in the study

@@ -36,11 +36,11 @@ __all__ = [
 
 STORAGE_VARIABLE = "OPTUNA_STORAGE"
 DATABASE = "optuna.db"
-HEARTBEAT_SECONDS = 15
+HEARTBEAT_SECONDS = 15  # a quarter of GRACE_SECONDS: a few may be missed
 ABOUT = "about"
 """Study attribute: the settings that make two commands the same search."""
 _CONNECT_SECONDS = 10
-_SQLITE_LOCK_SECONDS = 60
+_SQLITE_LOCK_SECONDS = 60  # workers write one after another; the default is 5
 _SECRET_OPTIONS = ("password", "sslpassword")
 """Options in the query of a database URL."""
 
@@ -52,7 +52,7 @@ class _Storage(RDBStorage):
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Record one heartbeat; a missed one is followed by the next."""
-        with suppress(StorageInternalError):
+        with suppress(StorageInternalError):  # it would end Optuna's thread, and with it all later heartbeats
             super().record_heartbeat(trial_id)
 
 
@@ -72,7 +72,8 @@ def open_storage(output: Path) -> RDBStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
             storage = _Storage(
-                url.render_as_string(hide_password=False),
+                url.render_as_string(hide_password=False),  # Optuna takes no URL object
+                # Between two trials, a server may close a connection that is idle.
                 engine_kwargs={"pool_pre_ping": True, "connect_args": arguments},
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
@@ -108,7 +109,7 @@ def create_or_load_study(
     """
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
-    except DuplicatedStudyError:
+    except DuplicatedStudyError:  # created first and not looked up: two commands may begin together
         study = optuna.load_study(storage=storage, study_name=name)
     _check_about(storage, study, about)
     return study
@@ -137,7 +138,7 @@ def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optu
 
 
 def _check_about(storage: RDBStorage, study: optuna.Study, about: Mapping[str, Any]) -> None:
-    kept, wanted = study.user_attrs.get(ABOUT), json.loads(json.dumps(about))
+    kept, wanted = study.user_attrs.get(ABOUT), json.loads(json.dumps(about))  # as the database returns it
     if kept is None:  # the study is new, or the command that created it was killed before it could store them
         study.set_user_attr(ABOUT, about)
     elif differences := _differences(kept, wanted):
@@ -189,11 +190,11 @@ def _serialise_transactions(storage: RDBStorage) -> None:
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
+        connection.isolation_level = None  # else the driver begins transactions itself, without the lock
 
     @sqlalchemy.event.listens_for(storage.engine, "begin")
     def _lock(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # a lock after the first read can fail without waiting
 
 
 def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -123,6 +123,7 @@ def common_cause(causes: Mapping[str, int]) -> str:
 def is_duplicate(trial: optuna.Trial, total: int) -> bool:
     """Return True for a started trial beyond `total`, or when an earlier trial retries the same one."""
     trials = trial.study.get_trials(deepcopy=False)
+    # By number: of two, each worker finds the same one too many.
     place = sum(one.number < trial.number for one in started(trial.study))
     own = _retried_number(trials[trial.number])
     return place >= total or (own is not None and any(_retried_number(one) == own for one in trials[: trial.number]))
@@ -142,9 +143,9 @@ def retry_orphans(study: optuna.Study) -> list[int]:
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _died_before_its_heartbeat(trial):
-            with suppress(UpdateFinishedTrialError):
+            with suppress(UpdateFinishedTrialError):  # another worker was faster
                 study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-    trials = study.get_trials()
+    trials = study.get_trials()  # copies: Optuna's callback changes the retry history in place
     retried = {_retried_number(trial) for trial in trials}
     orphans = [trial for trial in trials if is_interrupted(trial) and trial.number not in retried]
     for trial in orphans:
