@@ -18,12 +18,14 @@ __all__ = ["SyncConfig", "main", "sync_folders"]
 
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
-    """Deliver the events that run folders still contain, and give runs of killed processes their final status."""
+    """Deliver the events that run folders still contain, and give runs of killed processes their final status.
+
+    They go to MLFLOW_TRACKING_URI, else to the server that each run was started on. An address may contain a password,
+    and MLflow logs every parameter of a project, so it is no setting.
+    """
 
     output: str = "runs"
     """A run folder, or a folder with run folders."""
-    tracking_uri: str = ""
-    """Tracking server; empty = MLFLOW_TRACKING_URI, else the server that each run was started on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +48,7 @@ def sync_folders(config: SyncConfig) -> int:
             screen.show_note(f"{folder}: skipped, its run is still in progress")
             continue
         try:
-            count = sync(folder, config.tracking_uri or None)
+            count = sync(folder)
         except EmotionsError as error:  # any other exception is a defect, which must be seen
             screen.show_error(error)
             failed += 1

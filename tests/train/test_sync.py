@@ -16,9 +16,9 @@ def output(tmp_path, monkeypatch):
         with EventLog(output / name) as log:
             log.append(name, "open", {"uri": "http://host"})
 
-    def deliver(folder, uri):
+    def deliver(folder):
         if folder.name == "bad":
-            raise TrackingError(f"no permission on {uri}")
+            raise TrackingError("no permission on http://there")
         return 7 if folder.name == "good" else 0
 
     monkeypatch.setattr(run, "sync", deliver)
@@ -26,7 +26,7 @@ def output(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_fails_fails_the_command_and_not_the_other_folders(output, capsys):
-    assert sync.main([f"--output={output}", "--tracking_uri=http://there"]) == 1
+    assert sync.main([f"--output={output}"]) == 1
     shown = capsys.readouterr()
     assert "no permission on http://there" in shown.err
     assert "good: 7" in " ".join(shown.out.split())

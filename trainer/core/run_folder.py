@@ -5,6 +5,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,9 @@ def prune_cache(folder: Path) -> None:
     """Delete cached files that are older than 30 days; a run that needs one again makes it again."""
     oldest = time.time() - _CACHE_SECONDS
     for path in folder.glob("*"):
-        if path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)  # runs share the cache: another may have deleted it
+        with suppress(FileNotFoundError):  # runs share the cache: another may have deleted it
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def sync_command(folder: Path) -> str:

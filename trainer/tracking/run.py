@@ -77,11 +77,11 @@ def open_run(
             yield tracker
 
 
-def sync(folder: Path, uri: str | None = None) -> int:
+def sync(folder: Path) -> int:
     """Deliver the events that a run folder still contains; return their number.
 
-    The server is `uri`, else MLFLOW_TRACKING_URI, else the one that the run was started on. Events that a server
-    refused are sent again. A run whose process died is RUNNING without end: it becomes FINISHED when it has its
+    The server is that of MLFLOW_TRACKING_URI, else the one that the run was started on. Events that a server refused
+    are sent again. A run whose process died is RUNNING without end: it becomes FINISHED when it has its
     results, else KILLED. Raises RejectedEventsError when the server refuses events, other TrackingErrors when it does
     not answer and when the process of the run is alive.
     """
@@ -97,7 +97,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
         if has_ended and log.delivered == log.size:
             return 0
         # The address in the log lacks its password, so the variable comes first.
-        backend = connect(uri or os.environ.get("MLFLOW_TRACKING_URI") or str(opened[-1].content["uri"]))
+        backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or str(opened[-1].content["uri"]))
         uploader = Uploader(log, backend)
         with readable_errors(backend):
             count = uploader.upload_pending()
