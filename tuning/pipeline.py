@@ -108,6 +108,7 @@ class Search:
         opened = self.opened
         name = finals.finals_name(opened.study.study_name)
         with stop_on_signals(opened.stop):
+            # Without a leading command nothing queues finals.
             while not opened.stop.is_set() and is_led(opened.storage, opened.study.study_name):
                 if name in optuna.get_all_study_names(opened.storage):
                     break

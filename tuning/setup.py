@@ -266,7 +266,7 @@ def _enqueue_initial_trials(study: optuna.Study, request: SearchRequest, screen:
             screen.show_note(f"warm_start={search.warm_start} adds no trials: the study has begun")
         return
     for point in request.grid:
-        study.enqueue_trial(dict(point), skip_if_exists=True)
+        study.enqueue_trial(dict(point), skip_if_exists=True)  # a killed command has queued some
     if not request.grid:
         enqueue_known(study, request.space, request.losses, request.training.presets, request.earlier)
     if search.warm_start:

@@ -68,7 +68,7 @@ def draw_proposal(folder: Path, proposal: Proposal) -> str | None:
     path, truth = folder / _FIGURE, proposal.candidate.test_scores
     if proposal.difference is not None:
         figures.f1_differences(path, truth.label_names, proposal.difference, truth.support)
-    elif proposal.kind != "restored":
+    elif proposal.kind != "restored":  # a rollback without a comparison was not judged by scores
         intervals = bootstrap_intervals(truth.scores, truth.predictions)
         spans = np.array([interval or (np.nan, np.nan) for interval in intervals.per_label])
         figures.per_label_f1(path, truth.label_names, truth.f1, spans, truth.support)

@@ -116,8 +116,7 @@ class PromotionSession:
         target = version or self._previous(state)
         if target == state.champion:
             raise RegistryError(f"`version` must differ from the champion, got {target}, which is champion.")
-        # The registered model: the run may have a newer one.
-        candidate = replace(
+        candidate = replace(  # the registered model: the run may have a newer one
             self._fetch(self.registry.versions.run_of(target)), model_uri=self.registry.versions.uri(target)
         )
         checked = self.check_model(candidate, config)
@@ -298,5 +297,4 @@ def open_session(
 
 
 def _user() -> str:
-    # The account on the server, where it has accounts.
-    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()  # the account on the server, if any

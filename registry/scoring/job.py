@@ -54,7 +54,7 @@ def fingerprint(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
         "size of the input": stat.st_size,
         "time of the input": stat.st_mtime_ns,
         "model": model.source,
-        "content of the model": model.digest,
+        "content of the model": model.digest,  # a folder may get other files
         "text_column": config.text_column,
         "chunk_rows": config.chunk_rows,  # decides which rows each stored chunk has
         **{name: config.params.get(name) for name in ("policy", "threshold", "top_k")},

@@ -59,7 +59,7 @@ class Scorer:
         from mlflow.exceptions import MlflowException
 
         labels: list[list[str]] = []
-        probabilities = [np.zeros((0, len(self.label_names)))]
+        probabilities = [np.zeros((0, len(self.label_names)))]  # all rows of a chunk may be rejected
         for start in range(0, len(texts), _TEXTS_PER_CALL):
             try:
                 table = self._model.predict(list(texts[start : start + _TEXTS_PER_CALL]), params=self._params)

@@ -71,7 +71,7 @@ class _CsvWriter:
         names = added_columns(prediction.label_names)
         columns = [_as_text(column) for column in chunk.table.columns]
         table = pyarrow.table([*columns, labels, *prediction.probabilities.T], [*chunk.table.column_names, *names])
-        self._write(path, table, header=False)
+        self._write(path, table, header=False)  # `join` writes it once
 
     def join(self, path: Path, parts: Sequence[Path], columns: Sequence[str]) -> None:
         self._write(path, pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in columns}), header=True)
@@ -103,6 +103,7 @@ class _ParquetWriter:
     """Columns that come from CSV become numbers in `join`, when all their cells can be seen."""
 
     def write_part(self, path: Path, chunk: Chunk, prediction: Prediction) -> None:
+        # With its type: rows without any label would give another one, and parts could not be joined.
         added: list[pyarrow.Array] = [pyarrow.array(prediction.labels, pyarrow.list_(pyarrow.string()))]
         added += [pyarrow.array(column, pyarrow.float64()) for column in prediction.probabilities.T]
         table = chunk.table
@@ -114,6 +115,7 @@ class _ParquetWriter:
         schema = pyarrow.parquet.read_schema(parts[0])
         for index, field in enumerate(schema):
             if field.metadata == UNTYPED:
+                # Of all parts: one cell that is text decides.
                 kind = number_type(_read(part, [field.name])[field.name] for part in parts)
                 schema = schema.set(index, pyarrow.field(field.name, kind))
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:

@@ -71,6 +71,7 @@ def describe_best(study: optuna.Study, objective: str, summaries: Sequence[SeedS
     first = "By the first objective, trial" if len(study.directions) > 1 else "Trial"
     yield f"{first} {best.number} is the best: {objective} {trials.score(best):.4f}{_gain(study, best)}."
     if len(study.directions) > 1:
+        # Of a copy, which lacks trials that do not count and scores that are not finite.
         front = sorted(trial.number for trial in trials.copy_study(study, objectives=len(study.directions)).best_trials)
         yield f"No other trial beats {list_trials(front)} in every objective."
     if len(complete) > 1:

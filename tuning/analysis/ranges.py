@@ -67,7 +67,7 @@ def _spell(space: FloatDistribution | IntDistribution) -> str:
 def _middle(space: FloatDistribution | IntDistribution, values: Sequence[float]) -> str:
     if not values:
         return ""
-    scaled = np.log(values) if space.log else np.asarray(values, float)
+    scaled = np.log(values) if space.log else np.asarray(values, float)  # interpolates on the searched scale
     ends = np.quantile(scaled, [0.25, 0.75])
     low, high = np.exp(ends) if space.log else ends
     return f"{_number(float(low))} {DASH} {_number(float(high))}"

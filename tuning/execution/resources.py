@@ -94,7 +94,7 @@ def gpu_names() -> list[str]:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.split() if answer.returncode == 0 else []
+    return answer.stdout.split() if answer.returncode == 0 else []  # a driver fails: no GPU
 
 
 def _resources(cores: list[int], gpus: tuple[str, ...] | None, processes: int) -> Resources:

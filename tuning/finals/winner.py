@@ -100,6 +100,7 @@ def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: Winn
             "No final has a score: every training failed. See their logs and run the same command again; it trains "
             "them once more."
         )
+    # The lower seed of equal scores, so that a repeated command finds the same winner.
     best = max(of_first, key=lambda final: (final.score or 0.0, -final.seed))
     found = settings(study, first.trial)
     changes, tags = {**found, "seed": best.seed}, {artifacts.TAG_STUDY: study.study_name}

@@ -68,7 +68,7 @@ def show(
     screen: console.Console, tracker: Tracker, study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None
 ) -> None:
     """Print the best trial, the finals, the winner and where its results are."""
-    best, *others = scored(study)
+    best, *others = scored(study)  # there is one: `run_trials` has raised otherwise
     over = f", the best of {1 + len(others)} complete trials (optimistic)" if others else ""
     screen.show_note(f"best trial: {best.number} with {score(best):.4f}{over}")
     for one in rank(finals):

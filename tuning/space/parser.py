@@ -25,7 +25,7 @@ _KEYS = {"low": {"low", "high", "log", "step"}, "times": {"times", "log", "step"
 """Key that every line of one kind has, to all keys that it may have besides `when`."""
 _TYPES = {"log": bool, "times": list, "choices": list, "when": dict}
 _COMPONENTS = ("model", "loss", "fit")
-_OTHERS = ("max_length",)
+_OTHERS = ("max_length",)  # the one setting of `data` that changes neither texts nor labels
 _SET_BY_THE_SEARCH = ("best_metric", "evals_per_epoch")
 _MAX_STEPS = 10**9
 _MAX_LISTED, _MAX_SHOWN = 8, 60
@@ -46,6 +46,7 @@ def read_space(
     lines = {setting: _with_losses(setting, line) for setting, line in lines.items()}
     for setting, line in lines.items():
         _check_condition(setting, line.get("when", {}), base, lines)
+    # First: others depend on it.
     dimensions = [Dimension(name="loss", choices=tuple(losses))] if len(losses) > 1 else []
     varied = [_dimension(setting, line, base) for setting, line in lines.items() if setting not in fixed]
     dimensions += [kept for one in varied if (kept := _narrowed(one, {"loss": tuple(losses)}, base, varied))]

@@ -85,6 +85,7 @@ def state(trial: FrozenTrial) -> str:
 
 def is_interrupted(trial: FrozenTrial) -> bool:
     """Return True for a trial that stopped before its end and is retried: it failed without a cause."""
+    # A worker that is killed cannot write one.
     has_reason = {Attribute.CAUSE, Attribute.DUPLICATE} & set(trial.user_attrs)
     return trial.state == TrialState.FAIL and not has_reason and len(_retry_history(trial)) < MAX_RETRIES
 
@@ -147,6 +148,7 @@ def retry_orphans(study: optuna.Study) -> list[int]:
                 study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     trials = study.get_trials()  # copies: Optuna's callback changes the retry history in place
     retried = {_retried_number(trial) for trial in trials}
+    # A worker may die after it ended a trial and before it queued the retry.
     orphans = [trial for trial in trials if is_interrupted(trial) and trial.number not in retried]
     for trial in orphans:
         retry(study, trial)
@@ -156,6 +158,7 @@ def retry_orphans(study: optuna.Study) -> list[int]:
 def make_retry_callback() -> optuna.storages.RetryHeartbeatStaleTrialCallback:
     """Return Optuna's callback that queues a trial again."""
     with _without_warnings():
+        # Reports are not inherited: they are read again from the event log of the run.
         return optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
 
 
@@ -174,6 +177,7 @@ def _retried_number(trial: FrozenTrial) -> int | None:
 def _died_before_its_heartbeat(trial: FrozenTrial) -> bool:
     """Return True for a trial whose worker died before its first heartbeat, which Optuna never finds stale."""
     age = datetime.now() - (trial.datetime_start or datetime.now())  # Optuna's are naive too
+    # A trial stores its settings within moments of its start.
     return Attribute.SETTINGS not in trial.user_attrs and age > timedelta(seconds=GRACE_SECONDS)
 
 
