@@ -83,7 +83,7 @@ def test_the_registry_takes_it(train, first, only_run_of, tracking_uri, tmp_path
     candidate = read_candidate(client(tracking_uri), run.info.run_id, tmp_path / "fetched")
     assert candidate.dev_score is None
     assert candidate.test_digest == read_json(folder / artifacts.DATASET)["digests"]["test"]
-    assert candidate.scored.macro_f1 == pytest.approx(run.data.metrics["test/macro_f1"], abs=1e-12)
+    assert candidate.test_scores.macro_f1 == pytest.approx(run.data.metrics["test/macro_f1"], abs=1e-12)
 
 
 def test_it_continues_after_a_stop(train, first, only_run_of, monkeypatch):
