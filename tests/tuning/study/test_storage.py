@@ -120,7 +120,8 @@ class TestSettingsOfLaterVersions:
 
     def test_a_renamed_value_is_the_same(self, storage):
         open_(storage, about={**ABOUT, "settings": {"attention": "window"}})
-        open_(storage, about={**ABOUT, "settings": {"attention": "compact"}})
+        again = open_(storage, about={**ABOUT, "settings": {"attention": "compact"}})
+        assert again.user_attrs["about"]["settings"] == {"attention": "window"}
 
     def test_another_search_with_a_grid_is_another_one(self, storage):
         open_(storage, about={**ABOUT, "sampler": "grid", "grid_points": 3})
@@ -169,10 +170,12 @@ class TestStorage:
 
     def test_a_heartbeat_that_the_database_misses_is_no_error(self, tmp_path):
         storage = open_storage(tmp_path)
-        trial = open_(storage).ask()
+        study = open_(storage)
+        trial = study.ask()
         with sqlite3.connect(tmp_path / "optuna.db") as connection:
             connection.execute("drop table trial_heartbeats")
         storage.record_heartbeat(trial._trial_id)
+        assert [one.state for one in study.trials] == [TrialState.RUNNING]
 
     def test_a_stale_trial_is_queued_again(self, tmp_path):
         storage = open_storage(tmp_path)
