@@ -8,7 +8,7 @@ STAND_IN := .venv/share/conda-stand-in
 # Written last by .ci/environment.py, so it is older than conda.yaml whenever the environment is out of date.
 STAMP := $(STAND_IN)/name
 
-.PHONY: help setup train ui docs test test-all check bench clean
+.PHONY: help setup train ui docs test test-all check bench chaos clean
 
 help:
 	@echo "make setup   make .venv, the environment, from conda.yaml"
@@ -19,6 +19,7 @@ help:
 	@echo "make check   run ruff and mypy"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   measure speed and memory"
+	@echo "make chaos   attack every command with kills, outages and hostile input, and count what held"
 	@echo "make clean   remove .venv and caches; runs and models stay"
 
 setup: $(STAMP)
@@ -49,6 +50,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(ACTIVATE) && python -m tests.benchmarks.run $(ARGS)
+
+chaos: $(STAMP)
+	$(ACTIVATE) && python -m tests.chaos.run $(ARGS)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
