@@ -283,5 +283,6 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
             if not (Path(folder) / artifacts.ENVIRONMENT).is_file():  # a resumed run keeps that of its start
                 text_files.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
             text_files.write_json(Path(folder) / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
+            tracker.store_artifact(artifacts.CONFIG)
         any_tracker = tracker or NullTracker(run_id, Path(folder))
         yield TrainingRun(config, context, any_tracker, Path(folder), screen, source_run)

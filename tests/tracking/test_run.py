@@ -58,11 +58,12 @@ def test_the_experiment_is_the_given_one_else_that_of_the_environment(database, 
 
 def test_resume_continues_the_same_run_and_corrects_its_status(database, tmp_path):
     with pytest.raises(RuntimeError), open_run(tmp_path, parameters={"epochs": 2, "seed": 1}) as first:
-        first.log_metrics({"train/loss": 2.0}, 0)
+        first.log_metrics({"train/loss": 2.0, "train/samples_per_second": 7.5}, 0)
         raise RuntimeError("power")
     with open_run(tmp_path, resume=first.run_id, parameters={"epochs": 4, "seed": 1}) as second:
         assert database.get_run(first.run_id).info.status == "RUNNING"
-        second.log_metrics({"train/loss": 2.0}, 0)  # a step between the checkpoint and the end of the first process
+        # A step between the checkpoint and the end of the first process, which now takes another time.
+        second.log_metrics({"train/loss": 2.0, "train/samples_per_second": 8.5}, 0)
         second.log_metrics({"train/loss": 1.0}, 1)
 
     stored = database.get_run(first.run_id)
@@ -73,6 +74,7 @@ def test_resume_continues_the_same_run_and_corrects_its_status(database, tmp_pat
     assert stored.data.tags["cfg.epochs"] == "4"
     assert "cfg.seed" not in stored.data.tags
     assert [step for step, _, _ in history(database, first.run_id, "train/loss")] == [0, 1]
+    assert [value for _, value, _ in history(database, first.run_id, "train/samples_per_second")] == [7.5]
     system_steps = [step for step, _, _ in history(database, first.run_id, "system/cpu_utilization_percentage")]
     assert system_steps == sorted(set(system_steps))
     assert len(system_steps) >= 2

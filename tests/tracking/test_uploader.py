@@ -14,17 +14,22 @@ from trainer.tracking.uploader import BackgroundUploader, Uploader
 
 
 class Backend:
-    """Takes events, except those for which `answer` returns an error."""
+    """Takes events, except those for which `answer` returns an error, and keeps all but the kinds in `loses`."""
 
     uri = "http://ann:hunter2@server"
 
     def __init__(self, answer=lambda event: None):
         self.answer = answer
         self.taken = []
+        self.kept = set()
+        self.loses = set()
         self.calls = 0
 
     def run(self, run_id):
         return None
+
+    def find_missing(self, folder, events):
+        return [event for event in events if event.end not in self.kept]
 
     def send(self, folder, batch):
         self.calls += 1
@@ -32,6 +37,7 @@ class Backend:
             if error := self.answer(event):
                 raise error
         self.taken += [event.kind for event in batch]
+        self.kept |= {event.end for event in batch if event.kind not in self.loses}
 
 
 @pytest.fixture
@@ -53,6 +59,68 @@ def refuse(kind, code):
 def fill(log, kinds=("params", "register", "status")):
     for kind in kinds:
         log.append("r1", kind, {})
+
+
+def test_what_a_server_took_and_does_not_have_is_sent_again_after_the_status(log):
+    backend = Backend()
+    backend.loses = {"params"}
+    fill(log)
+    one = Uploader(log, backend)
+    one.upload_pending()
+
+    assert backend.taken == ["params", "register", "status", "params"]
+    assert (one.rejected, log.delivered) == (1, log.size)
+    assert [entry["kind"] for entry in rejected(log)] == ["params"]
+    backend.loses = set()
+    log.requeue_rejected()
+    one.upload_pending()
+    assert (one.rejected, rejected(log)) == (0, [])
+
+
+class TestArtifactStore:
+    """A store that fails while the server answers."""
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch):
+        monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+
+    def test_it_holds_back_neither_metrics_nor_the_status(self, log):
+        backend = Backend(lambda event: RuntimeError("EndpointConnectionError") if event.kind == "artifact" else None)
+        fill(log, ("artifact", "artifact", "params", "status"))
+        one = Uploader(log, backend)
+        one.upload_pending()
+
+        assert backend.taken == ["params", "status"]
+        assert backend.calls == 10  # four attempts, and four after the status; the second artifact is not tried
+        assert [entry["kind"] for entry in rejected(log)] == ["artifact"] * 2
+        assert all("EndpointConnectionError" in entry["reason"] for entry in rejected(log))
+        assert log.delivered == log.size
+
+    def test_what_it_refused_is_sent_again_after_the_status(self, log):
+        failures = iter([RuntimeError("SlowDown")] * 4)
+        backend = Backend(lambda event: next(failures, None) if event.kind == "artifact" else None)
+        fill(log, ("artifact", "params", "status"))
+        one = Uploader(log, backend)
+        one.upload_pending()
+
+        assert backend.taken == ["params", "status", "artifact"]
+        assert (one.rejected, rejected(log)) == (0, [])
+
+    def test_when_the_server_is_away_too_the_artifact_waits(self, log):
+        backend = Backend(lambda _: requests.ConnectionError("away"))
+        fill(log, ("artifact", "status"))
+        asked = []
+
+        def run(run_id):
+            asked.append(run_id)
+            if len(asked) == 2:
+                raise requests.ConnectionError("away")
+
+        backend.run = run
+        one = Uploader(log, backend)
+        with pytest.raises(requests.ConnectionError):
+            one.upload_pending()
+        assert (log.delivered, rejected(log)) == (0, [])
 
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED"])

@@ -5,13 +5,12 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from trainer.core import artifacts
 from trainer.tracking.delivery_errors import PermanentDeliveryError
 from trainer.tracking.event_log import Event
 from trainer.tracking.registration import ModelWriter
+from trainer.tracking.verification import DIGEST_CHARACTERS, find_missing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +22,6 @@ __all__ = ["UPLOADS", "MlflowBackend", "dataset_source"]
 UPLOADS = frozenset({"artifact", "model"})
 """Kinds of events that may take minutes."""
 
-_DIGEST_CHARACTERS = 32  # MLflow keeps at most 36 of a data set's digest
 _HUB_SOURCE = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(:(?P<config_name>[\w.-]+))?@(?P<revision>[\w./-]+)")
 
 
@@ -55,18 +53,13 @@ class MlflowBackend:
         else:
             raise PermanentDeliveryError(f"a line of the event log is no event of this version ({kind})")
 
+    def find_missing(self, folder: Path, events: Sequence[Event]) -> list[Event]:
+        """Return those events of one run whose content the server does not have. `folder`: the run folder."""
+        return find_missing(self.client, folder, events)
+
     def run(self, run_id: str) -> "Run":
         """Return the run as the server has it now."""
         return self.client.get_run(run_id)
-
-    def check_artifact_store(self, run: "Run") -> None:
-        """Raise what an upload to the artifact store of a run would raise: no library, login or permission."""
-        location = str(run.info.artifact_uri)
-        if location.startswith(("/", "file:")):  # listing a folder that cannot be made raises nothing
-            path = url2pathname(urlsplit(location).path) if location.startswith("file:") else location
-            Path(path).mkdir(parents=True, exist_ok=True)
-        else:
-            self.client.list_artifacts(run.info.run_id)
 
     def set_running(self, run_id: str) -> None:
         """Give a run the status RUNNING and remove the error of its earlier process."""
@@ -127,7 +120,7 @@ class MlflowBackend:
         kind, place = dataset_source(_text(event, "source"))
         dataset = Dataset(
             name=_text(event, "name"),
-            digest=_text(event, "digest")[:_DIGEST_CHARACTERS],
+            digest=_text(event, "digest")[:DIGEST_CHARACTERS],
             source_type=kind,
             source=json.dumps(place),
             profile=json.dumps({"digest": _text(event, "digest"), **_mapping(event, "profile")}),
@@ -142,7 +135,9 @@ class MlflowBackend:
         self.register(event.run_id, _text(event, "name"), folder / artifacts.MODEL_CARD)
 
     def _write_status(self, _: Path, event: Event) -> None:
-        self.client.set_terminated(event.run_id, _text(event, "status"), end_time=event.time)
+        status = _text(event, "status")
+        if self.run(event.run_id).info.status != status:  # a second end would move the time of the first
+            self.client.set_terminated(event.run_id, status, end_time=event.time)
 
 
 def dataset_source(source: str) -> tuple[str, dict[str, str]]:

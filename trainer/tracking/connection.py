@@ -20,7 +20,7 @@ from trainer.tracking.delivery_errors import http_status
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "describe_error", "readable_errors", "rely_on_event_log"]
+__all__ = ["connect", "describe_error", "readable_errors", "rely_on_event_log", "within"]
 
 _T = TypeVar("_T")
 
@@ -67,7 +67,7 @@ def connect(uri: str | None = None) -> MlflowBackend:
     seconds = None if uri.startswith(("sqlite:", "file:", "/")) else _START_SECONDS
     try:
         with _few_retries():
-            client = _within(seconds, lambda: _answering_client(uri))
+            client = within(seconds, lambda: _answering_client(uri))
     except Exception as error:
         raise TrackingError(
             f"Cannot connect to tracking server {redact(uri)} ({redact(str(error))}). {_advice(uri, error)}"
@@ -155,7 +155,7 @@ def _advice(uri: str, error: Exception) -> str:
     return "Start it (`mlflow server`), correct MLFLOW_TRACKING_URI, or unset it to keep runs in a local file."
 
 
-def _within(seconds: float | None, call: Callable[[], _T]) -> _T:
+def within(seconds: float | None, call: Callable[[], _T]) -> _T:
     """Return what `call` returns; TimeoutError when it takes longer, as database drivers and resolvers may."""
     outcome: Future[_T] = Future()  # no executor: it would wait for a hanging call when Python ends
 

@@ -27,7 +27,8 @@ DAMAGED = "damaged"
 
 _LOG = "events.jsonl"
 _OFFSET = "events.offset"
-_OLD_NAMES = {"spool.jsonl": _LOG, "spool.offset": _OFFSET, "spool.refused.jsonl": REJECTED}
+_OLD_OFFSET = "spool.offset"
+_OLD_NAMES = {"spool.jsonl": _LOG, _OLD_OFFSET: _OFFSET, "spool.refused.jsonl": REJECTED}
 """Names that earlier versions gave these files → the names of today."""
 _LOG_NAMES = (_LOG, "spool.jsonl")
 _OFFSET_DIGITS = 20  # any 64-bit number, so that the file keeps its length
@@ -58,12 +59,12 @@ class EventLog:
         with contextlib.ExitStack() as opened:  # a descriptor that stays open would keep the lock
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _rename_old_files(folder)
                 # Not the log is locked: a record lock ends when the process closes any descriptor of the file, as
                 # `truncate_partial_line` does.
-                self._offset_file = os.open(folder / _OFFSET, os.O_RDWR | os.O_CREAT, 0o644)
+                self._offset_file = os.open(_offset_path(folder), os.O_RDWR | os.O_CREAT, 0o644)
                 opened.callback(os.close, self._offset_file)
                 self._take_lock()  # before the truncation: another process may be writing its last line
+                _rename_old_files(folder)
                 self._log = os.open(folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
                 opened.callback(os.close, self._log)
                 truncate_partial_line(folder / _LOG)
@@ -87,6 +88,11 @@ class EventLog:
     def delivered(self) -> int:
         """Bytes of settled events: the server has taken or refused them."""
         return self._delivered
+
+    @property
+    def has_rejected(self) -> bool:
+        """Whether the server refused events that are not sent again yet."""
+        return (self.folder / REJECTED).exists()
 
     def append(self, run_id: str, kind: str, content: Mapping[str, object]) -> None:
         """Write one event with the present time. Takes microseconds: one `write`, no `fsync`."""
@@ -122,10 +128,13 @@ class EventLog:
 
     def requeue_rejected(self) -> None:
         """Make all events pending again when some were rejected: sent in order, they leave the same run."""
-        rejected = self.folder / REJECTED
-        if rejected.exists():
+        if self.has_rejected:
             self.mark_delivered(0)
-            rejected.unlink()
+            self.clear_rejected()
+
+    def clear_rejected(self) -> None:
+        """Forget which events the server refused."""
+        (self.folder / REJECTED).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files, which gives up the lock."""
@@ -184,7 +193,7 @@ def has_event_log(folder: Path) -> bool:
 def is_locked(folder: Path) -> bool:
     """Return whether another process writes the event log. The process that has the lock would lose it by this call."""
     try:
-        with (folder / _OFFSET).open("r+b") as file:
+        with _offset_path(folder).open("r+b") as file:
             return not _lock(file.fileno())
     except FileNotFoundError:
         return False
@@ -206,6 +215,12 @@ def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], i
     records = [json.loads(line) for line in whole.split(b"\n")] if newline else []
     groups = [record["content"]["metrics"] for record in records if record["kind"] == "metrics"]
     return groups, start + len(whole) + len(newline)
+
+
+def _offset_path(folder: Path) -> Path:
+    """Return the file whose lock marks the writer of a folder, by its name of today or of an earlier version."""
+    old = folder / _OLD_OFFSET
+    return old if old.exists() and not (folder / _OFFSET).exists() else folder / _OFFSET
 
 
 def _rename_old_files(folder: Path) -> None:

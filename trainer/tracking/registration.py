@@ -44,8 +44,15 @@ class ModelWriter:
         self._attach_test_metrics(run, model.model_id)
         if model.status != LoggedModelStatus.READY:
             self._upload(folder, run.info.run_id, model)
+            self._check_files(folder, model.model_id)
             # Last, so that the upload of a killed process is repeated.
             self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def is_ready(self, run: "Run") -> bool:
+        """Return whether the server has a complete model of the run."""
+        from mlflow.entities import LoggedModelStatus
+
+        return any(model.status == LoggedModelStatus.READY for model in self._models(run))
 
     def version(self, run: "Run", name: str) -> int | None:
         """Return the first version of registered model `name` with the newest model of the run; None without one."""
@@ -109,6 +116,20 @@ class ModelWriter:
             path = Path(scratch) / "MLmodel"
             description.save(str(path))
             self._client.log_model_artifact(model.model_id, str(path))
+
+    def _check_files(self, folder: Path, model_id: str) -> None:
+        """Raise ConnectionError when a file did not arrive, although each upload was answered with success."""
+        sizes = self._sizes(model_id, None)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "MLmodel"):
+            name = path.relative_to(folder).as_posix()
+            if sizes.get(name, -1) not in (None, path.stat().st_size):  # None: a store that tells no sizes
+                raise ConnectionError(f"file {name} of the model is not in the artifact store after its upload")
+
+    def _sizes(self, model_id: str, parent: str | None) -> dict[str, int | None]:
+        sizes: dict[str, int | None] = {}
+        for file in self._client.list_logged_model_artifacts(model_id, parent):
+            sizes |= self._sizes(model_id, file.path) if file.is_dir else {file.path: file.file_size}
+        return sizes
 
     def _first_version(self, model: "LoggedModel", name: str) -> int | None:
         found = self._client.search_model_versions(f"name = '{name}' and run_id = '{model.source_run_id}'")

@@ -14,6 +14,7 @@ from trainer.core.environment import git_state
 from trainer.core.errors import TrackingError
 from trainer.core.redaction import redact
 from trainer.core.run_folder import has_results
+from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe_error, readable_errors
 from trainer.tracking.event_log import REJECTED, EventLog, has_event_log
@@ -31,6 +32,11 @@ _log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler; a closed terminal
 _STOP_EXITS = {128 + number for number in (*_STOP_SIGNALS, signal.SIGINT)}
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
+_RESUME_ADVICE = "Or give the id of another run there, or start a new run without `resume`."
+_SYNC_ADVICE = (
+    "Its folder keeps everything. Restore the server's database or set MLFLOW_TRACKING_URI to the server that has the "
+    "run, then run the same command again; or delete the folder."
+)
 
 
 class RejectedEventsError(TrackingError):
@@ -88,21 +94,22 @@ def sync(folder: Path) -> int:
     if not has_event_log(folder):
         raise TrackingError(f"{folder} is no run folder, and no folder with run folders: it has no event log.")
     with EventLog(folder) as log:
-        log.requeue_rejected()
         events = list(log.events())
         opened = [event for event in events if event.kind == "open"]
         if not opened:
             raise TrackingError(f"Run folder {folder} contains no started run, so there is nothing to deliver.")
-        has_ended = events[-1].kind == "status"
-        if has_ended and log.delivered == log.size:
+        run_id, has_ended = opened[-1].run_id, events[-1].kind == "status"
+        if has_ended and log.delivered == log.size and not log.has_rejected:
             return 0
         # The address in the log lacks its password, so the variable comes first.
         backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or str(opened[-1].content["uri"]))
         uploader = Uploader(log, backend)
         with readable_errors(backend):
-            count = uploader.upload_pending()
+            status = _existing_run(backend, run_id, _SYNC_ADVICE).info.status
+            log.requeue_rejected()
             if not has_ended:
-                _mark_ended(backend, opened[-1].run_id, has_results=has_results(folder, with_test=False))
+                _log_end(log, run_id, status, folder)
+            count = uploader.upload_pending()
     if uploader.rejected:
         raise RejectedEventsError(
             f"Tracking server {redact(backend.uri)} refused {uploader.rejected} of {count} events of run folder "
@@ -129,7 +136,7 @@ def _find_or_create_run(
     from mlflow.tracking.context.registry import resolve_tags
 
     if resume is not None:
-        return _existing_run(backend, resume)
+        return _existing_run(backend, resume, _RESUME_ADVICE)
     if project_run is None:
         experiment_id = _experiment_id(backend, experiment)
         # Unlike `mlflow.start_run`, the client sets no tags of user, source and commit by itself.
@@ -140,20 +147,19 @@ def _find_or_create_run(
     return run
 
 
-def _existing_run(backend: MlflowBackend, run_id: str) -> "Run":
+def _existing_run(backend: MlflowBackend, run_id: str, advice: str) -> "Run":
     from mlflow.exceptions import MlflowException
 
-    advice = f"on {redact(backend.uri)}. Give the id of another run there, or start a new run without `resume`."
+    server = redact(backend.uri)
     try:
         run = backend.run(run_id)
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # the second: no id at all
             raise
-        raise TrackingError(f"Run {run_id} does not exist {advice}") from error
+        raise TrackingError(f"Run {run_id} does not exist on {server}. {advice}") from error
     if run.info.lifecycle_stage != "active":
         raise TrackingError(
-            f"Run {run_id} is deleted on {redact(backend.uri)}. Restore it (`mlflow runs restore --run-id {run_id}`), "
-            f"or start a new run without `resume`."
+            f"Run {run_id} is deleted on {server}. Restore it: `mlflow runs restore --run-id {run_id}`. {advice}"
         )
     return run
 
@@ -188,7 +194,7 @@ def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool
         log = EventLog(folder)
         Uploader(log, backend).upload_pending()
         log.append(run_id, "open", {"uri": redact(backend.uri)})  # `sync` reads from it where the run was started
-        _check_artifact_store(backend, run)
+        check_artifact_store(backend.client, run)
         backend.set_running(run_id)
         log.mark_delivered(log.size)  # `set_running` has done what the event "open" asks for
         return MlflowTracker(run_id, log, backend)
@@ -197,17 +203,6 @@ def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool
             backend.client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
             backend.client.set_terminated(run_id, _status(error))
         raise
-
-
-def _check_artifact_store(backend: MlflowBackend, run: "Run") -> None:
-    try:
-        backend.check_artifact_store(run)
-    except Exception as error:
-        raise TrackingError(
-            f"Cannot store artifacts of run {run.info.run_id} in {redact(str(run.info.artifact_uri))} "
-            f"({describe_error(error)}). Install what is missing, set its credentials, or start the server with "
-            f"--serve-artifacts: then it stores them itself."
-        ) from None
 
 
 @contextlib.contextmanager
@@ -258,13 +253,12 @@ def _git_tags(run: "Run") -> dict[str, object]:
     return {artifacts.TAG_GIT_COMMIT: git.commit, artifacts.TAG_GIT_DIRTY: git.dirty}
 
 
-def _mark_ended(backend: MlflowBackend, run_id: str, *, has_results: bool) -> None:
-    if backend.run(run_id).info.status != "RUNNING":
-        return
-    if has_results:
-        backend.client.set_terminated(run_id, "FINISHED")
-    else:
-        backend.client.set_tag(
-            run_id, artifacts.TAG_ERROR, "The process ended without a status: it was killed, or power was lost."
-        )
-        backend.client.set_terminated(run_id, "KILLED")
+def _log_end(log: EventLog, run_id: str, status: str, folder: Path) -> None:
+    """Log the status of a run whose process has died: the one that somebody else gave it, if any."""
+    if status == "RUNNING" and has_results(folder, with_test=False):
+        status = "FINISHED"
+    elif status == "RUNNING":
+        status = "KILLED"
+        reason = "The process ended without a status: it was killed, or power was lost."
+        log.append(run_id, "tags", {"tags": {artifacts.TAG_ERROR: reason}})
+    log.append(run_id, "status", {"status": status})

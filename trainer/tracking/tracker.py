@@ -10,7 +10,9 @@ from trainer.core import artifacts
 from trainer.core.errors import TrackingError
 from trainer.core.redaction import redact
 from trainer.core.run_folder import sync_command
+from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
+from trainer.tracking.connection import readable_errors
 from trainer.tracking.event_log import REJECTED, EventLog
 from trainer.tracking.uploader import BackgroundUploader
 
@@ -45,6 +47,9 @@ class Tracker:
 
     def log_artifact(self, path: str) -> None:
         """Upload a file, or all files of a folder, named relative to `folder`."""
+
+    def store_artifact(self, path: str) -> None:
+        """Upload a small file now. Raises TrackingError, with the location and the cause, when it cannot be stored."""
 
     def log_artifacts(self) -> None:
         """Upload those of `artifacts.UPLOADED` that exist in the folder."""
@@ -91,12 +96,15 @@ class MlflowTracker(Tracker):
         self._logged = _logged_points(log, run_id)
 
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
-        """Log values at `step`, except points that the process before a resume has logged with the same value."""
+        """Log values at `step`, except those that the process before a resume has logged at this step.
+
+        A repeated step has the same scores; only measured times differ, and a series has one value at each step.
+        """
         values = {name: float(value) for name, value in metrics.items()}
         for name in values.keys() - self._checked_names:
             artifacts.check_metric_name(name)
             self._checked_names.add(name)
-        values = {name: value for name, value in values.items() if (name, int(step), repr(value)) not in self._logged}
+        values = {name: value for name, value in values.items() if (name, int(step)) not in self._logged}
         if values:
             self._append("metrics", {"metrics": values, "step": int(step)})
 
@@ -118,6 +126,12 @@ class MlflowTracker(Tracker):
         for file in files:
             if file.is_file():
                 self._append("artifact", {"path": file.relative_to(self.folder).as_posix()})
+
+    def store_artifact(self, path: str) -> None:
+        """Upload a small file now, to see before a training that its artifacts can be stored."""
+        with readable_errors(self._backend):
+            run = self._backend.run(self.run_id)
+        check_artifact_store(self._backend.client, run, self.folder / path)
 
     def log_artifacts(self) -> None:
         """Upload those of `artifacts.UPLOADED` that exist in the folder."""
@@ -154,7 +168,7 @@ class MlflowTracker(Tracker):
 
     def next_step(self, prefix: str) -> int:
         """Return the step after the last one of the metrics `prefix…` that a resumed run has logged; 0 without any."""
-        return 1 + max((step for name, step, _ in self._logged if name.startswith(prefix)), default=-1)
+        return 1 + max((step for name, step in self._logged if name.startswith(prefix)), default=-1)
 
     def close(self, status: str, project_run: str | None) -> None:
         """Log the status of the run, and of the project run that started it, and deliver what can be delivered.
@@ -165,7 +179,9 @@ class MlflowTracker(Tracker):
         for run_id in filter(None, (self.run_id, project_run)):
             self._log.append(run_id, "status", {"status": status})
         seconds, upload_seconds = _KILLED_LIMITS if status == "KILLED" else _LIMITS
-        if not self._deliver_rest(seconds, upload_seconds) and _leaves_server_in_reach(self._uploader.error):
+        if not self._deliver_rest(seconds, upload_seconds) and (
+            self._uploader.is_uploading or _leaves_server_in_reach(self._uploader.error)
+        ):
             self._set_status_directly(status, None)
 
     def close_without_log(self, status: str, reason: str) -> None:
@@ -223,13 +239,13 @@ def _leaves_server_in_reach(error: BaseException | None) -> bool:
     return isinstance(error, TrackingError | RestException)
 
 
-def _logged_points(log: EventLog, run_id: str) -> set[tuple[str, int, str]]:
-    """Return name, step and value, as text, of the metrics in a log."""
-    points: set[tuple[str, int, str]] = set()
+def _logged_points(log: EventLog, run_id: str) -> set[tuple[str, int]]:
+    """Return name and step of the metrics in a log."""
+    points: set[tuple[str, int]] = set()
     for event in log.events():
         metrics, step = event.content.get("metrics"), event.content.get("step")
         if event.run_id == run_id and isinstance(metrics, dict) and isinstance(step, int):
-            points.update((name, step, repr(value)) for name, value in metrics.items())  # text: NaN does not equal NaN
+            points.update((name, step) for name in metrics)
     return points
 
 

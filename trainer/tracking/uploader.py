@@ -1,6 +1,7 @@
 """Uploads logged events to the tracking server, in the order of the log."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import tenacity
 from trainer.core.redaction import redact
 from trainer.core.run_folder import sync_command
 from trainer.tracking.backend import UPLOADS, MlflowBackend
-from trainer.tracking.delivery_errors import http_status, is_permanent_error
+from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error
 from trainer.tracking.event_log import REJECTED, Event, EventLog
 
 __all__ = ["BackgroundUploader", "Uploader"]
@@ -19,6 +20,8 @@ _METRICS_PER_CALL = 1000  # MLflow's limit
 _INTERVAL_SECONDS = 5.0  # metrics gather: 112 of them take 32 ms in one call and 2.3 s in 112 calls (MLflow 3.17)
 _MAX_PAUSE_SECONDS = 30.0
 _JOIN_SECONDS = 2.0  # a thread inside a call may need the whole HTTP time limit; a run does not wait for it
+_UPLOAD_ATTEMPTS = 4
+_STORE_PAUSE_SECONDS = 60.0  # other uploads are not tried meanwhile: each might wait for its own time limit
 _STATUSES_OF_ACCESS = frozenset({401, 403, 404})  # about user or run: each event of the batch would be refused
 
 _log = logging.getLogger(__name__)
@@ -28,7 +31,8 @@ class Uploader:
     """Sends the pending events of a log in order, up to 1000 metrics in one call.
 
     `rejected` counts events that the server refused for good, `reason` is the last of its reasons. The log keeps them
-    in a file, and the events after them are sent.
+    in a file, and the events after them are sent. After the status of a run, the run is compared with the log: an
+    answer of success proves nothing.
     """
 
     def __init__(self, log: EventLog, backend: MlflowBackend) -> None:
@@ -36,6 +40,7 @@ class Uploader:
         self.reason = ""
         self._log = log
         self._backend = backend
+        self._store_failed_at = -math.inf
         self._said: set[object] = set()  # causes that were warned of: a missing right may refuse thousands of events
 
     def upload_pending(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
@@ -49,20 +54,68 @@ class Uploader:
         return count
 
     def _upload(self, batch: list[Event]) -> None:
+        if self._settle(batch) and batch[0].kind == "status":
+            self._verify(batch[0])
+        self._log.mark_delivered(batch[-1].end)
+
+    def _settle(self, batch: list[Event]) -> bool:
+        """Send a batch; return False when the server refused an event of it, which is then kept with the reason."""
         try:
             self._send(batch)
         except Exception as error:
             if not is_permanent_error(error):
                 raise
             if len(batch) > 1 and http_status(error) not in _STATUSES_OF_ACCESS:
-                for event in batch:  # one bad value must not take its neighbours with it
-                    self._upload([event])
-                return
-            self._reject(batch, error)  # before it is marked: after a kill in between, it is sent again and not lost
-        self._log.mark_delivered(batch[-1].end)
+                refused = [event for event in batch if not self._settle([event])]  # a bad value leaves its neighbours
+                return not refused
+            self._reject(batch, error)
+            return False
+        return True
+
+    def _verify(self, status: Event) -> None:
+        """Send again what the server lacks of an ended run: a proxy may have answered, or the server has refused it.
+
+        Afterwards the file of rejected events contains exactly what is missing on the server.
+        """
+        logged = (event for event in self._log.events() if event.end <= status.end)
+        missing = self._find_missing([event for event in logged if event.run_id in (status.run_id, "")])
+        self._log.clear_rejected()
+        self.rejected, self._store_failed_at = 0, -math.inf
+        taken = [event for batch in _batches(iter(missing)) if self._settle(batch) for event in batch]
+        for event in self._find_missing(taken):
+            self._reject([event], PermanentDeliveryError("the server answered success and does not have it"))
+
+    def _find_missing(self, events: list[Event]) -> list[Event]:
+        return self._backend.find_missing(self._log.folder, events) if events else []
 
     def _send(self, batch: list[Event]) -> None:
-        self._backend.send(self._log.folder, batch)
+        if batch[0].kind in UPLOADS:
+            self._send_upload(batch)
+        else:
+            self._backend.send(self._log.folder, batch)
+
+    def _send_upload(self, batch: list[Event]) -> None:
+        """Raise PermanentDeliveryError when the artifact store fails although the server answers.
+
+        Metrics and the status of the run must not wait for an artifact store.
+        """
+        self._backend.run(batch[0].run_id)  # raises when the server itself is away
+        if time.monotonic() - self._store_failed_at < _STORE_PAUSE_SECONDS:
+            raise PermanentDeliveryError(f"the artifact store fails: {self.reason}")
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: not is_permanent_error(error)),
+            stop=tenacity.stop_after_attempt(_UPLOAD_ATTEMPTS),
+            wait=tenacity.wait_exponential(max=4),
+            reraise=True,
+        )
+        try:
+            attempts(self._backend.send, self._log.folder, batch)
+        except Exception as error:
+            if is_permanent_error(error):
+                raise
+            self._backend.run(batch[0].run_id)
+            self._store_failed_at = time.monotonic()
+            raise PermanentDeliveryError(f"the artifact store failed {_UPLOAD_ATTEMPTS} times: {error}") from error
 
     def _reject(self, batch: list[Event], error: Exception) -> None:
         self.reason = redact(str(error))
@@ -72,7 +125,7 @@ class Uploader:
         if cause not in self._said:
             self._said.add(cause)
             _log.warning(
-                "The tracking server refused an event of kind %s (%s). It is kept in %s, and later events are sent. "
+                "The tracking server did not take an event of kind %s (%s). It is kept in %s; later events are sent. "
                 "Correct the cause, then run: %s",
                 batch[0].kind,
                 self.reason,
@@ -84,16 +137,16 @@ class Uploader:
 class BackgroundUploader(Uploader):
     """Uploads from a thread every few seconds. After a transient error it tries again after growing pauses.
 
-    `error` is the last failure of the thread, None after a success.
+    `error` is the last failure of the thread, None after a success. `is_uploading`: a file or model is on its way.
     """
 
     def __init__(self, log: EventLog, backend: MlflowBackend) -> None:
         super().__init__(log, backend)
         self.error: BaseException | None = None
+        self.is_uploading = False
         self._changed = threading.Condition()  # guards what follows
         self._is_wanted = False
         self._is_stopped = False
-        self._is_uploading = False
         self._last_progress = time.monotonic()
         # A daemon, because a call to a silent server must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="tracking-uploader", daemon=True)
@@ -109,7 +162,7 @@ class BackgroundUploader(Uploader):
             self._is_wanted = True
             self._changed.notify_all()
             while self._log.delivered < target:
-                limit = upload_seconds if self._is_uploading else seconds
+                limit = upload_seconds if self.is_uploading else seconds
                 left = max(started, self._last_progress) + limit - time.monotonic()
                 if left <= 0 or not self._thread.is_alive():
                     return False
@@ -140,25 +193,27 @@ class BackgroundUploader(Uploader):
     def _upload_pending(self) -> None:
         self.upload_pending(lambda: self._is_stopped)
         if self.error is not None and self._log.delivered == self._log.size:
-            _log.warning("The tracking server answers again. All events up to now are delivered.")
+            _log.warning("The tracking server answers again and has taken all events up to now.")
             self.error = None
+
+    def _settle(self, batch: list[Event]) -> bool:
+        is_taken = super()._settle(batch)
+        with self._changed:
+            self._last_progress = time.monotonic()
+            self._changed.notify_all()
+        return is_taken
 
     def _upload(self, batch: list[Event]) -> None:
         super()._upload(batch)
         with self._changed:
-            self._last_progress = time.monotonic()
-            self._changed.notify_all()
+            self._changed.notify_all()  # the offset has moved
 
-    def _send(self, batch: list[Event]) -> None:
-        if batch[0].kind not in UPLOADS:
-            super()._send(batch)
-            return
-        self._backend.run(batch[0].run_id)  # fails fast when the server is away
-        self._is_uploading = True
+    def _send_upload(self, batch: list[Event]) -> None:
+        self.is_uploading = True
         try:
-            super()._send(batch)
+            super()._send_upload(batch)
         finally:
-            self._is_uploading = False
+            self.is_uploading = False
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
