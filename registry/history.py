@@ -30,14 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def history(config: HistoryConfig) -> None:
     """Print the decision log, and the aliases that differ from it."""
-    from registry.store import aliases, decision_log  # MLflow loads with the connection, `--help` does not need it
+    from registry.store import (
+        aliases,
+        decision_log,
+        versions,
+    )  # MLflow loads with the connection, `--help` does not need it
 
     os.environ.pop("MLFLOW_RUN_ID", None)  # `mlflow run` sets it; this command writes to no run
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))
         if not snapshot.decisions:
-            names = sorted(registered.name for registered in store.client.search_registered_models())
+            names = versions.model_names(store.client)
             raise RegistryError(
                 f"`registered_model` must have a decision log, got {model}. Registered models: "
                 f"{', '.join(names) or 'none'}. The first `mlflow run . -e promote` begins the log."

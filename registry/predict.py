@@ -53,7 +53,7 @@ def predict(config: PredictConfig, screen: console.Console) -> int:
 
     output = Path(config.output)
     reader = readers.open_reader(Path(config.input), config.text_column)
-    with open_scorer(config.model, config.params) as scorer, ChunkStore(output) as store:
+    with open_scorer(config.model, config.choice) as scorer, ChunkStore(output) as store:
         writers.check_columns(reader.columns, scorer.label_names)
         fingerprint = job.fingerprint(config, scorer)
         _show_start(store.open_job(fingerprint), store, scorer, screen)
@@ -71,6 +71,8 @@ def predict(config: PredictConfig, screen: console.Console) -> int:
 
 def _show_start(changed: Sequence[str], store: "ChunkStore", scorer: "Scorer", screen: console.Console) -> None:
     screen.show_note(f"Model: {scorer.source}, {len(scorer.label_names)} labels")
+    if scorer.warning:
+        screen.show_warning(scorer.warning)
     if changed:
         screen.show_note(f"Starting over: these differ from the unfinished job: {', '.join(changed)}.")
     if store.chunks:

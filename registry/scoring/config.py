@@ -5,10 +5,22 @@ from pathlib import Path
 
 from trainer.core.errors import SettingsError, nearest
 
-__all__ = ["INPUT_SUFFIXES", "OUTPUT_SUFFIXES", "PredictConfig"]
+__all__ = ["INPUT_SUFFIXES", "OUTPUT_SUFFIXES", "LabelChoice", "PredictConfig"]
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelChoice:
+    """How labels are chosen from probabilities. None: the default of the model."""
+
+    policy: str | None = None
+    """Threshold policy."""
+    threshold: float | None = None
+    """One threshold for all labels, instead of the policy's."""
+    top_k: int | None = None
+    """Maximum number of labels per text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +40,8 @@ class PredictConfig:
     """File to write: .parquet, .csv, .tsv, .jsonl or .ndjson."""
 
     model: str = "models:/emotions@champion"
-    """Model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/RUN_ID/model`, or a folder of a saved model. Loading
-    a model runs its code: use models that you trust."""
+    """Model that this project saved: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/RUN_ID/model`, or a folder.
+    No code of the model runs."""
 
     text_column: str = "text"
     """Name of the column that contains the text. The lines of a .txt file become a column of this name."""
@@ -63,14 +75,10 @@ class PredictConfig:
             raise SettingsError(f"`chunk_rows` must be at least 1, got {self.chunk_rows}.")
 
     @property
-    def params(self) -> dict[str, str | float | int]:
-        """Return the parameters of the model's prediction that differ from its defaults."""
-        given: dict[str, tuple[str | float | int, object]] = {
-            "policy": (self.policy, ""),
-            "threshold": (self.threshold, -1),
-            "top_k": (self.top_k, 0),
-        }
-        return {name: value for name, (value, default) in given.items() if value != default}
+    def choice(self) -> LabelChoice:
+        """Return how labels are chosen."""
+        threshold = None if self.threshold == -1 else self.threshold
+        return LabelChoice(policy=self.policy or None, threshold=threshold, top_k=self.top_k or None)
 
 
 def _check_suffix(field: str, file: str, suffixes: tuple[str, ...]) -> None:

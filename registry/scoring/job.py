@@ -1,5 +1,6 @@
 """Checks the files of a scoring job and describes what its output depends on."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,5 +58,5 @@ def fingerprint(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
         "content of the model": model.digest,  # a folder may get other files
         "text_column": config.text_column,
         "chunk_rows": config.chunk_rows,  # decides which rows each stored chunk has
-        **{name: config.params.get(name) for name in ("policy", "threshold", "top_k")},
+        **asdict(config.choice),
     }

@@ -1,33 +1,36 @@
 """Scores texts with a saved model: predict, and engines that bring their own files, call `open_scorer`."""
 
-import json
-import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from registry.scoring.config import LabelChoice
 from registry.store.aliases import read_aliases
-from registry.store.versions import list_versions
+from registry.store.versions import list_versions, model_names
 from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest
 from trainer.core.redaction import redact
+from trainer.serving import runtime
 from trainer.tracking.connection import connect
 from trainer.tracking.registration import folder_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models import Model
 
-__all__ = ["Prediction", "Scorer", "check_params", "open_scorer", "resolve"]
+    from trainer.serving.scoring import TextScorer
+
+__all__ = ["Prediction", "Scorer", "open_scorer", "resolve"]
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))")
-_LABELS = "labels"
+_FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/model or a folder with a saved model"
+_MAX_SHOWN, _MAX_CAUSE, _NAMES_SHOWN = 60, 200, 5
 _TEXTS_PER_CALL = 1000  # the progress bar moves after each call
 
 
@@ -43,53 +46,47 @@ class Prediction:
 
 
 class Scorer:
-    """A loaded model with the parameters of its predictions."""
+    """A loaded model, and how labels are chosen."""
 
     def __init__(
-        self, model: Any, label_names: tuple[str, ...], params: Mapping[str, Any], *, source: str, digest: str
+        self, model: "TextScorer", choice: LabelChoice, *, source: str, digest: str, warning: str = ""
     ) -> None:
-        self.label_names, self.source, self.digest = label_names, source, digest
-        self._model, self._params = model, dict(params)
+        self.label_names, self.source, self.digest, self.warning = model.label_names, source, digest, warning
+        self._model, self._top_k = model, choice.top_k or 0
+        policy = model.thresholds[choice.policy or model.default_policy]
+        self._thresholds = policy if choice.threshold is None else np.full_like(policy, choice.threshold)
 
     def score(self, texts: Sequence[str], on_progress: Callable[[int], None] = lambda done: None) -> Prediction:
-        """Return the prediction for the texts, in their order.
-
-        on_progress: called with the number of texts that are done. Raises ModelError when the model refuses a text.
-        """
-        from mlflow.exceptions import MlflowException
-
+        """Return the prediction for the texts, in their order. on_progress: called with the number that are done."""
         labels: list[list[str]] = []
         probabilities = [np.zeros((0, len(self.label_names)))]  # all rows of a chunk may be rejected
         for start in range(0, len(texts), _TEXTS_PER_CALL):
-            try:
-                table = self._model.predict(list(texts[start : start + _TEXTS_PER_CALL]), params=self._params)
-            except MlflowException as error:
-                raise ModelError(f"Model {self.source} cannot score the texts: {error.message}") from error
-            labels += [list(names) for names in table[_LABELS]]
-            probabilities.append(table[list(self.label_names)].to_numpy(dtype=np.float64))
+            part = self._model.probabilities(list(texts[start : start + _TEXTS_PER_CALL]))
+            labels += self._model.labels(part, self._thresholds, top_k=self._top_k)
+            probabilities.append(part)
             on_progress(len(labels))
         return Prediction(label_names=self.label_names, labels=labels, probabilities=np.concatenate(probabilities))
 
 
 @contextmanager
-def open_scorer(address: str, params: Mapping[str, Any]) -> Iterator[Scorer]:
-    """Give the model at an address: `models:/…`, `runs:/…` or a local folder. Loading it runs its code.
+def open_scorer(address: str, choice: LabelChoice) -> Iterator[Scorer]:
+    """Give the model at an address: `models:/…`, `runs:/…` or a local folder. No code of the model runs.
 
-    An alias is resolved once: the job keeps its version. The parameters are checked before the model is loaded. Raises
+    An alias is resolved once: the job keeps its version. The policy is checked before the model is loaded. Raises
     TrackingError when a server is needed and does not answer, RegistryError or ModelError when there is no such model
-    or it is of another kind, SettingsError when the model does not have the parameters.
+    or this project has not saved it, SettingsError when the model does not have the policy.
     """
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # MLflow allows it by default; our models need none
     with tempfile.TemporaryDirectory(prefix="emotions-model-") as scratch:
+        if address.startswith(("http://", "https://")):  # MLflow would look for a tracking server's artifacts there
+            raise ModelError(f"`model` must be {_FORMS}, got {_shown(redact(address))}.")
         if ":/" in address:
             source = _resolve_on_server(address)
             folder = _download(source, scratch)
         else:
             source, folder = str(Path(address).resolve()), Path(address)
-        description = _describe(folder, source)
-        check_params(params, description, folder)
-        label_names = _label_names(description, source)
-        yield Scorer(_load(folder, source), label_names, params, source=source, digest=folder_digest(folder))
+        warning = _why_unsure(folder, source)
+        model = _load(folder, source, choice)
+        yield Scorer(model, choice, source=source, digest=folder_digest(folder), warning=warning)
 
 
 def resolve(client: "MlflowClient", address: str) -> str:
@@ -115,22 +112,6 @@ def resolve(client: "MlflowClient", address: str) -> str:
     return f"models:/{name}/{version}"
 
 
-def check_params(params: Mapping[str, Any], description: "Model", folder: Path) -> None:
-    """Raise SettingsError for a parameter or policy that the saved model in `folder` does not have."""
-    schema = description.signature.params if description.signature else None
-    names = [param.name for param in schema.params] if schema else []
-    missing = [name for name in params if name not in names]
-    if missing:
-        raise SettingsError(f"`{missing[0]}` is no parameter of the model. It has: {', '.join(names) or 'none'}.")
-    artifacts = (description.flavors or {}).get("python_function", {}).get("artifacts") or {}
-    if "policy" not in params or "serving" not in artifacts:
-        return
-    policies = json.loads((folder / artifacts["serving"]["path"]).read_text(encoding="utf-8"))["thresholds"]
-    if params["policy"] not in policies:
-        near = nearest(params["policy"], policies)
-        raise SettingsError(f"`policy` must be one of {', '.join(policies)}, got {params['policy']}.{near}")
-
-
 def _resolve_on_server(address: str) -> str:
     from mlflow.exceptions import MlflowException
 
@@ -143,10 +124,14 @@ def _resolve_on_server(address: str) -> str:
 def _versions(client: "MlflowClient", name: str) -> list[str]:
     found = list_versions(client, name)
     if not found:
-        names = [model.name for model in client.search_registered_models()]
+        names = model_names(client)
+        if name in names:
+            raise RegistryError(
+                f"Registered model `{name}` has no versions. Train with register=true, or promote a run."
+            )
         raise RegistryError(
             f"No model `{name}` is registered on the tracking server.{nearest(name, names)} "
-            f"Registered: {', '.join(names) or 'none'}."
+            f"Registered: {', '.join(names[:_NAMES_SHOWN]) or 'none'}."
         )
     return [str(version.version) for version in found]
 
@@ -157,38 +142,57 @@ def _download(source: str, scratch: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
     except Exception as error:  # each kind of artifact store has its own errors
-        raise ModelError(f"Cannot download model {redact(source)}: {redact(str(error))}") from error
+        raise ModelError(f"Cannot download model {_shown(redact(source))}: {_brief(str(error))}") from error
 
 
-def _describe(folder: Path, source: str) -> "Model":
-    from mlflow.models import Model
+def _load(folder: Path, source: str, choice: LabelChoice) -> "TextScorer":
+    from trainer.serving.scoring import TextScorer, read_serving  # loads torch
 
-    if not (folder / "MLmodel").is_file():
-        raise ModelError(
-            f"`model` must be models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/model or a folder with a saved "
-            f"model, got {source}, which has no MLmodel file."
-        )
+    artifacts = folder / "artifacts"
     try:
-        return Model.load(str(folder))
-    except Exception as error:  # MLmodel is a file that anything may have written
-        raise ModelError(f"Cannot read the MLmodel file of model {source}: {error}") from error
+        policies = read_serving(artifacts).thresholds
+        if choice.policy is not None and choice.policy not in policies:
+            near = nearest(choice.policy, policies)
+            raise SettingsError(f"`policy` must be one of {', '.join(policies)}, got {choice.policy}.{near}")
+        return TextScorer(artifacts)
+    except ModelError as error:
+        cause = _brief(str(error).replace(f"{folder}/", ""))  # paths in the model; its copy has a long name
+        raise ModelError(f"Cannot load model {_shown(source)}: {cause}") from error
 
 
-def _load(folder: Path, source: str) -> Any:
-    import mlflow.pyfunc
+def _brief(cause: str) -> str:
+    return textwrap.shorten(redact(cause), _MAX_CAUSE, placeholder=" ...")
 
+
+def _shown(value: str) -> str:
+    return value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}..."
+
+
+def _why_unsure(folder: Path, source: str) -> str:
+    """Return a warning about the model's code, empty for code of this project.
+
+    Raises ModelError for a model of another kind, whose answers only its own loader can give.
+    """
     try:
-        return mlflow.pyfunc.load_model(str(folder))
-    except Exception as error:  # the code of the model may raise anything
-        raise ModelError(f"Cannot load model {source}: {type(error).__name__}: {error}") from error
-
-
-def _label_names(description: "Model", source: str) -> tuple[str, ...]:
-    signature = description.signature
-    names = signature.outputs.input_names() if signature and signature.outputs else []
-    if _LABELS not in names:
-        raise ModelError(
-            f"`model` must return probabilities and `{_LABELS}`, got {source} with {', '.join(names) or 'no outputs'}. "
-            "Use a model that this project has trained."
+        has_description = (folder / "MLmodel").is_file()
+    except OSError:  # a name that is too long
+        has_description = False
+    if not has_description:
+        raise ModelError(f"`model` must be {_FORMS}, got {_shown(source)}, which has no MLmodel file.")
+    code = runtime.read_code(folder)
+    if code.is_known:
+        return ""
+    if code.loader == runtime.LOADER:
+        return (
+            f"The code in model {_shown(source)} (digest {code.digest[:12]}) is of no version known here. It does not "
+            "run: this version scores the texts, and a server that runs the model's code may answer otherwise."
         )
-    return tuple(name for name in names if name != _LABELS)
+    found = (
+        f"its MLmodel names the loader {_shown(code.loader)}"
+        if code.loader
+        else "its MLmodel or serving.json is damaged"
+    )
+    raise ModelError(
+        f"`model` must be one that this project saved, got {_shown(source)}: {found}. predict runs no code of a model; "
+        "if you trust it, use `mlflow models predict`."
+    )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from registry.config import LOG_SUFFIX
 from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
     from trainer.tracking.backend import MlflowBackend
 
-__all__ = ["Versions", "list_versions", "retry_on_conflict"]
+__all__ = ["Versions", "list_versions", "model_names", "retry_on_conflict"]
 
 _T = TypeVar("_T")
-_PAGE = 1000
+_PAGE, _MODELS_PAGE = 1000, 100
 # MLflow's answers when two writers meet in its database: another writer inserted the number or alias first (MLflow's
 # own three attempts may not be enough), or the file is locked.
 _CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
@@ -79,6 +80,18 @@ def list_versions(client: "MlflowClient", model: str) -> "list[ModelVersion]":
         token = page.token
         if not token:
             return sorted(versions, key=lambda version: int(version.version))
+
+
+def model_names(client: "MlflowClient") -> list[str]:
+    """Return the names of all registered models, without decision logs and prompts, sorted."""
+    names: list[str] = []
+    token = None
+    while True:
+        page = client.search_registered_models(max_results=_MODELS_PAGE, page_token=token)
+        names += [model.name for model in page if not model.name.endswith(LOG_SUFFIX)]
+        token = page.token
+        if not token:
+            return sorted(names)
 
 
 def retry_on_conflict(write: Callable[[], _T]) -> _T:

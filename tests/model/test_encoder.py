@@ -144,6 +144,14 @@ class TestRefused:
         with pytest.raises(ModelError, match=r"a model folder without safetensors.*can run code"):
             load(own_model)
 
+    @pytest.mark.parametrize(
+        "file", ["weights.bin", "../weights.safetensors", "/tmp/weights.safetensors", "sub/w.safetensors"]
+    )
+    def test_an_index_that_names_other_files_is_refused(self, own_model, file):
+        (own_model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
+        with pytest.raises(ModelError, match=f"index .* got {file}"):
+            load_encoder(ModelConfig(model=str(own_model)))
+
     def test_a_folder_without_weights(self, own_model):
         (own_model / "model.safetensors").unlink()
         with pytest.raises(ModelError, match=r"a model folder without safetensors.*config file"):

@@ -1,5 +1,6 @@
 """Locates the encoder that the setting `model` names: starter, folder, config file, or hub id."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ __all__ = ["STARTER_FOLDER", "EncoderLocation", "locate_encoder"]
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_SHOWN = 60
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _IDS_WITHOUT_OWNER = re.compile(r"(albert|bert|camembert|distilbert|distilroberta|roberta|xlm-roberta)-[\w.-]+")
 """Of the hub's oldest models, which it still resolves; every other hub id is `owner/name`."""
@@ -84,7 +86,22 @@ def _raise_missing(name: str, path: Path) -> None:
     )
 
 
+def _check_index(path: Path) -> None:
+    """Raise ModelError unless an index names safetensors of its folder only: transformers unpickles other files."""
+    try:
+        files = {str(name) for name in json.loads(path.read_bytes())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"Cannot read the index of weights {path} ({type(error).__name__}: {error}).") from error
+    other = sorted(name for name in files if Path(name).name != name or not name.endswith(".safetensors"))
+    if other:
+        raise ModelError(
+            f"The index of weights {path} must name .safetensors files of its folder only, got {other[0][:_SHOWN]}."
+        )
+
+
 def _check_weights(folder: Path) -> None:
+    for index in folder.glob("*.safetensors.index.json"):
+        _check_index(index)
     names = {path.name for path in folder.iterdir()}
     if names.intersection(_SAFETENSORS):
         return

@@ -63,6 +63,15 @@ def load(folder: Path) -> tuple[EmotionClassifier, PreTrainedTokenizerBase, tupl
     Its logits are bit for bit those of the saved one. Raises ModelError when a file is missing or damaged, or when
     weights are missing or left over.
     """
+    try:
+        return _load(folder)
+    except ModelError:
+        raise
+    except Exception as error:  # for damaged files, transformers raises errors of any class
+        raise ModelError(f"The saved classifier {folder} is damaged ({type(error).__name__}: {error}).") from error
+
+
+def _load(folder: Path) -> tuple[EmotionClassifier, PreTrainedTokenizerBase, tuple[str, ...]]:
     description = _read_description(folder)
     encoder_folder = folder / ENCODER
     config = ModelConfig(model=str(encoder_folder), pooling=description["pooling"], dropout=description["dropout"])
@@ -70,6 +79,8 @@ def load(folder: Path) -> tuple[EmotionClassifier, PreTrainedTokenizerBase, tupl
     # Transformers ignores weights that are left over.
     _check_same_keys(encoder_folder / "model.safetensors", set(encoder.state_dict()))
     label_names = tuple(description["label_names"])
+    if not all(isinstance(name, str) for name in label_names):
+        raise TypeError("label_names must be texts")
     model = EmotionClassifier(encoder, len(label_names), pooling=config.pooling, dropout=config.dropout)
     _load_head(model, folder / HEAD)
     return model.eval(), tokenizer, label_names
@@ -131,7 +142,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"Cannot read the saved classifier {path} ({error}).") from error
     if description.get("format") != _FORMAT:
         raise ModelError(

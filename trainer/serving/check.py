@@ -14,7 +14,6 @@ a list of texts. The output folder gets `scores.parquet`, one row per text with 
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,13 +109,12 @@ def _latencies(scorer: "TextScorer", texts: Sequence[str], count: int) -> list[f
 def _describe_code(model: Path) -> dict[str, Any]:
     from trainer.serving import runtime
 
-    try:
-        digest = runtime.code_digest(model)
-        with tempfile.TemporaryDirectory() as folder:
-            is_known = runtime.is_known_code(digest, runtime.own_digest(Path(folder)))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):  # a folder that MLflow could not load either
-        digest, is_known = "", False
-    return {"digest": digest, "is_known": is_known, "requirements": runtime.foreign_requirements(model)}
+    code = runtime.read_code(model)
+    return {
+        "digest": code.digest,
+        "is_known": code.is_known,
+        "requirements": runtime.foreign_requirements(model),
+    }
 
 
 if __name__ == "__main__":

@@ -6,21 +6,26 @@ Models of different versions then run in one process, also with the `trainer` th
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 __all__ = [
+    "LOADER",
     "MODEL_CODE",
     "MODULES",
     "SERVED_PACKAGES",
+    "ModelCode",
     "code_digest",
     "copy_runtime",
     "foreign_requirements",
     "is_known_code",
     "own_digest",
+    "read_code",
 ]
 
 MODULES = (
@@ -53,6 +58,11 @@ SERVED_PACKAGES = ("mlflow", "torch", "transformers", "tokenizers", "safetensors
 MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 """The module that MLflow runs when it loads the model."""
 
+# What reading MLmodel and serving.json raises, whatever they contain.
+_DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError)
+LOADER = "mlflow.pyfunc.loaders.code_model"
+"""The module with which MLflow loads a model of this project."""
+
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==[A-Za-z0-9.!+_-]+")
 _TRAINER = Path(__file__).resolve().parents[1]
 _DESCRIPTIONS = frozenset(
@@ -70,6 +80,29 @@ _EARLIER_DIGESTS: Mapping[str, str] = {
 Before the code of a released version changes, its digest (`code.digest` of `trainer.serving.check`) goes here; else the
 models of that version count as foreign code.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCode:
+    """What a model folder could make Python run."""
+
+    digest: str
+    """`code_digest`; empty for a folder that MLflow could not load either."""
+    is_known: bool
+    """True for the code of this version or of an earlier one of this project."""
+    loader: str
+    """Module with which MLflow would load the model; empty where MLmodel names none."""
+
+
+def read_code(model: Path) -> ModelCode:
+    """Return the facts about the code in a model folder, without running it."""
+    try:
+        loading, digest = _loading(model), code_digest(model)
+    except _DAMAGED:
+        return ModelCode(digest="", is_known=False, loader="")
+    with tempfile.TemporaryDirectory() as folder:
+        own = own_digest(Path(folder))
+    return ModelCode(digest=digest, is_known=is_known_code(digest, own), loader=str(loading["loader_module"] or ""))
 
 
 def copy_runtime(folder: Path) -> Path:
@@ -146,7 +179,7 @@ def _is_data(path: PurePosixPath) -> bool:
 def _standard_loading(model_code: str, package: str) -> dict[str, Any]:
     return {
         "flavors": ["python_function"],
-        "loader_module": "mlflow.pyfunc.loaders.code_model",
+        "loader_module": LOADER,
         "model_code": model_code,
         "code": "code",
         "pickles": [],
@@ -157,6 +190,7 @@ def _standard_loading(model_code: str, package: str) -> dict[str, Any]:
 def _loading(model: Path) -> dict[str, Any]:
     flavors = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))["flavors"]
     pyfunc = flavors["python_function"]
+    serving = model / "artifacts" / "serving.json"
     return {
         "flavors": sorted(flavors),
         "loader_module": pyfunc.get("loader_module"),
@@ -164,7 +198,7 @@ def _loading(model: Path) -> dict[str, Any]:
         "model_code": PurePosixPath(str(pyfunc.get("model_code_path"))).name,
         "code": pyfunc.get("code"),
         "pickles": sorted(set(pyfunc) & {"python_model", "data"}),  # keys by which MLflow would load a pickle
-        "package": json.loads((model / "artifacts" / "serving.json").read_text(encoding="utf-8"))["package"],
+        "package": json.loads(serving.read_text(encoding="utf-8"))["package"] if serving.is_file() else None,
     }
 
 

@@ -5,6 +5,7 @@ is the mean of theirs. n texts, k labels.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_serving(artifacts: Path) -> Serving:
         content = json.loads((artifacts / SERVING).read_text(encoding="utf-8"))
         # Older versions wrote one classifier, with its facts at the top level.
         members = content.get("members", [{**content, "folder": "classifier"}])
-        return Serving(
+        serving = Serving(
             members=tuple(
                 Member(
                     classifier=_inside(artifacts, one["folder"]),
@@ -75,11 +76,13 @@ def read_serving(artifacts: Path) -> Serving:
             default_policy=str(content["default_policy"]),
             package=str(content["package"]),
         )
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        _check(serving)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"Cannot read {artifacts / SERVING} ({type(error).__name__}: {error}). "
             "Take a model that this project has saved."
         ) from error
+    return serving
 
 
 class TextScorer:
@@ -99,6 +102,8 @@ class TextScorer:
         self.default_policy = serving.default_policy
         if any(member.label_names != self.label_names for member in self.members):
             raise ModelError("Cannot load the model: its members have different labels.")
+        if any(len(row) != len(self.label_names) for row in self.thresholds.values()):
+            raise ModelError("Cannot load the model: it does not have one threshold per label.")
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return (n, k): the mean over the members of sigmoid(logits / temperature)."""
@@ -139,6 +144,16 @@ class _LoadedMember:
         with torch.inference_mode(), quantization.autocast(self.device, self.precision):
             logits: npt.NDArray[np.float32] = self.model(ids, mask).cpu().numpy()
         return logits
+
+
+def _check(serving: Serving) -> None:
+    if not serving.members:
+        raise ValueError("it has no members")
+    if serving.default_policy not in serving.thresholds:
+        raise ValueError(f"it has no thresholds of its default policy {serving.default_policy}")
+    for member in serving.members:
+        if not 0 < member.temperature < math.inf or member.max_length < 1:
+            raise ValueError("temperature and max_length of a member must be positive")
 
 
 def _inside(artifacts: Path, name: str) -> Path:

@@ -5,7 +5,6 @@ import zlib
 from contextlib import contextmanager
 
 import numpy as np
-import pandas as pd
 
 from registry import predict
 from registry.scoring import scorer
@@ -16,18 +15,28 @@ NAMES = ("joy", "grief")
 class FakeModel:
     """Predicts from the text alone; `calls` has the texts of every call. A call after `most_calls` is a Ctrl-C."""
 
+    default_policy = "fixed"
+
     def __init__(self, names=NAMES, most_calls=1000):
         self.names, self.most_calls, self.calls = names, most_calls, []
 
-    def predict(self, texts, params=None):
+    @property
+    def label_names(self):
+        return tuple(self.names)
+
+    @property
+    def thresholds(self):
+        return {"fixed": np.full(len(self.names), 0.5)}
+
+    def probabilities(self, texts):
         if len(self.calls) == self.most_calls:
             raise KeyboardInterrupt
         self.calls += [texts] if texts else []
-        table = pd.DataFrame(probabilities(texts, len(self.names)), columns=list(self.names))
-        threshold = (params or {}).get("threshold", 0.5)
-        above = [[name for name in self.names if row[name] >= threshold] for _, row in table.iterrows()]
-        table["labels"] = pd.Series(above, dtype=object)
-        return table
+        return probabilities(texts, len(self.names))
+
+    def labels(self, probabilities, thresholds, *, top_k=0):
+        above = probabilities >= thresholds
+        return [[name for name, chosen in zip(self.names, row, strict=True) if chosen] for row in above]
 
     @property
     def scored(self):
@@ -49,8 +58,8 @@ class Job:
         monkeypatch.setattr(scorer, "open_scorer", self._open)
 
     @contextmanager
-    def _open(self, _address, params):
-        yield scorer.Scorer(self.model, self.model.names, params, source=self.source, digest="digest")
+    def _open(self, _address, choice):
+        yield scorer.Scorer(self.model, choice, source=self.source, digest="digest")
 
     def write(self, name, content):
         path = self.folder / name

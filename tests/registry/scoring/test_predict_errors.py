@@ -5,10 +5,9 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_jobs import FakeModel
 
 from registry import predict
-from registry.scoring.config import PredictConfig
+from registry.scoring.config import LabelChoice, PredictConfig
 from trainer.core import settings
 
 ONE_ROW = "text\ngood\n"
@@ -125,20 +124,6 @@ def test_all_rows_rejected(job, name, content):
     assert job.files() == [name, "out.jsonl.rejects.jsonl"]
 
 
-def test_a_text_that_the_model_refuses(job, monkeypatch):
-    from mlflow.exceptions import MlflowException
-
-    def refuse(*_args, **_kwargs):
-        raise MlflowException("no verbs")
-
-    job.write("in.csv", ONE_ROW)
-    monkeypatch.setattr(FakeModel, "predict", refuse)
-    status, said = job.run("in.csv")
-    assert (status, job.files()) == (1, [".out.jsonl.parts", "in.csv"])
-    assert "models:/emotions/1" in said
-    assert "no verbs" in said
-
-
 @pytest.mark.parametrize(
     ("flags", "rule"),
     [
@@ -161,9 +146,6 @@ def test_settings(flags, rule, capsys):
 
 
 def test_settings_not_given_are_left_to_the_model():
-    assert settings.parse(PredictConfig, ["--policy="]).params == {}
-    assert PredictConfig(policy="fixed", threshold=0.0, top_k=2).params == {
-        "policy": "fixed",
-        "threshold": 0.0,
-        "top_k": 2,
-    }
+    assert settings.parse(PredictConfig, ["--policy="]).choice == LabelChoice()
+    choice = PredictConfig(policy="fixed", threshold=0.0, top_k=2).choice
+    assert choice == LabelChoice(policy="fixed", threshold=0.0, top_k=2)

@@ -1,17 +1,22 @@
 """Batch scoring with a real model, from a folder and from the registry: versions, aliases and equal numbers."""
 
+import json
 import os
+import pickle
 import re
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from registry import predict
 from registry.scoring import scorer
-from trainer.core.errors import ModelError, RegistryError, SettingsError
+from registry.scoring.config import LabelChoice
+from trainer.core.errors import RegistryError, SettingsError
 from trainer.model import saving
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
@@ -127,6 +132,10 @@ def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
         ("models:/emotions", ["Cannot download model models:/emotions"]),
         ("runs:/0123/model", ["Cannot download model runs:/0123/model"]),
         ("nowhere", ["`model` must be", "nowhere"]),
+        ("x" * 5000, ["`model` must be"]),
+        ("http://127.0.0.1:9/model", ["`model` must be", "http://127.0.0.1:9/model"]),
+        ("s3://bucket/model", ["Cannot download model s3://bucket/model"]),
+        ("models:/emotions-ledger@champion", ["Registered: emotions."]),
     ],
 )
 def test_a_model_that_is_not_there(registry, texts, model, rules, capsys):
@@ -135,6 +144,7 @@ def test_a_model_that_is_not_there(registry, texts, model, rules, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("error: ")
     assert [rule for rule in rules if rule not in said] == []
+    assert len(said) <= 320
     assert not target.exists()
 
 
@@ -151,38 +161,102 @@ def test_a_server_that_is_away(texts, monkeypatch, capsys):
     assert "http://127.0.0.1:9" in capsys.readouterr().err
 
 
+def test_the_policy_is_checked_before_the_model_is_loaded(folders, tmp_path):
+    copy = shutil.copytree(folders[0], tmp_path / "model")
+    (copy / "artifacts/classifier/head.safetensors").unlink()
+    message = "`policy` must be one of fixed, per_label, got per_labl. Did you mean `per_label`?"
+    choice = LabelChoice(policy="per_labl")
+    with pytest.raises(SettingsError, match=re.escape(message)), scorer.open_scorer(str(copy), choice):
+        pass
+
+
+ENCODER = "artifacts/classifier/encoder"
+
+
+def unpickled(copy, proof):
+    """The weights as a pickle, which an index names."""
+    encoder = copy / ENCODER
+    torch.save(load_file(encoder / "model.safetensors"), encoder / "weights.bin")
+    names = list(load_file(encoder / "model.safetensors"))
+    (encoder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "weights.bin")}
+    (encoder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def with_own_loader(copy, proof):
+    text = (copy / "MLmodel").read_text().replace("mlflow.pyfunc.loaders.code_model", "evil")
+    (copy / "MLmodel").write_text(text)
+    (copy / "code" / "evil.py").write_text(f"open({str(proof)!r}, 'w')\ndef _load_pyfunc(*_): ...\n")
+
+
+def pickled(copy, proof):
+    flavors = {"python_function": {"loader_module": "mlflow.sklearn", "model_path": "model.pkl"}}
+    (copy / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors}))
+    (copy / "model.pkl").write_bytes(pickle.dumps(Touch(proof)))
+
+
+class Touch:
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return open, (str(self.proof), "w")
+
+
+def rewritten(name, content):
+    return lambda copy, proof: (copy / name).write_bytes(content)
+
+
+def changed_json(name, **values):
+    def change(copy, proof):
+        (copy / name).write_text(json.dumps(json.loads((copy / name).read_text()) | values))
+
+    return change
+
+
 @pytest.mark.parametrize(
-    ("params", "message"),
+    ("change", "rule"),
     [
-        ({"policy": "per_labl"}, "`policy` must be one of fixed, per_label, got per_labl. Did you mean `per_label`?"),
-        ({"temperature": 2}, "`temperature` is no parameter of the model"),
+        (unpickled, "weights.bin"),
+        (with_own_loader, "the loader evil"),
+        (pickled, "the loader mlflow.sklearn"),
+        (rewritten("MLmodel", b"flavors: ["), "MLmodel"),
+        (rewritten("artifacts/serving.json", b"[]"), "serving.json"),
+        (changed_json("artifacts/serving.json", members=[]), "serving.json"),
+        (changed_json("artifacts/serving.json", default_policy="best"), "serving.json"),
+        (changed_json("artifacts/serving.json", thresholds={"per_label": [0.5]}), "one threshold per label"),
+        (rewritten(f"{ENCODER}/model.safetensors", b"junk"), "SafetensorError"),
+        (rewritten(f"{ENCODER}/tokenizer_config.json", b"[]"), "damaged"),
+        (rewritten("artifacts/classifier/classifier.json", b"[]"), "damaged"),
+        (changed_json("artifacts/classifier/classifier.json", label_names=[1, 2, 3]), "damaged"),
+        (changed_json("artifacts/classifier/classifier.json", pooling=3), "damaged"),
+        (changed_json(f"{ENCODER}/config.json", model_type="nope"), "`nope`"),
     ],
 )
-def test_parameters_are_checked_before_the_model_is_loaded(folders, monkeypatch, params, message):
-    monkeypatch.setattr(scorer, "_load", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(SettingsError, match=re.escape(message)), scorer.open_scorer(str(folders[0]), params):
-        pass
+def test_a_foreign_or_damaged_model_is_one_short_error_and_runs_nothing(folders, tmp_path, change, rule, texts, capsys):
+    copy, proof = shutil.copytree(folders[0], tmp_path / "model"), tmp_path / "proof"
+    change(copy, proof)
+    assert predict.main([f"--input={texts}", f"--output={texts.with_name('out.csv')}", f"--model={copy}"]) == 1
+    said = capsys.readouterr().err
+    assert rule in " ".join(said.split())
+    assert said.startswith("error: ")
+    assert len(said.replace(str(copy), "")) < 300
+    assert not proof.exists()
 
 
-def test_a_model_that_returns_no_labels(folders, tmp_path):
-    description = yaml.safe_load((folders[0] / "MLmodel").read_text())
-    description["signature"]["outputs"] = '[{"type": "double", "name": "joy"}]'
-    (tmp_path / "MLmodel").write_text(yaml.safe_dump(description))
-    with pytest.raises(ModelError, match=r"`labels`, got .* with joy"), scorer.open_scorer(str(tmp_path), {}):
-        pass
-
-
-def test_a_model_that_cannot_be_loaded(folders, tmp_path):
-    (tmp_path / "MLmodel").write_bytes((folders[0] / "MLmodel").read_bytes())
-    with pytest.raises(ModelError, match="Cannot load model"), scorer.open_scorer(str(tmp_path), {}):
-        pass
-    (tmp_path / "MLmodel").write_text("flavors: [")
-    with pytest.raises(ModelError, match="MLmodel"), scorer.open_scorer(str(tmp_path), {}):
-        pass
+def test_changed_code_does_not_run_and_is_named(folders, tmp_path, texts, monkeypatch, capsys):
+    copy, proof = shutil.copytree(folders[0], tmp_path / "model"), tmp_path / "proof"
+    for file in [copy / "pyfunc_model.py", *copy.glob("code/**/*.py")]:
+        file.write_text(f"open({str(proof)!r}, 'w')\n")
+    monkeypatch.setenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
+    probabilities, _ = score(texts, copy)
+    np.testing.assert_allclose(probabilities, expected(folders[0])[list(NAMES)].to_numpy(), atol=1e-6)
+    assert "is of no version known here" in " ".join(capsys.readouterr().err.split())
+    assert not proof.exists()
 
 
 def test_a_scorer_needs_no_files(folders):
-    with scorer.open_scorer(str(folders[0]), {"top_k": 1}) as opened:
+    with scorer.open_scorer(str(folders[0]), LabelChoice(top_k=1)) as opened:
         prediction = opened.score(TEXTS)
         assert opened.score([]).probabilities.shape == (0, 3)
     table = expected(folders[0])
