@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.core.data_files import SUFFIXES
 from trainer.core.errors import SettingsError, nearest
 
 __all__ = ["INPUT_SUFFIXES", "OUTPUT_SUFFIXES", "LabelChoice", "PredictConfig"]
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
-INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".txt")
+INPUT_SUFFIXES = (*SUFFIXES, ".txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class PredictConfig:
     """
 
     input: str = ""
-    """File to read: .csv, .tsv, .jsonl, .ndjson, .parquet, or .txt with one text per line. Text files are UTF-8."""
+    """File to read: .csv, .tsv, .jsonl, .ndjson, .json (one object per line), .parquet, or .txt with one text per line.
+    Text files are UTF-8."""
 
     output: str = ""
     """File to write: .parquet, .csv, .tsv, .jsonl or .ndjson."""

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -14,8 +12,9 @@ import pyarrow.parquet
 from registry.scoring import rows
 from registry.scoring.column_types import UNTYPED, json_schema, to_array
 from registry.scoring.rows import Reject, Row
-from trainer.core.errors import DataError, nearest
-from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, parse_csv, parse_json_lines, parse_text
+from trainer.core.data_files import check_columns, check_file, damage_reported, find_not_utf8, without_rows
+from trainer.core.errors import DataError
+from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, parse_json_lines, parse_table, parse_text
 
 __all__ = ["Chunk", "Reader", "open_reader"]
 
@@ -23,8 +22,6 @@ _MAX_CHUNK = 32 * 2**20
 """Characters or bytes of input after which a chunk ends, however few its rows are."""
 
 _KIB, _MIB = 2**10, 2**20
-_MAX_SHOWN = 20
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,50 +61,19 @@ def open_reader(path: Path, text_column: str) -> Reader:
 
     JSON Lines are read through once for their columns.
     """
-    _check_file(path)
+    check_file(path)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         reader = _open_parquet(path, text_column)
-    elif suffix in _DELIMITERS:
-        reader = _open_csv(path, text_column, _DELIMITERS[suffix])
+    elif suffix in (".csv", ".tsv"):
+        reader = _open_csv(path, text_column)
     elif suffix == ".txt":
         reader = _text_reader(path, text_column, _strings([text_column]), parse_text)
     else:
         reader = _open_json_lines(path, text_column)
     if reader.columns:  # JSON Lines without a readable row have none: the rejects file gives the reasons
-        _check_columns(path, reader.columns, text_column)
+        check_columns(path, reader.columns, text_column)
     return reader
-
-
-def _check_file(path: Path) -> None:
-    if path.exists() and not path.is_file():  # a pipe cannot be read twice
-        raise DataError(f"`input` must be a regular file, got {path}. Give a file, not a folder or pipe.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-    except OSError as error:
-        raise DataError(f"Cannot read `input` {path} ({error.strerror}).") from error
-    if not start:
-        raise DataError(f"`input` must have rows, got {path}, which is empty.")
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(
-            f"`input` must be UTF-8, got {path} in UTF-16. Convert it: "
-            f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8{path.suffix}"
-        )
-
-
-def _check_columns(path: Path, columns: Sequence[str], text_column: str) -> None:
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise DataError(f"Column names must differ, got {', '.join(repeated)} more than once in {path}. Rename them.")
-    if text_column in columns:
-        return
-    separator = next((one for one in ";\t|" if len(columns) == 1 and one in columns[0]), "")
-    remedy = f"{nearest(text_column, columns)} Name it with text_column; the first row must contain the names."
-    if separator:
-        remedy = f" It seems to separate columns by {separator!r}: use commas in .csv and tabs in .tsv."
-    shown = ", ".join(f"`{name}`" for name in columns[:_MAX_SHOWN])
-    raise DataError(f"`input` must have the column `{text_column}`, got {path} with {shown}.{remedy}")
 
 
 def _text_reader(
@@ -158,16 +124,16 @@ def _strings(columns: Sequence[str], untyped: Sequence[str] = ()) -> pyarrow.Sch
     return pyarrow.schema([pyarrow.field(name, pyarrow.string(), metadata=metadata) for name, metadata in fields])
 
 
-def _open_csv(path: Path, text_column: str, delimiter: str) -> Reader:
+def _open_csv(path: Path, text_column: str) -> Reader:
     # Not pyarrow.csv: it merges the rows between two stray quotation marks, and rejects rows without a position.
-    parse = partial(parse_csv, delimiter=delimiter)
+    suffix = path.suffix.lower()
     with _open(path, "") as lines:  # "": a cell keeps line ends of any kind
-        _, columns, source = next(parse(lines), (1, "", ""))
+        _, columns, source = next(parse_table(lines, suffix), (1, "", ""))
     if not isinstance(columns, list) or not is_unicode(source):
         raise DataError(f"The first row must be the column names in UTF-8, got {source[:80]!r} in {path}.")
 
     def parse_body(lines: TextIO) -> Iterator[Parsed]:
-        records = parse(lines)
+        records = parse_table(lines, suffix)
         next(records)
         return records
 
@@ -184,7 +150,7 @@ def _open_json_lines(path: Path, text_column: str) -> Reader:
 
 
 def _open_parquet(path: Path, text_column: str) -> Reader:
-    with _damage_reported(path), pyarrow.parquet.ParquetFile(path) as file:
+    with damage_reported(path), pyarrow.parquet.ParquetFile(path) as file:
         columns, total = file.schema_arrow.names, file.metadata.num_rows
         size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
     largest = max(_MAX_CHUNK * total // max(size, 1), 1)
@@ -192,7 +158,7 @@ def _open_parquet(path: Path, text_column: str) -> Reader:
     def chunks(max_rows: int) -> Iterator[Chunk]:
         position = 0
         # Without a buffer, whole columns of a row group are read together.
-        with _damage_reported(path), pyarrow.parquet.ParquetFile(path, buffer_size=_MIB) as file:
+        with damage_reported(path), pyarrow.parquet.ParquetFile(path, buffer_size=_MIB) as file:
             for batch in file.iter_batches(min(max_rows, largest)):
                 yield _parquet_chunk(pyarrow.Table.from_batches([batch]), text_column, position)
                 position += batch.num_rows
@@ -200,37 +166,20 @@ def _open_parquet(path: Path, text_column: str) -> Reader:
     return Reader(columns=columns, total=total, unit="row", chunks=chunks)
 
 
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"`input` must be readable as Parquet, got {path} ({error}).") from error
-
-
 def _parquet_chunk(table: pyarrow.Table, text_column: str, before: int) -> Chunk:
-    reasons = _reasons(table, text_column)
-    rejected = [row for row, reason in enumerate(reasons) if reason]
-    # Slices, because `Table.take` and `Table.filter` do not support every type.
-    gaps = zip([0, *(row + 1 for row in rejected)], [*rejected, len(table)], strict=True)
-    kept = pyarrow.concat_tables([table.slice(start, end - start) for start, end in gaps])
+    not_utf8 = find_not_utf8(table)
+    reasons = dict.fromkeys(not_utf8, f"row {NOT_UTF8}")
+    readable = [row for row in range(len(table)) if row not in reasons]
+    texts = without_rows(table, not_utf8)[text_column].to_pylist()
+    reasons |= {row: why for row, text in zip(readable, texts, strict=True) if (why := rows.why_unfit(text))}
+    rejected = sorted(reasons)
+    kept = without_rows(table, rejected)
     return Chunk(
         table=kept,
         texts=kept[text_column].to_pylist(),
         rejects=[Reject(before + row + 1, None, reasons[row], _spell(table, row)) for row in rejected],
         position=before + len(table),
     )
-
-
-def _reasons(table: pyarrow.Table, text_column: str) -> list[str]:
-    """Return why each row cannot be scored; empty where it can. Parquet may contain strings that are not UTF-8."""
-    try:
-        table.validate(full=True)
-    except pyarrow.ArrowInvalid:
-        if len(table) == 1:
-            return [f"row {NOT_UTF8}"]
-        return [_reasons(table.slice(row, 1), text_column)[0] for row in range(len(table))]
-    return [rows.why_unfit(text) for text in table[text_column].to_pylist()]
 
 
 def _spell(table: pyarrow.Table, row: int) -> str:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from trainer.core.text_rows import is_unicode, parse_csv, parse_json_lines, parse_text
+from trainer.core.text_rows import is_unicode, parse_csv, parse_json_lines, parse_table, parse_text
 
 
 def csv_rows(text, delimiter=",", **options):
@@ -34,6 +34,17 @@ def test_a_stray_quote_costs_its_own_line_only(bad):
 def test_between_tabs_a_stray_quote_is_a_letter():
     assert [cells for _, cells, _ in csv_rows('1\t"open\n2\t"x\ty"\n', "\t")] == [["1", '"open'], ["2", "x\ty"]]
     assert [cells for _, cells, _ in csv_rows('1\t"x"\n', "\t", quoted=False)] == [["1", '"x"']]
+
+
+def test_a_table_names_its_separator_or_shows_it():
+    def cells(text, suffix=".csv"):
+        return [(line, row) for line, row, _ in parse_table(io.StringIO(text, newline=""), suffix)]
+
+    assert cells("a;b\n1,5;2\n") == [(1, ["a", "b"]), (2, ["1,5", "2"])]
+    assert cells("sep=;\r\n a ;b\r\n1;2\r\n") == [(2, ["a", "b"]), (3, ["1", "2"])]
+    assert cells("a;b,c\n") == [(1, ["a;b", "c"])]
+    assert cells("a\tb;c\n", ".tsv") == [(1, ["a", "b;c"])]
+    assert cells("") == []
 
 
 def test_long_cells_are_read():

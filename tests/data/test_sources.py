@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -216,13 +217,18 @@ def test_a_sample_of_train_is_seeded_and_leaves_dev_and_test_alone():
         ("trainer/data/{}/x", "trainer/data"),
         ("pyproject.toml", "dataset.* got the file pyproject.toml"),
         ("", "dataset.* must not be empty"),
+        ("~nosuch", "dataset.* got ~nosuch"),
+        ("x" * 5000, "dataset.* got x+.*File name too long"),
+        ("/", "contains no file for train, dev, test"),
+        ("/dev", "contains no file for train, dev, test"),
     ],
 )
 def test_an_unknown_data_set_is_refused(dataset, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").touch()
-    with pytest.raises((DataError, SettingsError), match=message):
+    with pytest.raises((DataError, SettingsError), match=message) as caught:
         load(DataConfig(dataset=dataset), seed=0)
+    assert len(str(caught.value)) <= 350
 
 
 def test_the_error_of_a_wrong_folder_lists_its_neighbours(tmp_path):
@@ -282,3 +288,29 @@ def test_semeval_without_gold_labels_is_refused(write):
         read(folder)
     (folder / "2018-E-c-En-test-gold.txt").write_text(header + "c\tare\t0\t0\n")
     assert (read(folder).train.texts, read(folder).test.labels.tolist()) == (('"hi',), [[0.0, 0.0]])
+
+
+def test_only_regular_files_of_the_folder_and_its_folders_are_opened(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "train.csv")
+    for name in ("dev.csv", "test.csv"):
+        (tmp_path / name).write_text("text,labels\nhi,joy\n")
+    with pytest.raises(DataError, match=r"train\.csv must be a regular file"):
+        read(tmp_path)
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train.csv").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"train\.csv must be a regular file"):
+        read(tmp_path)
+    (tmp_path / "train.csv").unlink()
+    with (tmp_path / "train.csv").open("wb") as file:
+        file.write(b"t")
+        file.truncate(2**40)  # sparse: it needs no disk
+    with pytest.raises(DataError, match=r"train\.csv must have at most 8 GiB, got 1024"):
+        read(tmp_path)
+
+
+def test_a_folder_is_searched_one_level_deep(tmp_path):
+    deep = tmp_path / "one" / "two"
+    deep.mkdir(parents=True)
+    (deep / "train.parquet").touch()
+    with pytest.raises(DataError, match="contains no file for train, dev, test, only one"):
+        read(tmp_path)

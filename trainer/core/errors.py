@@ -24,7 +24,12 @@ __all__ = [
     "TrackingError",
     "TuningError",
     "nearest",
+    "shorten",
 ]
+
+_MOST_SHOWN = 100
+"""Characters of a value that an error shows: the whole message stays short, whatever a user or a file gives."""
+_MOST_COMPARED = 100
 
 
 class EmotionsError(Exception):
@@ -60,5 +65,14 @@ class TuningError(EmotionsError):
 
 def nearest(name: str, names: Collection[str]) -> str:
     """Return a sentence, after a space, that offers the most similar name; empty when none is similar."""
-    close = difflib.get_close_matches(name.lower(), names, n=1)
+    close = difflib.get_close_matches(name[:_MOST_COMPARED].lower(), names, n=1)
     return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def shorten(text: object, most: int = _MOST_SHOWN) -> str:
+    """Return a text of at most `most` characters for a message: both ends of a longer one, on one line, as Unicode."""
+    shown = str(text).encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", "\\n").replace("\0", "\\0")
+    if len(shown) <= most:
+        return shown
+    end = (most - 3) // 2
+    return f"{shown[: most - 3 - end]}...{shown[-end:]}"

@@ -5,30 +5,53 @@ as one cell, without an error, and give no position for a row that they skip.
 """
 
 import csv
+import itertools
 import json
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["NOT_UTF8", "Parsed", "is_unicode", "parse_csv", "parse_json_lines", "parse_text"]
+__all__ = ["NOT_UTF8", "Parsed", "is_unicode", "parse_csv", "parse_json_lines", "parse_table", "parse_text"]
 
 NOT_UTF8 = "is not UTF-8"
 
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel writes and reads it
 _MAX_CELL = 16 * 2**20  # the csv module refuses cells of more than 131,072 characters by default
 
 Parsed = tuple[int, dict[str, Any] | list[str] | str, str]
 """Line number from 1, the cells or the reason why there are none, and the row as the file spells it."""
 
 
-def parse_csv(lines: Iterator[str], delimiter: str, *, quoted: bool = True) -> Iterator[Parsed]:
+def parse_table(lines: Iterator[str], suffix: str) -> Iterator[Parsed]:
+    """Yield the records of a .csv or .tsv file that names its columns; the first one is the names, stripped.
+
+    A .csv whose first line has semicolons and no comma is separated by semicolons, as spreadsheets write it where the
+    comma is a decimal sign. A first line such as `sep=;` names the separator.
+    """
+    first = next(lines, "")
+    marked = _SEPARATOR_LINE.fullmatch(first)
+    if marked:
+        records = parse_csv(lines, marked[1], first_line=2)
+    else:
+        delimiter = "\t" if suffix == ".tsv" else ";" if ";" in first and "," not in first else ","
+        records = parse_csv(itertools.chain([first], lines), delimiter)
+    for line, cells, source in itertools.islice(records, 1):
+        yield line, [name.strip() for name in cells] if isinstance(cells, list) else cells, source
+    yield from records
+
+
+def parse_csv(lines: Iterator[str], delimiter: str, *, quoted: bool = True, first_line: int = 1) -> Iterator[Parsed]:
     """Yield the records of a CSV file, its header included; blank lines are no records.
 
-    lines: as in the file, with their ends. quoted: False takes quotation marks as letters. A quotation mark that is
-    never closed, or closes in the middle of a cell, costs the line where the record begins and not the rows after it;
-    in a tab-separated file it is a letter.
+    lines: as in the file, with their ends. quoted: False takes quotation marks as letters. first_line: number of the
+    first of `lines`. A quotation mark that is never closed, or closes in the middle of a cell, costs the line where the
+    record begins and not the rows after it. In a tab-separated file it is a letter, also where a later one closes it
+    and every line between has as many cells as the first record.
     """
     csv.field_size_limit(_MAX_CELL)
-    feed = _Lines(lines)
+    feed = _Lines(lines, first_line)
+    width = 0
     reader = csv.reader(feed, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
     while True:
         line = feed.number  # before the record is read: a quoted cell may contain line ends
@@ -43,8 +66,13 @@ def parse_csv(lines: Iterator[str], delimiter: str, *, quoted: bool = True) -> I
             if delimiter != "\t":
                 cells = f"cannot be split into columns ({error})"
         else:
-            source = feed.release()
+            if delimiter == "\t" and quoted and feed.are_rows(delimiter, width):
+                source = feed.release(1)
+                cells = source.rstrip("\r\n").split(delimiter)
+            else:
+                source = feed.release()
         if cells:
+            width = width or len(cells)
             yield line, cells, source
 
 
@@ -62,11 +90,11 @@ def parse_text(lines: Iterable[str]) -> Iterator[Parsed]:
 class _Lines:
     """Lines for the csv module; those of a record that it refuses can be read again."""
 
-    def __init__(self, lines: Iterator[str]) -> None:
+    def __init__(self, lines: Iterator[str], number: int) -> None:
         self._lines = lines
         self._again: deque[str] = deque()
         self._taken: list[str] = []
-        self.number = 1
+        self.number = number
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -75,6 +103,10 @@ class _Lines:
         line = self._again.popleft() if self._again else next(self._lines)
         self._taken.append(line)
         return line
+
+    def are_rows(self, delimiter: str, width: int) -> bool:
+        """Return True when several lines were taken since the last release, and each has `width` cells."""
+        return len(self._taken) > 1 and all(line.count(delimiter) == width - 1 for line in self._taken)
 
     def release(self, count: int | None = None) -> str:
         """Return the first `count` lines taken since the last call, or all; the others are read again."""

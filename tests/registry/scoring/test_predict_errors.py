@@ -26,22 +26,22 @@ def assert_refused(job, source, *rules, target="out.jsonl", **settings):
 @pytest.mark.parametrize(
     ("name", "content", "rule"),
     [
-        ("in.csv", "", "`input` must have rows, got"),
+        ("in.csv", "", "in.csv must have rows"),
         ("in.csv", "\n\n", "must be the column names in UTF-8"),
         ("in.csv", "text\n", "without any"),
         ("in.jsonl", "\n\n", "without any"),
         ("in.csv", "id,Text\n1,a\n", "column `text`, got"),
         ("in.csv", "id,Text\n1,a\n", "`id`, `Text`. Did you mean `Text`?"),
-        ("in.jsonl", '{"comment": "a"}\n', "with `comment`."),
-        ("in.csv", "text;labels\na;b\n", "separate columns by ';'"),
+        ("in.jsonl", '{"comment": "a"}\n', "got `comment`."),
+        ("in.csv", "text|labels\na|b\n", "separated by '|'"),
         ("in.csv", "text,id,id\na,1,2\n", "must differ, got id more than once"),
         ("in.csv", b"t\xe9xt\na\n", "must be the column names in UTF-8"),
         ("in.csv", '"text\na\n', "must be the column names in UTF-8"),
-        ("in.csv", ONE_ROW.encode("utf-16"), "in UTF-16. Convert it: iconv"),
-        ("in.parquet", b"PAR1 not really PAR1", "`input` must be readable as Parquet"),
+        ("in.csv", ONE_ROW.encode("utf-16"), "is UTF-16. Convert it: iconv"),
+        ("in.parquet", b"PAR1 not really PAR1", "in.parquet must be readable as Parquet"),
         ("in.csv", "text,predicted_labels\na,b\n", "got predicted_labels"),
         ("in.jsonl", '{"text": "a", "probability_grief": 1}\n', "got probability_grief"),
-        ("in.xlsx", "text\na\n", "`input` must end in .parquet, .csv, .tsv, .jsonl, .ndjson, .txt"),
+        ("in.xlsx", "text\na\n", "`input` must end in .parquet, .csv, .tsv, .jsonl, .ndjson, .json, .txt"),
     ],
 )
 def test_input(job, name, content, rule):
@@ -52,9 +52,9 @@ def test_input(job, name, content, rule):
 def test_no_input_or_no_file(job):
     (job.folder / "in.csv").mkdir()
     os.mkfifo(job.folder / "pipe.csv")
-    assert_refused(job, "in.csv", "`input` must be a regular file")
-    assert_refused(job, "pipe.csv", "`input` must be a regular file")
-    assert_refused(job, "none.csv", "Cannot read `input`", "No such file")
+    assert_refused(job, "in.csv", "must be a regular file")
+    assert_refused(job, "pipe.csv", "must be a regular file")
+    assert_refused(job, "none.csv", "Cannot read", "No such file")
 
 
 def test_a_parquet_file_that_is_damaged_in_the_middle(job):
@@ -66,7 +66,7 @@ def test_a_parquet_file_that_is_damaged_in_the_middle(job):
     job.write("in.parquet", bytes(content))
     status, said = job.run("in.parquet")
     assert status == 1
-    assert "`input` must be readable as Parquet" in said
+    assert "in.parquet must be readable as Parquet" in said
 
 
 def test_output(job):

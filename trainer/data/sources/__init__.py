@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.core.errors import DataError, SettingsError
+from trainer.core.errors import DataError, SettingsError, shorten
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES, Dataset, Split
 from trainer.data.overlap import find_leaks, find_overlap
 from trainer.data.sampling import sample_examples
 from trainer.data.sources import files, goemotions, hub, semeval2018, starter
 from trainer.data.sources.errors import RowErrors
-from trainer.data.sources.source import Source, SourceData, locate
+from trainer.data.sources.source import Source, SourceData, list_names, locate
 
 __all__ = ["SOURCES", "STARTER", "load"]
 
@@ -78,7 +78,7 @@ def _read(config: DataConfig) -> SourceData:
     if source is None:
         raise DataError(
             f"`dataset` must be {STARTER}, an existing folder, or a hub id like owner/name or owner/name:config, "
-            f"got {config.dataset}. {_suggestion(config.dataset)}"
+            f"got {shorten(config.dataset)}. {_suggestion(config.dataset)}"
         )
     if location.is_folder and config.dataset_revision:
         raise SettingsError(f"`dataset_revision` must be empty for a local folder, got {config.dataset_revision}.")
@@ -93,9 +93,9 @@ def _suggestion(dataset: str) -> str:
         return f"Did you mean {STARTER}?"
     parent = Path(dataset).expanduser().parent
     if not parent.is_dir():
-        return f"The folder {parent} does not exist either."
-    folders = sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return f"Folders in {parent}: {', '.join(folders[:10]) or 'none'}."
+        return f"The folder {shorten(parent)} does not exist either."
+    folders = [name for name in list_names(parent) if (parent / name).is_dir() and not name.startswith(".")]
+    return f"Folders in {shorten(parent)}: {shorten(', '.join(folders[:10]) or 'none')}."
 
 
 def _without_leaks(split: Split, *held_out: Split) -> tuple[Split, int]:

@@ -1,19 +1,23 @@
-"""Folders with one file per split that names its columns: .csv, .tsv, .jsonl or .parquet."""
+"""Folders with one file per split that names its columns: CSV, TSV, JSON Lines or Parquet."""
 
+from collections import Counter
 from pathlib import Path
 
-from trainer.core.errors import DataError
+from trainer.core.data_files import SUFFIXES
+from trainer.core.errors import DataError, shorten
 from trainer.data.dataset import ROLES
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.rows import Tables, build_splits
-from trainer.data.sources.source import Location, SourceData
-from trainer.data.sources.tabular import SUFFIXES, read_table
+from trainer.data.sources.source import Location, SourceData, list_names
+from trainer.data.sources.tabular import read_table
 
 __all__ = ["STEMS", "describe_folder", "file_per_role", "has_split_files", "read", "read_label_names", "recognises"]
 
 STEMS = {"train": ("train",), "dev": ("dev", "validation", "val", "valid"), "test": ("test",)}
 """Names of files, and of hub splits, by role."""
 
+_MAX_SHOWN, _MAX_NAME = 5, 25
+_MAX_LABEL_BYTES = 2**20
 _LABEL_FILES = ("labels.txt", "emotions.txt")  # the second is GoEmotions' own
 
 
@@ -24,10 +28,11 @@ def recognises(location: Location) -> bool:
 
 def read(location: Location, errors: RowErrors) -> SourceData:
     """See `Source`. The order of labels is that of labels.txt, where there is one."""
+    text_column, paths = location.config.text_column, file_per_role(location.path)
     label_names, splits = build_splits(
         Tables(
-            by_role={role: read_table(path, errors) for role, path in file_per_role(location.path).items()},
-            text_column=location.config.text_column,
+            by_role={role: read_table(path, text_column, errors) for role, path in paths.items()},
+            text_column=text_column,
             label_column=location.config.label_column,
             label_names=read_label_names(location.path),
         ),
@@ -51,10 +56,11 @@ def file_per_role(folder: Path) -> dict[str, Path]:
     files = {role: _split_files(folder, role) for role in ROLES}
     missing = [role for role in ROLES if not files[role]]
     if missing:
-        present = sorted(path.name for path in folder.iterdir())[:20]
+        present = ", ".join(shorten(name, _MAX_NAME) for name in list_names(folder)[:_MAX_SHOWN])
         raise DataError(
-            f"{folder} contains no file for {', '.join(missing)}, only {', '.join(present) or 'nothing'}. "
-            f"A data set needs a file for each of train, dev (or validation, val) and test ({', '.join(SUFFIXES)})."
+            f"{shorten(folder)} contains no file for {', '.join(missing)}, only {present or 'nothing'}. A data set "
+            "needs train, dev (or validation, val) and test, each as CSV, TSV, JSON Lines or Parquet. Rename them, "
+            "or split one as docs/tutorials/own-data.md shows."
         )
     for role, paths in files.items():
         if len(paths) > 1:
@@ -68,19 +74,21 @@ def read_label_names(folder: Path) -> tuple[str, ...] | None:
     path = next((folder / name for name in _LABEL_FILES if (folder / name).is_file()), None)
     if path is None:
         return None
+    with path.open("rb") as file:
+        content = file.read(_MAX_LABEL_BYTES + 1)
+    if len(content) > _MAX_LABEL_BYTES:
+        raise DataError(f"{path} must list one label a line, got more than {_MAX_LABEL_BYTES >> 20} MiB.")
     try:
         # utf-8-sig: editors on Windows begin UTF-8 files with a byte order mark.
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        names = tuple(line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip())
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8 ({error}).") from error
-    # `|` and comma separate the labels of a cell.
-    if not names or len(set(names)) != len(names) or any("|" in name or "," in name for name in names):
-        raise DataError(
-            f"{path} must list distinct labels without `|` and comma, one a line, got {', '.join(names) or 'none'}."
-        )
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if not names or repeated:
+        raise DataError(f"{path} must list distinct labels, one a line, got {shorten(', '.join(repeated) or 'none')}.")
     return names
 
 
 def _split_files(folder: Path, role: str) -> list[Path]:
-    candidates = [folder / f"{stem}{suffix}" for stem in STEMS[role] for suffix in SUFFIXES]
-    return [path for path in candidates if path.is_file()]
+    paths = [folder / name for name in list_names(folder)]
+    return [path for path in paths if path.stem in STEMS[role] and path.suffix.lower() in SUFFIXES]

@@ -5,6 +5,7 @@ A line is `text <TAB> label ids <TAB> comment id`, quoted as in CSV; every examp
 
 from pathlib import Path
 
+from trainer.core.data_files import check_file
 from trainer.core.errors import DataError
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.files import describe_folder, file_per_role, read_label_names
@@ -13,6 +14,8 @@ from trainer.data.sources.source import Location, SourceData
 from trainer.data.sources.tabular import read_delimited
 
 __all__ = ["read", "recognises"]
+
+_MAX_HEADER = 2**16
 
 
 def recognises(location: Location) -> bool:
@@ -46,6 +49,7 @@ def read(location: Location, errors: RowErrors) -> SourceData:
 
 
 def _has_column(path: Path, name: str) -> bool:
+    check_file(path)
     with path.open("rb") as file:
-        first = file.readline().decode("utf-8-sig", errors="replace")  # `read` names wrong bytes
+        first = file.readline(_MAX_HEADER).decode("utf-8-sig", errors="replace")  # `read` names wrong bytes
     return name in [cell.strip().strip('"') for cell in first.split("\t")]  # a header may be quoted

@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face hub, and folders in the hub's layout, read with `datasets.load_dataset`."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from trainer.data.dataset import ROLES
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.files import STEMS, describe_folder, has_split_files
 from trainer.data.sources.rows import Tables, build_splits
-from trainer.data.sources.source import NO_LICENCE, Location, SourceData
+from trainer.data.sources.source import NO_LICENCE, Location, SourceData, list_names
 from trainer.data.sources.tabular import Table
 
 __all__ = ["read", "recognises"]
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_MAX_FOLDERS = 100
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -22,7 +24,7 @@ def recognises(location: Location) -> bool:
     """See `Source`."""
     if not location.is_folder:
         return _ID.fullmatch(location.config.dataset) is not None
-    return not has_split_files(location.path) and any(location.path.rglob("*.parquet"))
+    return not has_split_files(location.path) and _has_parquet(location.path)
 
 
 def read(location: Location, errors: RowErrors) -> SourceData:
@@ -47,6 +49,17 @@ def read(location: Location, errors: RowErrors) -> SourceData:
     names = describe_folder(location) if location.is_folder else _describe(config.dataset, revision)
     licence = train.info.license or NO_LICENCE
     return SourceData(**names, revision=revision, licence=licence, label_names=label_names, splits=by_role)
+
+
+def _has_parquet(folder: Path) -> bool:
+    """Return True for Parquet files of train in the folder or in one of its folders.
+
+    Deeper ones are not searched, because `datasets` then searches all of the folder, which may be a whole disk.
+    """
+    paths = [folder / name for name in list_names(folder)]
+    folders = [path for path in paths[:_MAX_FOLDERS] if path.is_dir() and os.access(path, os.R_OK)]
+    names = [path.name for path in paths] + [f"{one.name}/{name}" for one in folders for name in list_names(one)]
+    return any("train" in name and name.endswith(".parquet") for name in names)
 
 
 def _describe(dataset: str, revision: str) -> dict[str, str]:

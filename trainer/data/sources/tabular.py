@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.core.data_files import check_columns, check_file, damage_reported, find_not_utf8, without_rows
 from trainer.core.errors import DataError
-from trainer.core.text_rows import Parsed, parse_csv, parse_json_lines
+from trainer.core.text_rows import NOT_UTF8, Parsed, parse_csv, parse_json_lines, parse_table
 from trainer.data.sources.errors import RowErrors, quote
 
-__all__ = ["SUFFIXES", "Table", "read_delimited", "read_table"]
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+__all__ = ["Table", "read_delimited", "read_table"]
 
 _LINE_END = "\r\n"
+_MAX_BYTES = 8 * 2**30  # rows are kept in memory, where they need several times the size of their file
 _Rows = list[tuple[int, Mapping[str, Any]]]
 
 
@@ -29,28 +29,49 @@ class Table:
     """(line, cells by column), lines from 1."""
 
 
-def read_table(path: Path, errors: RowErrors) -> Table:
+def read_table(path: Path, text_column: str, errors: RowErrors) -> Table:
     """Return the table of a file that names its columns. path: with a suffix of SUFFIXES.
 
-    Faulty rows are added to `errors`. Raises DataError when the file as a whole is unreadable.
+    Faulty rows are added to `errors`. Raises DataError when the file as a whole is unreadable, or has no text column.
     """
-    if path.suffix == ".parquet":
-        return _read_parquet(path)
-    if path.suffix == ".jsonl":
-        return _read_jsonl(path, errors)
-    return read_delimited(path, errors, delimiter="\t" if path.suffix == ".tsv" else ",")
+    _check_size(path)
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        table = _read_parquet(path, errors)
+    elif suffix in (".csv", ".tsv"):
+        records = parse_table(_lines(path, errors), suffix)
+        table = _to_table(path, _header(records, path.name), records, errors)
+    else:
+        table = _read_json_lines(path, errors)
+    if table.columns:  # JSON Lines without a readable row have none
+        check_columns(path, table.columns, text_column)
+    return table
 
 
 def read_delimited(
     path: Path, errors: RowErrors, *, delimiter: str, quoted: bool = True, header: Sequence[str] | None = None
 ) -> Table:
     """Return the table of a delimited file. header: column names of a file without header line."""
-    earlier = errors.count
-    # newline="" leaves line ends to the csv module, which keeps those inside quotes.
-    records = parse_csv(io.StringIO(_decoded(path, errors), newline=""), delimiter, quoted=quoted)
-    columns = tuple(name.strip() for name in (header or _header(records, path.name)))
-    if len(set(columns)) != len(columns):
-        raise DataError(f"Column names must be distinct, got {', '.join(columns)} in {path.name}.")
+    _check_size(path)
+    records = parse_csv(_lines(path, errors), delimiter, quoted=quoted)
+    return _to_table(path, header or _header(records, path.name), records, errors)
+
+
+def _check_size(path: Path) -> None:
+    check_file(path)
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise DataError(f"{path} must have at most {_MAX_BYTES >> 30} GiB, got {size >> 30}. Take a sample of it.")
+
+
+def _header(records: Iterator[Parsed], file: str) -> list[str]:
+    line, cells, source = next(records, (1, list[str](), ""))
+    if not isinstance(cells, list):
+        raise DataError(f"{file}:{line} must be the column names, got {quote(source.rstrip(_LINE_END))}.")
+    return cells
+
+
+def _to_table(path: Path, header: Sequence[str], records: Iterator[Parsed], errors: RowErrors) -> Table:
+    columns, earlier = tuple(name.strip() for name in header), errors.count
     rows: _Rows = []
     for line, cells, source in records:
         if isinstance(cells, list) and len(cells) == len(columns):
@@ -61,18 +82,10 @@ def read_delimited(
     return _table(path, columns, rows, errors, earlier)
 
 
-def _header(records: Iterator[Parsed], file: str) -> list[str]:
-    line, cells, source = next(records, (1, list[str](), ""))
-    if not isinstance(cells, list):
-        raise DataError(f"{file}:{line} must be the column names, got {quote(source.rstrip(_LINE_END))}.")
-    return cells
-
-
-def _read_jsonl(path: Path, errors: RowErrors) -> Table:
+def _read_json_lines(path: Path, errors: RowErrors) -> Table:
     earlier = errors.count
     rows: _Rows = []
-    # Not splitlines: it also splits at U+2028 and others, which JSON strings may contain.
-    for line, cells, source in parse_json_lines(_decoded(path, errors).split("\n")):
+    for line, cells, source in parse_json_lines(_lines(path, errors, newline="\n")):
         if isinstance(cells, dict):
             rows.append((line, cells))
         else:
@@ -81,15 +94,19 @@ def _read_jsonl(path: Path, errors: RowErrors) -> Table:
     return _table(path, columns, rows, errors, earlier)
 
 
-def _read_parquet(path: Path) -> Table:
-    import pyarrow  # slow: not at module level
-    import pyarrow.parquet
+def _read_parquet(path: Path, errors: RowErrors) -> Table:
+    import pyarrow.parquet  # slow: not at module level
 
-    try:
+    earlier = errors.count
+    with damage_reported(path):
         table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"Cannot read {path.name} as Parquet ({error}).") from error
-    return Table(file=path.name, columns=tuple(table.column_names), rows=list(enumerate(table.to_pylist(), start=1)))
+        not_utf8 = find_not_utf8(table)
+        for row in not_utf8:
+            errors.add(f"{path.name}:{row + 1}", f"row {NOT_UTF8}")
+        skipped = set(not_utf8)
+        numbers = [row + 1 for row in range(len(table)) if row not in skipped]
+        rows: _Rows = list(zip(numbers, without_rows(table, not_utf8).to_pylist(), strict=True))
+    return _table(path, tuple(table.column_names), rows, errors, earlier)
 
 
 def _table(path: Path, columns: tuple[str, ...], rows: _Rows, errors: RowErrors, earlier: int) -> Table:
@@ -98,15 +115,38 @@ def _table(path: Path, columns: tuple[str, ...], rows: _Rows, errors: RowErrors,
     return Table(file=path.name, columns=columns, rows=rows)
 
 
+def _lines(path: Path, errors: RowErrors, newline: str = "") -> Iterator[str]:
+    """Return the lines of a file with their ends. newline: "" leaves line ends to the csv module, for those in cells.
+
+    JSON Lines end at newlines only: their strings may contain the other line ends of Unicode.
+    """
+    return io.StringIO(_decoded(path, errors), newline=newline)
+
+
 def _decoded(path: Path, errors: RowErrors) -> str:
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        for line, raw in enumerate(content.split(b"\n"), start=1):
-            try:
-                raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                errors.add(f"{path.name}:{line}", f"invalid UTF-8 at byte {error.start + 1}: {quote(raw)}")
+        _add_bytes(path, content.split(b"\n"), errors)
         # The rest of the file is checked as well, so that one run names every fault.
         return content.decode("utf-8-sig", errors="replace")
+
+
+def _add_bytes(path: Path, lines: Sequence[bytes], errors: RowErrors) -> None:
+    """Add an error for each line that is not UTF-8, or one for the file when no line with accents or such is."""
+    faulty: dict[int, int] = {}
+    foreign = [number for number, raw in enumerate(lines, start=1) if not raw.isascii()]
+    for number in foreign:
+        try:
+            lines[number - 1].decode("utf-8")
+        except UnicodeDecodeError as error:
+            faulty[number] = error.start + 1
+    if len(faulty) == len(foreign) > 1:
+        raise DataError(
+            f"{path} must be UTF-8, but none of its {len(foreign)} lines with other than ASCII characters is (first: "
+            f"line {foreign[0]}). It may be Latin-1 or Windows-1252: "
+            f"iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}"
+        )
+    for number, byte in faulty.items():
+        errors.add(f"{path.name}:{number}", f"invalid UTF-8 at byte {byte}: {quote(lines[number - 1])}")
