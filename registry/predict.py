@@ -4,7 +4,6 @@
 """
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from registry.scoring import job
 from registry.scoring.config import PredictConfig
-from trainer.core import settings, signals
+from trainer.core import settings
 from trainer.core.errors import DataError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
@@ -36,11 +35,9 @@ SOME_REJECTED = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every row was scored, 3 when some were rejected, 1 after an error of the user."""
-    # SIGTERM unwinds: the downloaded model is deleted.
-    with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
-        return run_cli(
-            lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv, report_failure
-        )
+    return run_cli(
+        lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv, report_failure
+    )
 
 
 def predict(config: PredictConfig, screen: console.Console) -> int:

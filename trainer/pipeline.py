@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer import plan_summary
 from trainer.config import TrainConfig
-from trainer.core import artifacts, environment, run_folder, text_files
+from trainer.core import artifacts, environment, run_folder, signals, text_files
 from trainer.core.settings import flatten
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
@@ -285,4 +285,9 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
             text_files.write_json(Path(folder) / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
             tracker.store_artifact(artifacts.CONFIG)
         any_tracker = tracker or NullTracker(run_id, Path(folder))
-        yield TrainingRun(config, context, any_tracker, Path(folder), screen, source_run)
+        try:
+            yield TrainingRun(config, context, any_tracker, Path(folder), screen, source_run)
+        except BaseException as error:
+            if signals.is_stop(error):
+                screen.show_note(f"Stopped. To continue: {run_folder.resume_command(Path(folder))}")
+            raise

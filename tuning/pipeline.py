@@ -10,14 +10,14 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from trainer.core import artifacts
+from trainer.core import artifacts, signals
 from trainer.core.environment import child_environment
 from trainer.core.errors import TuningError
 from tuning.analysis.narrative import failures
 from tuning.config import TuneConfig
 from tuning.execution.monitor import TrialInterruptedError
 from tuning.execution.objective import Objective, Phase
-from tuning.execution.optimize import Optimizer, stop_on_signals
+from tuning.execution.optimize import Optimizer
 from tuning.execution.resources import ResourcePool
 from tuning.finals import finals
 from tuning.finals.statistics import FinalRun
@@ -107,7 +107,7 @@ class Search:
         """Run finals as a worker: from when the leading command queues them until all have ended."""
         opened = self.opened
         name = finals.finals_name(opened.study.study_name)
-        with stop_on_signals(opened.stop):
+        with signals.note_stops(opened.stop.set):
             # Without a leading command nothing queues finals.
             while not opened.stop.is_set() and is_led(opened.storage, opened.study.study_name):
                 if name in optuna.get_all_study_names(opened.storage):
@@ -130,7 +130,7 @@ class Search:
         opened = self.opened
         workers = opened.request.workers
         objective = Objective(phase, opened.executor, opened.runs, ResourcePool(workers), opened.stop)
-        with stop_on_signals(opened.stop):
+        with signals.note_stops(opened.stop.set):
             Optimizer(study, objective, len(workers), self.config.search.max_failures, opened.screen).run()
 
     def _open_finals(self) -> optuna.Study:
@@ -155,7 +155,7 @@ class Search:
             executor=opened.executor,
             stop=opened.stop,
         )
-        with stop_on_signals(opened.stop):
+        with signals.note_stops(opened.stop.set):
             try:
                 return train_winner(finished, opened.study, training, retrain=retrain)
             except TrialInterruptedError:

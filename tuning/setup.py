@@ -1,7 +1,6 @@
 """Opens a search: settings checked, study and its MLflow run created or loaded, initial trials queued."""
 
 import os
-import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -248,7 +247,7 @@ def _open_study_run(
 def _worker_environment() -> Iterator[None]:
     """Hide the run that `mlflow run` created: a worker has none, and trainings must not write to it."""
     os.environ.pop("MLFLOW_RUN_ID", None)
-    with signals.signal_handlers(signals.raise_system_exit, signal.SIGTERM):
+    with signals.raise_stops():
         yield
 
 

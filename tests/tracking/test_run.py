@@ -147,7 +147,7 @@ def test_the_status_is_that_of_the_block(database, tmp_path, failure, status):
         assert stored.data.tags[artifacts.TAG_ERROR] == "RuntimeError: no room on device"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_stop_signal_kills_the_run_and_becomes_the_exit_status(database, tmp_path, number):
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as raised, open_run(tmp_path) as run:
@@ -425,3 +425,39 @@ def test_an_error_before_the_run_is_opened_is_a_tag_of_the_project_run(database,
     tracking.report_failure(SettingsError("`epochs` must be at least 1, got 0."))
 
     assert "`epochs`" in database.get_run(run_id).data.tags[artifacts.TAG_ERROR]
+    assert database.get_run(run_id).info.status == "RUNNING"  # `mlflow run` makes it FAILED
+    tracking.report_failure(SystemExit(128 + signal.SIGTERM))
+    assert database.get_run(run_id).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("stage", ["_find_or_create_run", "EventLog", "check_artifact_store", "SystemMetrics"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_run_is_opened_leaves_it_killed(database, tmp_path, monkeypatch, stage, number):
+    real = getattr(tracking, stage)
+
+    def signalled(*given, **more):
+        done = real(*given, **more)
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        return done
+
+    monkeypatch.setattr(tracking, stage, signalled)
+    with pytest.raises((SystemExit, KeyboardInterrupt)), open_run(tmp_path):
+        pytest.fail("the run was opened")
+    experiment = database.get_experiment_by_name("emotions")
+    (run,) = database.search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
+
+
+def test_a_run_in_use_keeps_its_status_when_it_cannot_be_resumed(database, tmp_path):
+    with open_run(tmp_path) as run:
+        script = (
+            "import sys; from pathlib import Path; from trainer.tracking.run import open_run\n"
+            "with open_run(Path(sys.argv[1]), resume=sys.argv[2]): pass"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path), run.run_id],
+            env=child_environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Another process writes" in done.stderr
+        assert database.get_run(run.run_id).info.status == "RUNNING"

@@ -122,6 +122,7 @@ def test_sigterm_ends_the_run_as_killed(base_settings, in_tmp, tracking_uri):
     assert forked.wait(process) == 128 + signal.SIGTERM
     assert "Traceback" not in log.read_text()
     run = only_run(tracking_uri)
+    assert f"resume={run.info.run_id}" in "".join(log.read_text().split())
     assert run.info.status == "KILLED"
     assert "train/loss" in run.data.metrics
     assert "test/macro_f1" not in run.data.metrics

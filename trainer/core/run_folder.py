@@ -27,6 +27,7 @@ __all__ = [
     "has_results",
     "prune_cache",
     "read_config",
+    "resume_command",
     "sync_command",
 ]
 
@@ -134,6 +135,12 @@ def prune_cache(folder: Path) -> None:
         with suppress(FileNotFoundError):  # runs share the cache: another may have deleted it
             if path.stat().st_mtime < oldest:
                 path.unlink()
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that continues the run of a run folder."""
+    elsewhere = ["-P", f"output={folder.parent}"] if folder.parent != Path("runs") else []
+    return shlex.join(["mlflow", "run", ".", "-e", "train", "-P", f"resume={folder.name}", *elsewhere])
 
 
 def sync_command(folder: Path) -> str:

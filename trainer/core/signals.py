@@ -1,13 +1,18 @@
-"""Signal handlers for the time of a block."""
+"""Stop signals of a command: the first one unwinds it, so that files and runs are closed; later ones change nothing."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import NoReturn
 
-__all__ = ["raise_system_exit", "signal_handlers"]
+__all__ = ["STOP_SIGNALS", "hold_stops", "ignore_stops", "is_stop", "note_stops", "raise_stops", "signal_handlers"]
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""A scheduler, a closed terminal, Ctrl-C and Ctrl-backslash."""
+
+# Of the outermost `raise_stops`: a second signal must not interrupt what the first one closes.
+_received: list[int] = []
 
 
 @contextmanager
@@ -29,6 +34,78 @@ def signal_handlers(
             signal.signal(number, previous)
 
 
-def raise_system_exit(number: int, _: FrameType | None) -> NoReturn:
-    """Raise SystemExit with the status a shell gives this signal, so that open files and runs are closed."""
-    raise SystemExit(128 + number)
+@contextmanager
+def raise_stops() -> Iterator[None]:
+    """Raise the first stop signal of the block: KeyboardInterrupt for Ctrl-C, SystemExit with 128 + n for the others.
+
+    Later ones are ignored. A block within the block changes nothing.
+    """
+    if any(signal.getsignal(number) is _raise_first for number in STOP_SIGNALS):
+        yield
+        return
+    _received.clear()
+    with signal_handlers(_raise_first, *_wanted()):
+        yield
+
+
+@contextmanager
+def note_stops(handle: Callable[[], object]) -> Iterator[None]:
+    """Call `handle` at each stop signal of the block, and raise the first one after the block."""
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        _received.append(number)
+        handle()
+
+    with raise_stops():
+        with signal_handlers(note, *_wanted()):
+            yield
+        if _received:
+            raise _stop(_received[0])
+
+
+@contextmanager
+def hold_stops() -> Iterator[Callable[[], None]]:
+    """Hold stop signals back until the function that is yielded is called, which raises them; at the latest to the end.
+
+    For steps between which a stop would lose what has to be closed.
+    """
+    held: list[int] = []
+    with ExitStack() as handlers:
+        handlers.enter_context(signal_handlers(lambda number, _: held.append(number), *_wanted()))
+
+        def release() -> None:
+            handlers.close()
+            if held:
+                signal.raise_signal(held.pop())
+
+        yield release
+    release()
+
+
+@contextmanager
+def ignore_stops() -> Iterator[None]:
+    """Ignore stop signals inside the block."""
+    with signal_handlers(signal.SIG_IGN, *STOP_SIGNALS):
+        yield
+
+
+def is_stop(error: BaseException | None) -> bool:
+    """Return whether a stop signal raised this exception."""
+    if isinstance(error, SystemExit):
+        return error.code in {128 + number for number in STOP_SIGNALS}
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _wanted() -> list[int]:
+    # `nohup` ignores SIGHUP, and a shell ignores Ctrl-C in a background process: that was wanted.
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _raise_first(number: int, _frame: FrameType | None) -> None:
+    _received.append(number)
+    if len(_received) == 1:
+        raise _stop(number)
+
+
+def _stop(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -1,35 +1,83 @@
-"""The frame of every command: an error that the user can fix becomes one message and an exit status."""
+"""The frame of every command: errors become one message and an exit status, signals an end in order."""
 
 import errno
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
-from trainer.core.errors import EmotionsError
+from trainer.core import signals
+from trainer.core.errors import EmotionsError, SettingsError
+from trainer.core.redaction import redact
+from trainer.core.tracebacks import keep_traceback
 from trainer.reporting import console
+from trainer.reporting.streams import survive_lost_output
 
 __all__ = ["run_cli"]
+
+_DEBUG_VARIABLE = "EMOTIONS_DEBUG"  # a variable: the processes of a run and the trials of a search inherit it
+_DEBUG_FLAG = "--debug"
+_CTRL_C_STATUS = 130
+_MAX_SHOWN_CHARACTERS = 200
 
 
 def run_cli(
     command: Callable[[Sequence[str]], int | None],
     argv: Sequence[str] | None,
-    on_error: Callable[[EmotionsError], None] = lambda _: None,
+    on_error: Callable[[BaseException], None] = lambda _: None,
 ) -> int:
     """Run a command with argv, by default that of this process, and return its exit status, 0 for None.
 
-    1 after an error that the user can fix, which is printed and passed to `on_error`; 130 after Ctrl-C.
+    1 after an error, which is printed as one message and passed to `on_error`; 128 + n after stop signal n, which is
+    passed too. The traceback of an unexpected error goes to a file; with `--debug true` all are printed.
     """
-    try:
-        return command(sys.argv[1:] if argv is None else list(argv)) or 0
-    except EmotionsError as error:
-        console.make().show_error(error)  # on any process: the others may not have met it
-        on_error(error)
-        return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:  # any other is a defect and keeps its traceback
-            raise
-        text = f"No space left on the device ({error}). Free some and run the same command again; nothing is lost."
-        console.make().show_error(EmotionsError(text))
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as a shell reports it
+    survive_lost_output()
+    with signals.raise_stops():
+        try:
+            return command(_without_debug(sys.argv[1:] if argv is None else list(argv))) or 0
+        except BaseException as error:
+            if isinstance(error, SystemExit) and not signals.is_stop(error):  # of `--help`
+                raise
+            with signals.ignore_stops():
+                if os.environ.get(_DEBUG_VARIABLE):
+                    traceback.print_exception(error)
+                if isinstance(error, Exception):
+                    console.make().show_error(_readable(error))  # on any process: the others may not have met it
+                on_error(error)
+            return _status(error)
+
+
+def _without_debug(words: list[str]) -> list[str]:
+    """Return the words of a command line without `--debug`, which every command has, after obeying it."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name != _DEBUG_FLAG:
+            kept.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if value.lower() not in ("true", "false"):
+            raise SettingsError(f"`debug` must be true or false, got {value or 'an empty value'}.")
+        os.environ[_DEBUG_VARIABLE] = "true" if value.lower() == "true" else ""
+    return kept
+
+
+def _readable(error: Exception) -> EmotionsError:
+    """Return the error with the text that the user reads."""
+    if isinstance(error, EmotionsError):
+        return error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return EmotionsError(
+            f"No space left on the device ({error}). Free some and run the same command again; nothing is lost."
+        )
+    path = keep_traceback(error)
+    text = " ".join(redact(f"{type(error).__name__}: {error}").split())
+    where = f"The traceback is in {path}. Send it with a report of this defect" if path else "Free disk space"
+    return EmotionsError(f"Unexpected error ({text[:_MAX_SHOWN_CHARACTERS]}). {where}, or set debug=true to print it.")
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return _CTRL_C_STATUS
+    return int(str(error.code)) if isinstance(error, SystemExit) else 1

@@ -4,16 +4,16 @@ import contextlib
 import logging
 import os
 import re
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts, signals
 from trainer.core.environment import git_state
-from trainer.core.errors import TrackingError
+from trainer.core.errors import EmotionsError, TrackingError
 from trainer.core.redaction import redact
 from trainer.core.run_folder import has_results
+from trainer.core.tracebacks import keep_traceback
 from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe_error, readable_errors
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["MlflowTracker", "NullTracker", "RejectedEventsError", "Tracker", "open_run", "report_failure", "sync"]
 
 _log = logging.getLogger(__name__)
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler; a closed terminal
-_STOP_EXITS = {128 + number for number in (*_STOP_SIGNALS, signal.SIGINT)}
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
 _RESUME_ADVICE = "Or give the id of another run there, or start a new run without `resume`."
 _SYNC_ADVICE = (
@@ -60,23 +58,21 @@ def open_run(
     one. What a killed process left in the folder of a resumed run is delivered first; the project run of
     `mlflow run -P resume=` gets a tag with the run that it continues.
 
-    At exit the status is FINISHED; KILLED after SIGTERM and SIGHUP (raised here as SystemExit) and KeyboardInterrupt;
-    FAILED after any other exception, which becomes a tag. `mlflow run` does not change a final status.
+    At exit the status is FINISHED; KILLED after a stop signal, which is raised here; FAILED after any other exception,
+    which becomes a tag. `mlflow run` does not change a final status.
     Raises TrackingError within about 15 seconds when the server does not answer at the start. Later it may go away or
     refuse events: all are kept in the folder, the end of the run waits a limited time, and a warning names the `sync`
     command that delivers the rest. The training itself is complete, so this is no error.
     """
     backend = connect()
-    project_run = os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
-    stops = [number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
-    with signals.signal_handlers(signals.raise_system_exit, *stops):  # so that `_recorded` sees a stop
+    with signals.raise_stops(), signals.hold_stops() as raise_held_stop:  # a run that is created gets a final status
         with readable_errors(backend):
+            project_run = os.environ.get("MLFLOW_RUN_ID")
             run = _find_or_create_run(backend, experiment, resume, project_run, name)
+            os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
             other = project_run if project_run != run.info.run_id else None
-            if other is not None:
-                backend.client.set_tag(other, artifacts.TAG_RESUMES, run.info.run_id)
-            tracker = _start(backend, run, output / run.info.run_id, is_resumed=resume is not None)
-        with _recorded(tracker, other):
+        recorded = _recorded(backend, run, output / run.info.run_id, other, raise_held_stop, is_resumed=bool(resume))
+        with recorded as tracker:
             tracker.set_tags({**_git_tags(run), **(tags or {})})
             if parameters:
                 tracker.log_params(parameters)
@@ -119,13 +115,19 @@ def sync(folder: Path) -> int:
     return count
 
 
-def report_failure(error: Exception) -> None:
-    """Tag the run that `mlflow run` made with an error from before it was opened, such as a wrong setting."""
+def report_failure(error: BaseException) -> None:
+    """Tag the run that `mlflow run` made with an error from before it was opened, such as a wrong setting.
+
+    After a stop signal its status is KILLED; `mlflow run` itself would make it FAILED.
+    """
     run_id = os.environ.get("MLFLOW_RUN_ID")  # `open_run` removes it
     if run_id is None:
         return
     try:
-        connect().client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
+        client = connect().client
+        client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
+        if signals.is_stop(error):
+            client.set_terminated(run_id, "KILLED")
     except Exception as failure:  # the command still reports `error` itself
         _log.warning("Cannot tag run %s with its error (%s).", run_id, redact(str(failure)))
 
@@ -187,40 +189,63 @@ def _experiment_id(backend: MlflowBackend, name: str | None) -> str:
     return found.experiment_id
 
 
-def _start(backend: MlflowBackend, run: "Run", folder: Path, *, is_resumed: bool) -> MlflowTracker:
+def _start(backend: MlflowBackend, run: "Run", log: EventLog) -> MlflowTracker:
     """Deliver what an earlier process left in the folder, make the run RUNNING, and return its tracker."""
     run_id = run.info.run_id
-    try:
-        log = EventLog(folder)
-        Uploader(log, backend).upload_pending()
-        log.append(run_id, "open", {"uri": redact(backend.uri)})  # `sync` reads from it where the run was started
-        check_artifact_store(backend.client, run)
-        backend.set_running(run_id)
-        log.mark_delivered(log.size)  # `set_running` has done what the event "open" asks for
-        return MlflowTracker(run_id, log, backend)
-    except BaseException as error:  # also Ctrl-C: no run may stay RUNNING
-        if not is_resumed:  # a run to be resumed keeps its status: another process may write it
-            backend.client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
-            backend.client.set_terminated(run_id, _status(error))
-        raise
+    Uploader(log, backend).upload_pending()
+    log.append(run_id, "open", {"uri": redact(backend.uri)})  # `sync` reads from it where the run was started
+    check_artifact_store(backend.client, run)
+    backend.set_running(run_id)
+    log.mark_delivered(log.size)  # `set_running` has done what the event "open" asks for
+    return MlflowTracker(run_id, log, backend)
 
 
 @contextlib.contextmanager
-def _recorded(tracker: MlflowTracker, project_run: str | None) -> Iterator[None]:
-    """Sample the system during the block, and give the run its status after it."""
-    system_metrics = SystemMetrics(tracker.log_metrics, tracker.next_step(SYSTEM_PREFIX))
-    system_metrics.start()
-    failure: BaseException | None = None
+def _recorded(
+    backend: MlflowBackend,
+    run: "Run",
+    folder: Path,
+    project_run: str | None,
+    raise_held_stop: Callable[[], None],
+    *,
+    is_resumed: bool,
+) -> Iterator[MlflowTracker]:
+    """Start the run, sample the system during the block, and give the run its status after it."""
+    log = tracker = system_metrics = failure = None
     try:
-        yield
+        raise_held_stop()
+        with readable_errors(backend):
+            if project_run is not None:
+                backend.client.set_tag(project_run, artifacts.TAG_RESUMES, run.info.run_id)
+            log = EventLog(folder)
+            tracker = _start(backend, run, log)
+        system_metrics = SystemMetrics(tracker.log_metrics, tracker.next_step(SYSTEM_PREFIX))
+        system_metrics.start()
+        yield tracker
     except BaseException as error:
         failure = error
         raise
     finally:
         # A second Ctrl-C must not cost the run its status; the wait for the server is bounded.
-        with signals.signal_handlers(signal.SIG_IGN, *_STOP_SIGNALS, signal.SIGINT):
-            system_metrics.stop()
-            _end(tracker, failure, project_run)
+        with signals.ignore_stops():
+            if system_metrics is not None:
+                system_metrics.stop()
+            if tracker is not None:
+                _end(tracker, failure, project_run)
+            elif failure is not None and (log is not None or not is_resumed):  # else another process may write it
+                _end_unstarted(backend, run, log, failure)
+
+
+def _end_unstarted(backend: MlflowBackend, run: "Run", log: EventLog | None, failure: BaseException) -> None:
+    """Give a run that could not be started its final status."""
+    try:
+        backend.client.set_tag(run.info.run_id, artifacts.TAG_ERROR, describe_error(failure))
+        backend.client.set_terminated(run.info.run_id, _status(failure))
+    except Exception as error:  # `failure` itself is reported by the command
+        _log.error("Cannot end run %s (%s).", run.info.run_id, redact(str(error)))
+    finally:
+        if log is not None:
+            log.close()
 
 
 def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str | None) -> None:
@@ -228,6 +253,8 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
     try:
         if failure is not None and status != "FINISHED":  # SystemExit(0) is no failure
             tracker.set_tags({artifacts.TAG_ERROR: describe_error(failure)})
+            if isinstance(failure, Exception) and not isinstance(failure, EmotionsError):
+                keep_traceback(failure, tracker.folder)
         tracker.close(status, project_run)
     except TrackingError as error:
         # The log cannot be written, as on a full disk.
@@ -237,13 +264,9 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
 
 
 def _status(failure: BaseException | None) -> str:
-    if failure is None:
+    if failure is None or (isinstance(failure, SystemExit) and failure.code in (None, 0)):
         return "FINISHED"
-    if isinstance(failure, SystemExit):
-        if failure.code in (None, 0):
-            return "FINISHED"
-        return "KILLED" if failure.code in _STOP_EXITS else "FAILED"
-    return "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
+    return "KILLED" if signals.is_stop(failure) else "FAILED"
 
 
 def _git_tags(run: "Run") -> dict[str, object]:

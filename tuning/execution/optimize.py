@@ -1,17 +1,11 @@
 """Runs the trials of a phase with `study.optimize`, until as many as requested have ended."""
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from trainer.core import signals
 from trainer.core.errors import TuningError
 from trainer.reporting import console
 from tuning.execution.executor import TrainingFailedError
@@ -19,25 +13,10 @@ from tuning.execution.monitor import TrialInterruptedError
 from tuning.execution.objective import Objective
 from tuning.study import trials
 
-__all__ = ["Optimizer", "stop_on_signals"]
+__all__ = ["Optimizer"]
 
 _WAIT_SECONDS = 1.0
 _SHOWN = ("running", "pruned", "failed")
-
-
-@contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on Ctrl-C and SIGTERM in the block, and leave the block with that signal's exit status afterwards."""
-    received: list[int] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        stop.set()
-
-    with signals.signal_handlers(handle, signal.SIGTERM, signal.SIGINT):
-        yield
-    if received:
-        raise SystemExit(128 + received[0])
 
 
 @dataclass

@@ -3,14 +3,13 @@
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from trainer.core.signals import raise_system_exit, signal_handlers
+from trainer.core.signals import raise_stops
 
 __all__ = [
     "ROOT",
@@ -71,7 +70,7 @@ def run_python(arguments, folder):
     command, started = [sys.executable, *arguments], time.perf_counter()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=folder, env=environment, **pipes)
-    with signal_handlers(raise_system_exit, signal.SIGTERM), process:
+    with raise_stops(), process:
         try:
             _, errors = process.communicate()
         except BaseException:
