@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.errors import SettingsError
-from trainer.core.settings import require
+from trainer.core.settings import quote, require
 
 __all__ = ["LOG_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
 
 LOG_SUFFIX = "-ledger"  # the name that older versions gave to the decision log
 _LONGEST_REASON = 500  # a tag of the run contains it
-_NAME = re.compile(r"[\w. -]{1,200}")  # no quotation mark: a search for versions puts the name into its filter
+# No quotation mark: a search for versions puts the name into its filter. No dot alone: MLflow takes names for paths.
+_NAME = re.compile(r"\w([\w. -]{0,198}[\w.-])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class CheckConfig:
     with your files and network, but without the secrets in the environment."""
 
     def __post_init__(self) -> None:
-        require("check_rows", self.check_rows, self.check_rows >= 0, "be 0 (all) or more")
+        require("check_rows", self.check_rows, 0 <= self.check_rows <= 10**9, "be in [0, 10^9]; 0 is all")
         difference = self.max_score_difference
         require("max_score_difference", difference, 0 < difference <= 1, "be above 0 and at most 1")
         for name in ("max_latency_ms", "max_size_mb"):
@@ -114,9 +115,9 @@ class TargetConfig:
     """Reason for the decision log; at most 500 characters."""
 
     def __post_init__(self) -> None:
-        require("version", self.version, self.version >= 0, "be 0 (the champion before) or more")
-        if len(self.reason) > _LONGEST_REASON:
-            raise SettingsError(f"`reason` must have at most {_LONGEST_REASON} characters, got {len(self.reason)}.")
+        require("version", self.version, 0 <= self.version < 2**31, "be in [0, 2^31); 0 is the champion before")
+        short = len(self.reason) <= _LONGEST_REASON
+        require("reason", self.reason, short, f"have at most {_LONGEST_REASON} characters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,6 @@ class HistoryConfig:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or name.endswith(LOG_SUFFIX):
         raise SettingsError(
-            "`registered_model` must be letters, digits, '_', '-', '.' and spaces, and not the name of a decision log "
-            f"(...{LOG_SUFFIX}), got {name}."
+            "`registered_model` must be letters, digits, '_', '-', '.' and spaces, begin with a letter or digit, and "
+            f"not be the name of a decision log (...{LOG_SUFFIX}), got {quote(name)}."
         )

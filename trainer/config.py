@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.core import presets, run_folder, settings
-from trainer.core.settings import require
+from trainer.core.settings import require, require_count
 from trainer.data.config import DataConfig
 from trainer.fit.config import FitConfig
 from trainer.model.config import LossConfig, ModelConfig
@@ -15,6 +15,7 @@ from trainer.model.config import LossConfig, ModelConfig
 __all__ = ["PRESETS", "EvaluationConfig", "RunConfig", "TrainConfig", "parse"]
 
 PRESETS = Path(__file__).parent / "presets"
+_MAX_PROCESSES = 1024  # on one machine; without GPUs the launcher allows fewer
 _OF_THIS_COMMAND = ("output", "read_test")
 """Settings that a resumed run does not take from its earlier process."""
 
@@ -44,8 +45,7 @@ class RunConfig:
     """Id of a stopped run to continue, or `latest`. Its settings are taken from the run; flags must not contradict."""
 
     def __post_init__(self) -> None:
-        is_count = self.processes.isdecimal() and int(self.processes) >= 1
-        require("processes", self.processes, self.processes == "auto" or is_count, "be `auto` or at least 1")
+        require_count("processes", self.processes, _MAX_PROCESSES)
         require("seed", self.seed, 0 <= self.seed < 2**32, "be in [0, 2^32)")  # what NumPy takes
         without_model = self.register and not self.read_test
         require("register", self.register, not without_model, "be false with read_test=false, which keeps no model")

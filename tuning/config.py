@@ -3,10 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainer.core.settings import require
+from trainer.core.settings import require, require_count
 
 __all__ = ["FinalsConfig", "SearchConfig", "StudyConfig", "TuneConfig"]
 
+_RANGES = {
+    "trials": (1, 1_000_000),
+    "repeats": (1, 1000),
+    "max_failures": (1, 1_000_000),
+    "reports": (2, 100_000),
+    "grid_points": (2, 10_000),
+}
+_MAX_WORKERS = 1024  # on one machine
+_MAX_FINALS = 1000
 _SEEDED_TESTS = 4  # the signed-rank test of fewer pairs cannot fall below 0.1, which prunes
 
 
@@ -68,12 +77,9 @@ class SearchConfig:
     """Experiment whose best runs on the same data are the first trials, after the shipped settings."""
 
     def __post_init__(self) -> None:
-        for name in ("trials", "repeats", "max_failures"):
-            require(name, getattr(self, name), getattr(self, name) >= 1, "be at least 1")
-        for name in ("reports", "grid_points"):
-            require(name, getattr(self, name), getattr(self, name) >= 2, "be at least 2")
-        is_count = self.workers.isdecimal() and int(self.workers) >= 1
-        require("workers", self.workers, self.workers == "auto" or is_count, "be `auto` or a number of at least 1")
+        for name, (low, high) in _RANGES.items():
+            require(name, getattr(self, name), low <= getattr(self, name) <= high, f"be in [{low}, {high}]")
+        require_count("workers", self.workers, _MAX_WORKERS)
         require("trial_minutes", self.trial_minutes, 0 <= self.trial_minutes < 1e6, "be at least 0 (no limit)")
         if self.pruner == "wilcoxon":
             require("repeats", self.repeats, self.repeats >= _SEEDED_TESTS, "be at least 4 for pruner=wilcoxon")
@@ -120,8 +126,8 @@ class FinalsConfig:
     """Train the winner once more on train and dev together, with its thresholds; that model is promoted then."""
 
     def __post_init__(self) -> None:
-        require("top_k", self.top_k, self.top_k >= 0, "be at least 0")
-        require("seeds", self.seeds, self.seeds >= 1, "be at least 1")
+        require("top_k", self.top_k, 0 <= self.top_k <= _MAX_FINALS, f"be in [0, {_MAX_FINALS}]")
+        require("seeds", self.seeds, 1 <= self.seeds <= _MAX_FINALS, f"be in [1, {_MAX_FINALS}]")
         for name in ("promote", "retrain_on_dev"):
             require(name, getattr(self, name), self.top_k > 0 or not getattr(self, name), "be false with top_k=0")
 

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from trainer.core.data_files import SUFFIXES
 from trainer.core.errors import SettingsError, nearest
+from trainer.core.settings import quote, require
 
 __all__ = ["INPUT_SUFFIXES", "OUTPUT_SUFFIXES", "LabelChoice", "PredictConfig"]
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 INPUT_SUFFIXES = (*SUFFIXES, ".txt")
+_MAX_LABELS = 1_000_000
+_MAX_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +69,12 @@ class PredictConfig:
     def __post_init__(self) -> None:
         _check_suffix("input", self.input, INPUT_SUFFIXES)
         _check_suffix("output", self.output, OUTPUT_SUFFIXES)
-        for field in ("model", "text_column"):
-            if not getattr(self, field).strip():
-                raise SettingsError(f"`{field}` must not be empty.")
-        if self.threshold != -1 and not 0 <= self.threshold <= 1:
-            raise SettingsError(f"`threshold` must be in [0, 1], or -1 for none, got {self.threshold}.")
-        if self.top_k < 0:
-            raise SettingsError(f"`top_k` must be 0 (all) or more, got {self.top_k}.")
-        if self.chunk_rows < 1:
-            raise SettingsError(f"`chunk_rows` must be at least 1, got {self.chunk_rows}.")
+        for name in ("model", "text_column"):
+            require(name, getattr(self, name), bool(getattr(self, name).strip()), "not be empty")
+        is_threshold = self.threshold == -1 or 0 <= self.threshold <= 1
+        require("threshold", self.threshold, is_threshold, "be in [0, 1], or -1 for none")
+        require("top_k", self.top_k, 0 <= self.top_k <= _MAX_LABELS, f"be in [0, {_MAX_LABELS}]; 0 is all")
+        require("chunk_rows", self.chunk_rows, 1 <= self.chunk_rows <= _MAX_ROWS, f"be in [1, {_MAX_ROWS}]")
 
     @property
     def choice(self) -> LabelChoice:
@@ -87,4 +87,6 @@ def _check_suffix(field: str, file: str, suffixes: tuple[str, ...]) -> None:
     suffix = Path(file).suffix.lower()
     # Neither file has a default: `--help` shows them empty, and `registry.predict` requires them.
     if file and suffix not in suffixes:
-        raise SettingsError(f"`{field}` must end in {', '.join(suffixes)}, got {file}.{nearest(suffix, suffixes)}")
+        raise SettingsError(
+            f"`{field}` must end in {', '.join(suffixes)}, got {quote(file)}.{nearest(suffix, suffixes)}"
+        )

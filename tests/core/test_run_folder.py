@@ -46,6 +46,16 @@ class TestFindResumable:
         with pytest.raises(SettingsError, match=r"killed.*learning_rate: 0\.1 then, 0\.2 now"):
             find(tmp_path, learning_rate=0.2)
 
+    @pytest.mark.parametrize("name", [artifacts.CONFIG, artifacts.OUTCOME])
+    @pytest.mark.parametrize("text", ["", "[1]", '{"a": ' + "[" * 100_000])
+    def test_a_damaged_folder_hides_no_other(self, tmp_path, name, text):
+        wanted = make_run(tmp_path, "killed", age=30)
+        (make_run(tmp_path, "damaged") / name).write_text(text)
+        assert find(tmp_path) == wanted
+        if name == artifacts.CONFIG:
+            with pytest.raises(SettingsError, match=r"damaged/config\.json"):
+                find(tmp_path, "damaged")
+
     def test_an_id_finds_its_run_unless_it_has_its_results(self, tmp_path):
         folder = make_run(tmp_path, "a")
         assert find(tmp_path, "a", processes="2") == folder

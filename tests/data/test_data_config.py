@@ -7,9 +7,9 @@ from trainer.data.config import DataConfig
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_length": 3}, "max_length.* 4 tokens, .*got .*3"),
+        ({"max_length": 3}, "max_length.* 100000.*got 3"),
         ({"overlap": "ignore"}, "overlap.* drop or keep, .*got .*ignore"),
-        ({"max_train_rows": -1}, "max_train_rows.* must be 0 .*got .*-1"),
+        ({"max_train_rows": -1}, "max_train_rows.* 0 is all.*got -1"),
         ({"dataset": " "}, "dataset.* must not be empty"),
         ({"text_column": ""}, "text_column.* must not be empty"),
         ({"label_column": "text"}, "text_column.*label_column.* differ, got text"),

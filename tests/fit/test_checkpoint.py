@@ -31,6 +31,16 @@ def test_a_partial_state_is_ignored(store):
     assert store.newest_step() == 9
 
 
+@pytest.mark.parametrize("name", ["step-4/state.pt", "best-4/model.safetensors", "best-4/facts.json"])
+@pytest.mark.parametrize("content", [b"", b"damaged" * 100])
+def test_a_damaged_checkpoint_is_named(store, name, content):
+    store.save_state(4, {"step": 4})
+    store.save_best(4, WEIGHTS, {"score": 0.5})
+    (store.folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"Cannot read the checkpoint .*/{name.partition('/')[0]}"):
+        store.load_state() if name.startswith("step") else store.load_best(4)
+
+
 def test_best_weights_are_loaded_with_their_facts(store):
     with pytest.raises(ModelError, match="step 5"):
         store.load_best(5)

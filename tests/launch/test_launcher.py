@@ -37,6 +37,11 @@ def test_the_number_of_processes_is_that_of_the_gpus_unless_it_is_given(monkeypa
         assert launcher.count_processes("1") == 1
     with pytest.raises(SettingsError, match=r"`processes` .*4, got 5"):
         launcher.count_processes("5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(launcher, "available_cores", lambda: list(range(6)))
+    assert launcher.count_processes("6") == 6
+    with pytest.raises(SettingsError, match=r"`processes` .*6, got 1000"):
+        launcher.count_processes("1000")
 
 
 @pytest.fixture

@@ -104,6 +104,8 @@ class TestFile:
             ({"joy": "2", "grief": 1, "neutral": 1}, 'joy .* must be a positive number, got "2"'),
             ([1, 2, 3], "one object"),
             ("{", "must be a readable JSON file"),
+            ('{"joy": 1' + "0" * 400 + "}", "must be a readable JSON file"),
+            ('{"joy": ' + "[" * 100_000, "must be a readable JSON file"),
         ],
     )
     def test_one_that_does_not_fit_is_refused(self, tmp_path, content, rule):
@@ -113,3 +115,8 @@ class TestFile:
     def test_a_missing_one_is_refused(self, tmp_path):
         with pytest.raises(SettingsError, match="must be a readable JSON file"):
             weights(str(tmp_path / "none.json"), (5, 1, 60))
+
+    def test_an_endless_one_is_refused(self, tmp_path):
+        (tmp_path / "zero.json").symlink_to("/dev/zero")
+        with pytest.raises(SettingsError, match=r"zero\.json: not a regular file"):
+            weights(str(tmp_path / "zero.json"), (5, 1, 60))

@@ -111,12 +111,12 @@ def test_a_run_that_is_absent_or_not_finished_is_refused(folder):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        (artifacts.OUTCOME, {"test/macro_f1": 0.5}, "KeyError: 'dev/best_step'"),
-        (artifacts.THRESHOLDS, {}, "KeyError: 'default_policy'"),
-        (artifacts.LABELS, ["joy", "love"], "KeyError: 'love'"),
-        (artifacts.CALIBRATION, [], "TypeError"),
-        (artifacts.DATA, None, "FileNotFoundError"),
-        (artifacts.CONFIG, None, "FileNotFoundError"),
+        (artifacts.OUTCOME, {"test/macro_f1": 0.5}, "dev/best_step is missing"),
+        (artifacts.THRESHOLDS, {}, "default_policy is missing"),
+        (artifacts.LABELS, ["joy", "love"], "love is missing"),
+        (artifacts.CALIBRATION, [], "list indices"),
+        (artifacts.DATA, None, "data.json .* No such file"),
+        (artifacts.CONFIG, None, "config.json .* No such file"),
     ],
 )
 def test_a_run_without_its_results_is_refused(folder, name, content, reason):

@@ -1,18 +1,14 @@
 """Files of settings: shipped presets, and YAML or JSON files of the user."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from trainer.core.errors import SettingsError, nearest
+from trainer.core.errors import SettingsError, nearest, shorten
+from trainer.core.input_files import is_file, read_json, read_yaml, show_path
 
 __all__ = ["load_preset", "load_yaml", "preset_names", "upgrade"]
 
-_MERGE = "tag:yaml.org,2002:merge"
-"""Tag of the key `<<`, which YAML allows several times in one mapping."""
 _OF_ONE_RUN = ("preset", "resume")
 """Settings that every config.json has and that mean nothing for another run."""
 _RENAMED_SETTINGS: dict[str, str] = {}
@@ -51,47 +47,20 @@ def load_yaml(setting: str, name: str, folder: Path) -> dict[str, Any]:
     Raises SettingsError when there is no such file, or when it is not a mapping with unique names.
     """
     path = Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else folder / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         names = preset_names(folder)
         raise SettingsError(
-            f"`{setting}` must be one of {', '.join(names)}, or an existing YAML or JSON file, got {name}."
+            f"`{setting}` must be one of {', '.join(names)}, or an existing YAML or JSON file, got {show_path(name)}."
             f"{nearest(name, names)}"
         )
     try:
-        values = _read(path)
-    except (yaml.YAMLError, ValueError) as error:
-        raise SettingsError(f"Cannot read the file of `{setting}`, {path}: {error}") from error
+        values = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    except ValueError as error:
+        raise SettingsError(f"Cannot read the file of `{setting}`, {show_path(path)}: {error}.") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"The file of `{setting}` must contain lines `name: value`, got {path} without any.")
+        raise SettingsError(f"The file of `{setting}`, {show_path(path)}, must have lines `name: value`, got none.")
+    for key in values:
+        if not isinstance(key, str):  # YAML reads `1: 2` and `~: 2` so
+            shown = "null" if key is None else shorten(key)
+            raise SettingsError(f"The names in the file of `{setting}`, {show_path(path)}, must be text, got {shown}.")
     return values
-
-
-def _read(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        return json.loads(text, object_pairs_hook=_unique_pairs)
-    _check_yaml_names(yaml.compose(text, yaml.SafeLoader))
-    return yaml.safe_load(text)
-
-
-def _check_yaml_names(root: yaml.Node | None) -> None:
-    """Raise ValueError when a mapping repeats a name: PyYAML would silently take the last value."""
-    nodes, seen = [root], set()
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, yaml.MappingNode) and id(node) not in seen:
-            seen.add(id(node))  # an anchor may make a mapping contain itself
-            names = [name for name, _ in node.value if isinstance(name, yaml.ScalarNode) and name.tag != _MERGE]
-            _check_unique([name.value for name in names])
-            nodes += [value for _, value in node.value]
-
-
-def _unique_pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    _check_unique([name for name, _ in pairs])
-    return dict(pairs)
-
-
-def _check_unique(names: Sequence[str]) -> None:
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if repeated:
-        raise ValueError(f"`{repeated[0]}` is given twice")

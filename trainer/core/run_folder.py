@@ -1,6 +1,5 @@
 """Run folders on local disk: the local files of a run, and the search for a stopped run to resume."""
 
-import json
 import shlex
 import shutil
 import time
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
-from trainer.core.errors import SettingsError
+from trainer.core.errors import SettingsError, shorten
+from trainer.core.input_files import is_file, read_json, show_path
 from trainer.core.presets import upgrade
-from trainer.core.settings import show
+from trainer.core.settings import quote
 from trainer.core.text_files import write_json
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "has_results",
     "prune_cache",
     "read_config",
+    "read_object",
     "resume_command",
     "sync_command",
 ]
@@ -50,15 +51,16 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
     Raises SettingsError when there is no such run, when it has its results, or when its settings differ.
     """
     folder = _newest_unfinished(output, wanted, defaults) if resume == "latest" else output / resume
-    if not (folder / artifacts.CONFIG).is_file():
+    if not is_file(folder / artifacts.CONFIG):
+        names = sorted(path.name for path in output.glob("[!.]*/"))
         raise SettingsError(
-            f"`resume` must be the id of a run with a folder in {output}, got {resume}. "
-            f"Folders there: {', '.join(sorted(path.name for path in output.glob('[!.]*/'))) or 'none'}."
+            f"`resume` must be the id of a run with a folder in {show_path(output)}, got {quote(resume)}. "
+            f"Folders there: {shorten(', '.join(names)) or 'none'}."
         )
     if has_results(folder, with_test=bool(wanted.get("read_test", True))):
         raise SettingsError(
-            f"`resume` must be the id of an unfinished run, got {resume}, which has its results. If the server lacks "
-            f"some of them: {sync_command(folder)}"
+            f"`resume` must be the id of an unfinished run, got {quote(resume)}, which has its results. If the server "
+            f"lacks some of them: {sync_command(folder)}"
         )
     if differences := diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS):
         raise SettingsError(
@@ -69,8 +71,22 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the settings of the run in `folder`, by the names and values of this version."""
-    return upgrade(json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8")))
+    """Return the settings of the run in `folder`, by the names and values of this version.
+
+    Raises SettingsError for a damaged file.
+    """
+    return upgrade(read_object(folder / artifacts.CONFIG))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file of a run folder. Raises SettingsError for a damaged file."""
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise SettingsError(f"Cannot read {show_path(path)} of the run: {error}. Name another run.") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{show_path(path)} of the run must contain a JSON object. Name another run.")
+    return content
 
 
 def diff_settings(
@@ -90,7 +106,7 @@ def diff_settings(
 
 def format_diff(differences: Mapping[str, tuple[Any, Any]]) -> str:
     """Return a phrase such as `epochs: 4 then, 8 now; loss: bce then, asl now`."""
-    return "; ".join(f"{name}: {show(kept)} then, {show(now)} now" for name, (kept, now) in differences.items())
+    return "; ".join(f"{name}: {quote(kept)} then, {quote(now)} now" for name, (kept, now) in differences.items())
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -106,7 +122,7 @@ def check_disk(folder: Path, needed: int) -> None:
 def check_data(folder: Path, digests: Mapping[str, str]) -> None:
     """Write the digests of the splits into the folder of a run; raise SettingsError when the run began with others."""
     path = folder / artifacts.DATA
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else dict(digests)
+    kept = read_object(path) if path.is_file() else dict(digests)
     if changed := changed_splits(kept, digests):
         raise SettingsError(
             f"Cannot resume: the examples of {', '.join(changed)} have changed since the run began. "
@@ -125,7 +141,7 @@ def has_results(folder: Path, *, with_test: bool) -> bool:
     path = folder / artifacts.OUTCOME
     if not (path.is_file() and with_test):
         return path.is_file()
-    return any(name.startswith(artifacts.metric("test", "")) for name in json.loads(path.read_text(encoding="utf-8")))
+    return any(name.startswith(artifacts.metric("test", "")) for name in read_object(path))
 
 
 def prune_cache(folder: Path) -> None:
@@ -154,12 +170,15 @@ def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mappin
         path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not has_results(path.parent, with_test=False)
     ]
     if not candidates:
-        raise SettingsError(f"resume=latest needs an unfinished run, but there is none in {output}.")
-    fitting = [
-        folder
-        for folder in candidates
-        if not diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS)
-    ]
+        raise SettingsError(f"resume=latest needs an unfinished run, but there is none in {show_path(output)}.")
+    fitting = [folder for folder in candidates if _fits(folder, wanted, defaults)]
     # When none fits, the error names the differences from the newest.
     # Each start and each resume of a run writes the file again, so its time is that of the last start.
     return max(fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)
+
+
+def _fits(folder: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    try:
+        return not diff_settings(read_config(folder), wanted, defaults, ignore=RUNTIME_SETTINGS)
+    except SettingsError:  # a damaged folder is no reason to stop while there are others
+        return False

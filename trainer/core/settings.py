@@ -8,19 +8,36 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from trainer.core.errors import SettingsError, nearest
+from trainer.core.errors import SettingsError, nearest, shorten
 from trainer.core.presets import load_preset, upgrade
+from trainer.core.redaction import redact
 
-__all__ = ["Scalar", "as_argv", "flatten", "from_flat", "names_given", "parse", "parse_known", "require", "show"]
+__all__ = [
+    "Scalar",
+    "as_argv",
+    "flatten",
+    "from_flat",
+    "names_given",
+    "parse",
+    "parse_known",
+    "quote",
+    "require",
+    "require_count",
+    "show",
+]
 
 Config = TypeVar("Config")
 Scalar = bool | int | float | str
 _BOOLEANS = {"true": True, "false": False}
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_INTEGERS = range(-(2**63), 2**63)
+_MAX_DIGITS = 20
+_MAX_CHARACTERS = 4096  # of the longest path on Linux
 
 _OTHER_NAMES = {
     "batch": "batch_size",
@@ -68,23 +85,24 @@ def parse_known(
     config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None
 ) -> tuple[Config, list[str]]:
     """Return the configuration of a command line, and the arguments that it does not know."""
+    argv = _without_none(argv)
     repeated = [name for name, count in Counter(names_given(argv)).items() if count > 1]
     if repeated:
-        raise SettingsError(f"`{repeated[0]}` must be given once, got it twice.")
+        raise SettingsError(f"`{shorten(repeated[0])}` must be given once, got it twice.")
     default = config_class()
     if preset_folder is not None:
         # First the preset alone, whose values are the defaults of the second pass; `--help` waits for these.
         chosen, _ = _run_tyro(_PresetOnly, argv, _PresetOnly(preset=flatten(default)["preset"]), add_help=False)
         values = {**load_preset(chosen.preset, preset_folder), "preset": chosen.preset}
         # Without the checks: a flag may complete what the preset leaves contradictory.
-        default = _build(config_class, _typed(config_class, values, f"preset {chosen.preset}"), _new_unchecked)
+        default = _build(config_class, _typed(config_class, values, f"preset {shorten(chosen.preset)}"), _new_unchecked)
     config, rest = _run_tyro(config_class, argv, default)
     return from_flat(config_class, flatten(config)), rest  # checks what tyro accepts: empty text
 
 
 def names_given(argv: Sequence[str]) -> list[str]:
     """Return the names of the settings in a command line, in its order."""
-    return [one[2:].partition("=")[0].replace("-", "_") for one in argv if one.startswith("--")]
+    return [one[2:].partition("=")[0].replace("-", "_") for one in _without_none(argv) if one.startswith("--")]
 
 
 def as_argv(values: Mapping[str, Scalar]) -> list[str]:
@@ -113,7 +131,18 @@ def from_flat(config_class: type[Config], values: Mapping[str, Any], *, origin: 
 def require(name: str, value: object, holds: bool, rule: str) -> None:
     """Raise SettingsError with the setting, its rule and its value unless the rule holds."""
     if not holds:
-        raise SettingsError(f"`{name}` must {rule}, got {shlex.quote(show(value))}.")
+        raise SettingsError(f"`{name}` must {rule}, got {quote(value)}.")
+
+
+def require_count(name: str, value: str, most: int) -> None:
+    """Raise SettingsError unless the value is `auto` or a number from 1 to `most`."""
+    is_count = value.isdecimal() and len(value) <= _MAX_DIGITS and 1 <= int(value) <= most
+    require(name, value, value == "auto" or is_count, f"be `auto` or a number from 1 to {most}")
+
+
+def quote(value: object) -> str:
+    """Return a value for a message: as a user types it, shortened."""
+    return shlex.quote(shorten(show(value)))
 
 
 def show(value: object) -> str:
@@ -121,6 +150,17 @@ def show(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _without_none(argv: Sequence[str]) -> list[str]:
+    """Return the arguments without those whose value is None: MLflow's Python API spells a setting not given so."""
+    kept: list[str] = []
+    for argument in argv:
+        if argument == "None" and kept and kept[-1].startswith("--") and "=" not in kept[-1]:
+            kept.pop()
+        elif not (argument.startswith("--") and argument.endswith("=None")):
+            kept.append(argument)
+    return kept
 
 
 def _hints(config_class: Any) -> dict[str, Any]:
@@ -165,13 +205,33 @@ def _check_type(name: str, hint: Any, value: Any, origin: str) -> Any:
         if value in get_args(hint):
             return value
     elif hint is float and not isinstance(value, bool):
-        try:
+        with suppress(TypeError, ValueError, OverflowError):
             return float(value)
-        except (TypeError, ValueError):
-            pass
-    elif type(value) is hint:  # not isinstance: True is an int
+    elif hint is int and isinstance(value, float) and value.is_integer() and not _fault(int(value)):
+        return int(value)  # `batch_size: 16.0`
+    elif type(value) is hint and not _fault(value):  # not isinstance: True is an int
         return value
     raise SettingsError(_wrong_value(name, hint, show(value), origin))
+
+
+def _fault(value: object) -> str:
+    """Return the rule that a value of the right type breaks: text that no file could contain, a number of no use."""
+    if isinstance(value, str):
+        if len(value) > _MAX_CHARACTERS:
+            return f"have at most {_MAX_CHARACTERS:,} characters"
+        if "\0" in value or not _is_unicode(value):
+            return "be text in Unicode (UTF-8)"
+        if redact(value) != value:  # commands, logs and runs show every setting
+            return "not contain a password or token, which belong into environment variables"
+    return "" if not isinstance(value, int) or value in _INTEGERS else "be below 2^63"
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # bytes of an argument that are not UTF-8
+        return False
+    return True
 
 
 def _wrong_value(name: str, hint: Any, text: str, origin: str = "") -> str:
@@ -181,20 +241,25 @@ def _wrong_value(name: str, hint: Any, text: str, origin: str = "") -> str:
     if get_origin(hint) is Literal:
         choices, renamed = get_args(hint), upgrade({name: text}).get(name, text)
         advice = nearest(text, choices) if renamed == text else f" It is called {renamed} now."
-        return f"`{name}` must be one of {', '.join(choices)}, got {shlex.quote(text)}{where}.{advice}"
-    return f"`{name}` must be {_KINDS[hint]}, got {shlex.quote(text)}{where}."
+        return f"`{name}` must be one of {', '.join(choices)}, got {quote(text)}{where}.{advice}"
+    rule = f"be {_KINDS[hint]}"
+    if hint is str:
+        rule = _fault(text) or rule
+    elif hint is int and text.lstrip("-").isdecimal():
+        rule = "be below 2^63"
+    return f"`{name}` must {rule}, got {quote(redact(text))}{where}."
 
 
 def _unknown(argument: str, names: Iterable[str], origin: str = "") -> str:
     """Return the error about an argument, or a name in a file, that is no setting."""
     if not origin and not argument.startswith("--"):
-        return f"Arguments must have the form `--name value`, got {argument}."
+        return f"Arguments must have the form `--name value`, got {quote(argument)}."
     where = f" in {origin}" if origin else ""
     name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
     offered = [*names, "help"]
     other = _OTHER_NAMES.get(name)
     hint = f" Did you mean `{other}`?" if other in offered else nearest(name, offered)
-    return f"`{name}` is not a setting{where}.{hint or ' `--help` lists the settings.'}"
+    return f"`{shorten(name)}` is not a setting{where}.{hint or ' `--help` lists the settings.'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +324,13 @@ def _readers() -> Any:
 
 def _read(kind: type, text: str) -> Any:
     try:
-        return _BOOLEANS[text] if kind is bool else kind(text)
+        if kind is bool:
+            return _BOOLEANS[text.lower()]  # MLflow's Python API spells True
+        if kind is int and "." in text and (number := float(text)).is_integer():
+            return int(number)  # hyperopt's integers are 16.0
+        value = kind(text)
     except (KeyError, ValueError):
         raise ValueError(text) from None
+    if _fault(value):
+        raise ValueError(text)
+    return value

@@ -8,6 +8,8 @@ from trainer.core.settings import require
 
 __all__ = ["DataConfig"]
 
+_MAX_TOKENS = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -40,9 +42,9 @@ class DataConfig:
             require(name, getattr(self, name), bool(getattr(self, name).strip()), "not be empty")
         if self.text_column == self.label_column:
             raise SettingsError(f"`text_column` and `label_column` must differ, got {self.text_column} for both.")
-        require("max_length", self.max_length, self.max_length >= 4, "be at least 4 tokens")
+        require("max_length", self.max_length, 4 <= self.max_length <= _MAX_TOKENS, f"be in [4, {_MAX_TOKENS}]")
         require("overlap", self.overlap, self.overlap in ("drop", "keep"), "be drop or keep")
-        require("max_train_rows", self.max_train_rows, self.max_train_rows >= 0, "be 0 (all) or more")
+        require("max_train_rows", self.max_train_rows, 0 <= self.max_train_rows <= 10**9, "be in [0, 10^9]; 0 is all")
         if self.dataset_revision and self.dataset == "starter":
             raise SettingsError(
                 f"`dataset_revision` must be empty for the starter data set, got {self.dataset_revision}. "

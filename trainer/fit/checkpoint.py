@@ -6,6 +6,7 @@ renamed; only then is its predecessor removed: a state by the next one, best wei
 """
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trainer.core import artifacts
-from trainer.core.errors import ModelError
+from trainer.core.errors import ModelError, shorten
+from trainer.core.input_files import read_json
 
 __all__ = ["TOKEN_IDS", "CheckpointStore"]
 
@@ -69,13 +71,17 @@ class CheckpointStore:
         return max((int(path.name.partition("-")[2]) for path in self.folder.glob("step-*")), default=None)
 
     def load_state(self) -> dict[str, Any] | None:
-        """Return the newest complete state with its tensors on the CPU; None when there is none."""
+        """Return the newest complete state with its tensors on the CPU; None when there is none.
+
+        Raises ModelError when it is damaged.
+        """
         step = self.newest_step()
         if step is None:
             return None
         path = self.folder / f"step-{step}" / "state.pt"
-        # Without weights_only, unpickling could run code.
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with _readable(path):
+            # Without weights_only, unpickling could run code.
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
     def load_rng_states(self, step: int) -> dict[int, dict[str, Any]]:
@@ -90,7 +96,8 @@ class CheckpointStore:
             raise ModelError(
                 f"The best weights, of step {step}, are missing in {self.folder}. Start the run again without resume."
             )
-        return load_file(folder / "model.safetensors"), json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        with _readable(folder):
+            return load_file(folder / "model.safetensors"), read_json(folder / "facts.json")
 
     def prune_to_final(self) -> None:
         """Shrink the newest state to what a finished training needs with its best weights: progress, no optimizer."""
@@ -126,6 +133,17 @@ def _save_atomically(state: Mapping[str, Any], path: Path) -> None:
     with _explained_errors(path.parent):
         torch.save(state, partial)
     partial.replace(path)  # a reader never sees half a file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn errors of a damaged checkpoint into ModelError; each library raises others."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise ModelError(
+            f"Cannot read the checkpoint {shorten(path)} ({shorten(error)}). Restore it, or start a new run."
+        ) from error
 
 
 @contextmanager

@@ -9,9 +9,11 @@ __all__ = ["FitConfig"]
 
 
 _COUNTS = (
-    *("epochs", "batch_size", "micro_batch_size", "eval_batch_tokens"),
+    *("batch_size", "micro_batch_size", "eval_batch_tokens"),
     *("restarts", "evals_per_epoch", "log_steps", "checkpoint_steps"),
 )
+_MAX_EPOCHS = 100_000
+_MAX_COUNT = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,9 @@ class FitConfig:
     """Optimizer steps between checkpoints; each evaluation also writes one."""
 
     def __post_init__(self) -> None:
+        self._require("epochs", 1 <= self.epochs <= _MAX_EPOCHS, f"be in [1, {_MAX_EPOCHS}]")
         for name in _COUNTS:
-            self._require(name, getattr(self, name) >= 1, "be at least 1")
+            self._require(name, 1 <= getattr(self, name) <= _MAX_COUNT, "be in [1, 10^9]")
         self._require("learning_rate", 0 < self.learning_rate <= 1, "be above 0 and at most 1")
         self._require("head_learning_rate_factor", 0 < self.head_learning_rate_factor <= 1000, "be in (0, 1000]")
         self._require("layer_decay", 0 < self.layer_decay <= 1, "be above 0 and at most 1")
@@ -73,8 +76,9 @@ class FitConfig:
         self._require("warmup_ratio", 0 <= self.warmup_ratio < 1, "be at least 0 and below 1")
         self._require("max_grad_norm", 0 <= self.max_grad_norm < float("inf"), "be at least 0; 0 switches it off")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
-        self._require("tokens_per_batch", self.tokens_per_batch >= 0, "be at least 0; 0 counts examples, not tokens")
-        self._require("patience", self.patience >= 0, "be at least 0; 0 trains to the end")
+        tokens = 0 <= self.tokens_per_batch <= _MAX_COUNT
+        self._require("tokens_per_batch", tokens, "be in [0, 10^9]; 0 counts examples, not tokens")
+        self._require("patience", 0 <= self.patience <= _MAX_COUNT, "be in [0, 10^9]; 0 trains to the end")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         require(name, getattr(self, name), holds, rule)

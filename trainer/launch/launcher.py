@@ -17,6 +17,7 @@ from trainer.core.errors import SettingsError
 __all__ = ["count_processes", "end_with", "in_worker", "run_workers"]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_MIN_PROCESSES = 2  # also one core can run two, for a trial
 
 
 def in_worker() -> bool:
@@ -27,15 +28,17 @@ def in_worker() -> bool:
 def count_processes(setting: str) -> int:
     """Return the number of processes for the setting `processes`; `auto` means one per GPU, or one without GPUs.
 
-    Raises SettingsError when there are GPUs, but fewer than processes.
+    Raises SettingsError for more processes than GPUs or, without GPUs, cores.
     """
     import torch  # slow to load, and `--help` must not wait for it
 
     gpus = torch.cuda.device_count()
     if setting == "auto":
         return max(gpus, 1)
-    if 0 < gpus < int(setting):
-        raise SettingsError(f"`processes` must be at most the number of GPUs, {gpus}, got {setting}.")
+    most = gpus or max(len(available_cores()), _MIN_PROCESSES)
+    if int(setting) > most:
+        devices = "GPUs" if gpus else "cores"
+        raise SettingsError(f"`processes` must be at most the number of {devices}, {most}, got {setting}.")
     return int(setting)
 
 

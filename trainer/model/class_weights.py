@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.core.errors import DataError, SettingsError, nearest
+from trainer.core.errors import DataError, SettingsError, nearest, shorten
+from trainer.core.input_files import read_json, show_path
+from trainer.core.settings import quote
 from trainer.model.config import LossConfig
 
 __all__ = ["class_weights", "label_frequencies"]
@@ -53,7 +55,7 @@ def _counts(labels: Labels, observed: Observed, label_names: Sequence[str]) -> t
     empty = [name for name, count in zip(label_names, positives, strict=True) if count <= 0]
     if empty:
         raise DataError(
-            f"Every label must have a positive train example, got none for {', '.join(empty)}. "
+            f"Every label must have a positive train example, got none for {shorten(', '.join(empty))}. "
             "Leave these labels out, or add examples."
         )
     return positives, observed.sum(axis=0, dtype=np.float64)
@@ -69,11 +71,11 @@ def _effective_number(positives: Weights, beta: float) -> Weights:
 
 def _read(path: Path, label_names: Sequence[str]) -> Weights:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"`class_weights` must be a readable JSON file, got {path} ({error}).") from error
+        content = read_json(path)
+    except ValueError as error:
+        raise SettingsError(f"`class_weights` must be a readable JSON file, got {show_path(path)}: {error}.") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"The `class_weights` file {path} must contain one object {{label: weight}}.")
+        raise SettingsError(f"The `class_weights` file {show_path(path)} must contain one object {{label: weight}}.")
     _check_names(content, path, label_names)
     return np.array([_weight(name, content[name], path) for name in label_names])
 
@@ -82,18 +84,20 @@ def _check_names(content: dict[str, Any], path: Path, label_names: Sequence[str]
     for name in content:
         if name not in label_names:
             raise SettingsError(
-                f"The `class_weights` file {path} must contain labels of the data set only, got {name}."
+                f"The `class_weights` file {shorten(path)} must contain labels of the data set only, got {quote(name)}."
                 f"{nearest(name, label_names)}"
             )
     missing = [name for name in label_names if name not in content]
     if missing:
         raise SettingsError(
-            f"The `class_weights` file {path} must have a weight for every label, got none for {', '.join(missing)}."
+            f"The `class_weights` file {shorten(path)} must have a weight for every label, got none for "
+            f"{shorten(', '.join(missing))}."
         )
 
 
 def _weight(name: str, value: Any, path: Path) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)  # bool is an int
     if not (number and 0 < value < math.inf):
-        raise SettingsError(f"The weight of {name} in {path} must be a positive number, got {json.dumps(value)}.")
+        shown = shorten(json.dumps(value))
+        raise SettingsError(f"The weight of {name} in {shorten(path)} must be a positive number, got {shown}.")
     return float(value)

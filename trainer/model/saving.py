@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from trainer.core.errors import ModelError
+from trainer.core.input_files import read_json
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
 from trainer.model.encoder import load_encoder, quiet
@@ -141,8 +142,8 @@ def _replace(folder: Path, aside: Path) -> None:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        description: dict[str, Any] = read_json(path)
+    except ValueError as error:
         raise ModelError(f"Cannot read the saved classifier {path} ({error}).") from error
     if description.get("format") != _FORMAT:
         raise ModelError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
+from trainer.core.input_files import read_json
 from trainer.core.text_files import write_json, write_table
 from trainer.evaluation import calibration, thresholds
 from trainer.evaluation.arrays import LabelledScores
@@ -77,8 +78,7 @@ def load_thresholds_and_temperature(folder: Path) -> Evaluation:
     Raises OSError, KeyError, TypeError or ValueError for a file that is missing or damaged.
     """
     names, chosen, calibrated = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in (artifacts.LABELS, artifacts.THRESHOLDS, artifacts.CALIBRATION)
+        read_json(folder / name) for name in (artifacts.LABELS, artifacts.THRESHOLDS, artifacts.CALIBRATION)
     )
     policy = chosen["default_policy"]
     return Evaluation(

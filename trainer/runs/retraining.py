@@ -3,14 +3,15 @@
 That run did not train on dev, so its choices on dev are valid for new texts.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts, run_folder
-from trainer.core.errors import SettingsError
+from trainer.core.errors import SettingsError, shorten
+from trainer.core.input_files import show_path
+from trainer.core.settings import quote
 from trainer.evaluation.evaluation import Evaluation
 from trainer.runs import results
 
@@ -52,17 +53,17 @@ def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any], defa
     folder = output / run_id
     if not run_folder.has_results(folder, with_test=False):
         raise SettingsError(
-            f"`retrain_from` must be a finished run with a folder in {output}, got {run_id}. Finish it with `resume`, "
-            "or name another run."
+            f"`retrain_from` must be a finished run with a folder in {show_path(output)}, got {quote(run_id)}. Finish "
+            "it with `resume`, or name another run."
         )
     try:
         kept = run_folder.read_config(folder)
         differences = run_folder.diff_settings(kept, settings, defaults, ignore=_MAY_DIFFER)
         source = _read(folder)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (SettingsError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(
-            f"`retrain_from` must be a run that held dev out and kept its results, got {run_id} "
-            f"({type(error).__name__}: {error}). Name another run, or train it again with this version."
+            f"`retrain_from` must be a run that held dev out and kept its results, got {quote(run_id)} "
+            f"({_reason(error)}). Name another run, or train it again with this version."
         ) from error
     if differences:
         raise SettingsError(
@@ -72,10 +73,12 @@ def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any], defa
     return source
 
 
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else shorten(error, 150)
+
+
 def _read(folder: Path) -> SourceRun:
-    scores, digests = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in (artifacts.OUTCOME, artifacts.DATA)
-    )
+    scores, digests = (run_folder.read_object(folder / name) for name in (artifacts.OUTCOME, artifacts.DATA))
     # A run that trained on dev lacks these scores, so this KeyError refuses it as a source.
     stop_fraction = scores[artifacts.BEST_STEP] / scores[artifacts.SCHEDULE_STEPS]
     return SourceRun(folder.name, stop_fraction, results.load_thresholds_and_temperature(folder), digests)

@@ -30,7 +30,9 @@ __all__ = [
 
 MODULES = (
     "core.errors",
+    "core.input_files",
     "core.presets",
+    "core.redaction",
     "core.settings",
     "data.batching",
     "data.tokenization",

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.core.errors import SettingsError, nearest
-from trainer.core.presets import load_yaml, preset_names
+from trainer.core.errors import SettingsError, nearest, shorten
+from trainer.core.presets import load_yaml, preset_names, upgrade
+from trainer.core.settings import quote
 from trainer.model.losses.table import LOSSES, losses_that_read
 from tuning.space.space import Dimension, Space, Value
 
@@ -28,7 +29,7 @@ _COMPONENTS = ("model", "loss", "fit")
 _OTHERS = ("max_length",)  # the one setting of `data` that changes neither texts nor labels
 _SET_BY_THE_SEARCH = ("best_metric", "evals_per_epoch")
 _MAX_STEPS = 10**9
-_MAX_LISTED, _MAX_SHOWN = 8, 60
+_MAX_LISTED = 8  # of the values of one list or mapping, in a message
 
 
 def read_space(
@@ -51,7 +52,7 @@ def read_space(
     varied = [_dimension(setting, line, base) for setting, line in lines.items() if setting not in fixed]
     dimensions += [kept for one in varied if (kept := _narrowed(one, {"loss": tuple(losses)}, base, varied))]
     if not dimensions:
-        raise SettingsError(f"Space {name} varies nothing for losses={','.join(losses)} that is not given.")
+        raise SettingsError(f"Space {quote(name)} varies nothing for losses={','.join(losses)} that is not given.")
     conditions = {
         (other, value)
         for setting, line in lines.items()
@@ -63,7 +64,7 @@ def read_space(
 
 
 def _load(name: str) -> dict[str, Any]:
-    lines = load_yaml("space", name, SPACES)
+    lines = upgrade(load_yaml("space", name, SPACES))
     extended = lines.pop("extends", None)
     if extended is None:
         return lines
@@ -166,8 +167,10 @@ def _choices(setting: str, given: Sequence[Any], base: Mapping[str, Any]) -> tup
 
 
 def _values(setting: str, given: Sequence[Any], base: Mapping[str, Any]) -> list[Any]:
-    """Return values of a setting as numbers where it has numbers: YAML reads `1e-4` as text."""
-    return [_as_float(one) for one in given] if isinstance(base[setting], float) else list(given)
+    """Return values of a setting as numbers where it has numbers, for YAML reads `1e-4` as text, and as named now."""
+    if isinstance(base[setting], float):
+        return [_as_float(one) for one in given]
+    return [next(iter(upgrade({setting: one}).values())) for one in given]
 
 
 def _as_float(value: Any) -> Any:
@@ -224,19 +227,21 @@ def _narrowed(
     return replace(one, when=when)
 
 
-def _spell(value: Any, depth: int = 3) -> str:
-    """Return a value as YAML spells it, abbreviated: aliases can make a short file very large."""
+def _spell(value: Any) -> str:
+    """Return a value as YAML spells it, shortened for a message."""
+    return shorten(_yaml(value))
+
+
+def _yaml(value: Any, depth: int = 3) -> str:
     if isinstance(value, dict | list) and not depth:
         return "..."
     if isinstance(value, dict):
-        return (
-            "{" + ", ".join(f"{_spell(key, 0)}: {_spell(one, depth - 1)}" for key, one in _first(value.items())) + "}"
-        )
+        return "{" + ", ".join(f"{_yaml(key, 0)}: {_yaml(one, depth - 1)}" for key, one in _first(value.items())) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_spell(one, depth - 1) for one in _first(value)) + "]"
+        return "[" + ", ".join(_yaml(one, depth - 1) for one in _first(value)) + "]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    return str(value)[:_MAX_SHOWN]
+    return str(value)
 
 
 def _first(values: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import optuna
 
+from trainer.core.presets import upgrade
 from tuning.space.space import Space
 from tuning.study.trials import Attribute
 
@@ -45,7 +46,7 @@ def _known(
         if is_same and preset.get("loss", space.base["loss"]) in losses:
             yield f"preset {name}", {**space.base, **preset}
     for run in earlier:
-        values = {name: _typed(text, space.base[name]) for name, text in run.items() if name in space.base}
+        values = {name: _typed(text, space.base[name]) for name, text in upgrade(run).items() if name in space.base}
         if values.get("loss") in losses:
             yield "an earlier run", {**space.base, **values}
 

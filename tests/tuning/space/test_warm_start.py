@@ -80,6 +80,14 @@ def test_earlier_runs_have_numbers_again_and_come_last(study, space):
     assert {type(params["epochs"]) for _, params in queued(study)} == {int}
 
 
+def test_a_value_of_an_earlier_version_is_the_one_of_now(study, tmp_path):
+    (tmp_path / "mine.yaml").write_text("attention: {choices: [window, stock]}", encoding="utf-8")
+    space = read_space(str(tmp_path / "mine.yaml"), BASE, COMPONENTS, ("bce",), [])
+    assert space.dimensions[0].choices == ("compact", "stock")
+    enqueue_known(study, space, ("bce",), {}, [{"loss": "bce", "attention": "window"}])
+    assert ("an earlier run", {"attention": "compact"}) in queued(study)
+
+
 def test_nothing_is_queued_twice(study, space):
     same = {name: str(value).lower() for name, value in start("bce").items()}
     for _ in range(2):

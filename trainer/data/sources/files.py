@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trainer.core.data_files import SUFFIXES
 from trainer.core.errors import DataError, shorten
+from trainer.core.input_files import read_text, show_path
 from trainer.data.dataset import ROLES
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.rows import Tables, build_splits
@@ -74,15 +75,10 @@ def read_label_names(folder: Path) -> tuple[str, ...] | None:
     path = next((folder / name for name in _LABEL_FILES if (folder / name).is_file()), None)
     if path is None:
         return None
-    with path.open("rb") as file:
-        content = file.read(_MAX_LABEL_BYTES + 1)
-    if len(content) > _MAX_LABEL_BYTES:
-        raise DataError(f"{path} must list one label a line, got more than {_MAX_LABEL_BYTES >> 20} MiB.")
     try:
-        # utf-8-sig: editors on Windows begin UTF-8 files with a byte order mark.
-        names = tuple(line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8 ({error}).") from error
+        names = tuple(line.strip() for line in read_text(path, _MAX_LABEL_BYTES).splitlines() if line.strip())
+    except ValueError as error:
+        raise DataError(f"Cannot read {show_path(path)}: {error}.") from error
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if not names or repeated:
         raise DataError(f"{path} must list distinct labels, one a line, got {shorten(', '.join(repeated) or 'none')}.")
