@@ -1,6 +1,5 @@
 """A run that may become champion, read from the tracking server."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from registry.promotion.gate import ModelScores
 from registry.promotion.model_check import Judged
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError
+from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
 from trainer.evaluation import calibration
 from trainer.runs.results import Predictions, read_predictions
@@ -217,6 +217,6 @@ def _artifacts(client: "MlflowClient", run_id: str) -> set[str]:
 
 def _read(folder: Path, name: str) -> Any:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return read_json(folder / name)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error

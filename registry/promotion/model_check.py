@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from registry.config import CheckConfig
 from trainer.core import artifacts
 from trainer.core.environment import child_environment
+from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
 
 __all__ = ["Judged", "ModelCheck", "check_model"]
@@ -127,7 +128,7 @@ def _environment() -> dict[str, str]:
 def _measure(judged: Judged, rows: NDArray[Any], scratch: Path, config: CheckConfig) -> ModelCheck | str:
     import pyarrow.parquet
 
-    result = json.loads((scratch / artifacts.CHECK_RESULT).read_text(encoding="utf-8"))
+    result = read_json(scratch / artifacts.CHECK_RESULT)
     scores = pyarrow.parquet.read_table(scratch / artifacts.CHECK_SCORES)
     names = result["label_names"]
     if set(names) != set(judged.label_names):

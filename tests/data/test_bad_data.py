@@ -81,7 +81,7 @@ CASES = [
     (GOOD, {"dev__csv": None, "dev__parquet": b"PAR1 no"}, "dev.parquet must be readable as Parquet"),
     (GOOD, {"labels__txt": "joy\njoy\n"}, "labels.txt .* distinct .* got joy"),
     (GOOD, {"labels__txt": "\n"}, "labels.txt .* got none"),
-    (GOOD, {"labels__txt": b"jo\xffy\n"}, "labels.txt .* UTF-8"),
+    (GOOD, {"labels__txt": b"jo\xffy\n"}, "labels.txt: not UTF-8 at byte 3"),
     # labels
     (GOOD, {"labels__txt": "joy\nsadness\ngrief"}, "without a single train example: grief"),
     (GOOD, {"train__csv": "text,labels\nhello,\n"}, "unknown label 'joy': it does not appear in train"),
