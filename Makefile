@@ -1,6 +1,7 @@
 # Everything runs in .venv, made from the pins of conda.yaml. `make train ARGS="-P epochs=3"` passes more to the command.
 
-PYTHON ?= python3.11
+# The first one that starts and is a version that the pins install on; `make setup PYTHON=/path/to/python` names another.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name .ci/environment.py --check 2>/dev/null && echo $$name && break; done)
 ARGS ?=
 SHELL := bash
 ACTIVATE := . .venv/bin/activate
@@ -26,7 +27,7 @@ setup: $(STAMP)
 	@echo "The environment is ready. Activate it with:  $(ACTIVATE)"
 
 $(STAMP): conda.yaml .ci/environment.py .ci/conda-stand-in/bin/conda .ci/conda-stand-in/etc/profile.d/conda.sh
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "make setup needs Python 3.11, got PYTHON=$(PYTHON). Install it, or give its path: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make setup needs Python 3.11, 3.12 or 3.13, and found none on PATH. Install one, or give its path: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) .ci/environment.py .venv
 
 # MLFLOW_CONDA_HOME: where conda is installed too, `mlflow run` would build a second environment from the same pins.

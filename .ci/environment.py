@@ -1,6 +1,7 @@
 """Make the virtual environment of `make setup`. Standard library only: nothing is installed when it starts.
 
 Usage: python .ci/environment.py VENV
+       python .ci/environment.py --check     exit status 0 when the running Python is a supported version
 """
 
 import hashlib
@@ -10,10 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["enable_stand_in", "install_stand_in", "main", "read_pins"]
+__all__ = ["check_python", "enable_stand_in", "install_stand_in", "main", "needs_cpu_torch", "read_pins"]
 
 _CI = Path(__file__).resolve().parent
 _CONDA_YAML = _CI.parent / "conda.yaml"
+_SUPPORTED = ((3, 11), (3, 12), (3, 13))
+_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _PIN = re.compile(r"\s+- (?P<pin>[A-Za-z0-9_.-]+(\[\w+\])?==[A-Za-z0-9_.+!-]+)\s*(#.*)?")
 
 # Real conda, on PATH or named by the user, stays in charge.
@@ -68,24 +71,60 @@ def enable_stand_in(activate: str) -> str:
     head, found, tail = activate.partition("deactivate () {")
     if not found:
         sys.exit(
-            "Cannot change bin/activate: it does not define `deactivate () {`. Make .venv with Python 3.11's venv."
+            "Cannot change bin/activate: it does not define `deactivate () {`. Make .venv with the venv of CPython."
         )
     return head + found + _ON_DEACTIVATE + tail + _ON_ACTIVATE
 
 
+def check_python() -> None:
+    """Raise SystemExit unless the running Python is a version that every pin installs on."""
+    if sys.version_info[:2] not in _SUPPORTED:
+        names = ", ".join(f"{major}.{minor}" for major, minor in _SUPPORTED)
+        sys.exit(
+            f"make setup needs Python {names}, got {sys.executable}, which is {sys.version.split()[0]}. "
+            "Install one, or give its path: make setup PYTHON=/path/to/python3"
+        )
+
+
+def needs_cpu_torch() -> bool:
+    """Return whether torch's CPU build (200 MB instead of 3 GB) is to be tried: on Linux without an NVIDIA GPU.
+
+    PyPI has the CUDA build only for Linux; for macOS it has the CPU build.
+    """
+    # WSL has the command and no such file; a container may have the file and no such command.
+    has_gpu = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists()
+    return sys.platform == "linux" and not has_gpu
+
+
 def main(venv: Path) -> None:
     """Make or update `venv`: first the pins of conda.yaml, then the stand-in, whose `name` file marks success."""
+    check_python()
     pins = read_pins(_CONDA_YAML.read_text())
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    print(f"Installing {len(pins)} pinned packages and what they need (about 2 GB, some minutes) ...", flush=True)
-    subprocess.run([venv / "bin" / "python", "-m", "pip", "install", *pins], check=True)
+    pip = [venv / "bin" / "python", "-m", "pip", "install"]
+    print(f"Installing {len(pins)} pinned packages and what they need (some minutes) ...", flush=True)
+    if needs_cpu_torch() and not _install_cpu_torch(pip, pins):
+        print(f"{_CPU_INDEX} has no CPU build of torch for this machine; installing the build of PyPI.", flush=True)
+    subprocess.run([*pip, *pins], check=True)
     script = venv / "bin" / "activate"
     script.write_text(enable_stand_in(script.read_text()))
     install_stand_in(venv, _CONDA_YAML)
 
 
+def _install_cpu_torch(pip: list[Path | str], pins: list[str]) -> bool:
+    """Install torch from PyTorch's own index without its dependencies, which come with the other pins."""
+    (torch,) = [pin for pin in pins if pin.startswith("torch==")]
+    # One retry instead of five: without a way to the index every setup would wait for them.
+    options = ["--quiet", "--no-deps", "--retries", "1", "--timeout", "10", "--extra-index-url", _CPU_INDEX]
+    tried = subprocess.run([*pip, *options, f"{torch}+cpu"], check=False, capture_output=True)
+    return tried.returncode == 0
+
+
 if __name__ == "__main__":
     try:
+        if sys.argv[1] == "--check":
+            check_python()
+            sys.exit()
         main(Path(sys.argv[1]))
     except subprocess.CalledProcessError as error:
         sys.exit(f"Cannot install the environment: {error}. The message of the command is above.")

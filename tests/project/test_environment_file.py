@@ -60,7 +60,6 @@ def test_installed_versions_equal_the_pins(pins):
     installed = {name: metadata.version(name).split("+")[0] for name in pins}  # torch says 2.13.0+cpu
 
     assert installed == pins
-    assert sys.version_info[:2] == (3, 11)
 
 
 def test_no_other_file_names_another_version(pins, tracked, root):
@@ -82,7 +81,7 @@ def test_pyproject_lists_no_dependencies(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
 
     assert not {"dependencies", "optional-dependencies"} & set(project)
-    assert project["requires-python"] == ">=3.11,<3.12"
+    assert project["requires-python"] == ">=3.11,<3.14"
 
 
 def test_every_import_is_pinned_and_every_pin_has_a_use(pins, tracked):

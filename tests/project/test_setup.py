@@ -1,8 +1,10 @@
 """What `make setup` makes: pins read from conda.yaml, an activate script, the stand-in for conda."""
 
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -129,3 +131,69 @@ def test_stand_in_refuses_to_pass_for_conda(venv):
 
     assert done.returncode == 1
     assert "conda must be installed for 'conda install numpy'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
+)
+def test_supported_pythons_are_those_of_pyproject(environment, root, monkeypatch, version, accepted):
+    requires = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (root / "pyproject.toml").read_text())
+    assert (int(requires[1]) <= version[1] < int(requires[2])) is accepted
+    monkeypatch.setattr(environment.sys, "version_info", (*version, 0, "final", 0))
+
+    if accepted:
+        environment.check_python()
+    else:
+        with pytest.raises(SystemExit, match=r"3\.11, 3\.12, 3\.13"):
+            environment.check_python()
+
+
+def test_make_takes_the_first_supported_python_that_starts(root, tmp_path):
+    # pyenv puts a python3.11 on PATH that does not start while another version is chosen.
+    (tmp_path / "python3.11").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "python3.12").symlink_to(sys.executable)
+    (tmp_path / "python3.11").chmod(0o755)
+    words = ["make", "-n", "-B", "setup"]
+
+    done = subprocess.run(
+        words, cwd=root, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
+
+    assert "python3.12 .ci/environment.py .venv" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("platform", "command", "expected"), [("linux", None, True), ("linux", "x", False), ("darwin", None, False)]
+)
+def test_the_cpu_build_of_torch_is_for_linux_without_a_gpu(environment, monkeypatch, platform, command, expected):
+    monkeypatch.setattr(environment.sys, "platform", platform)
+    monkeypatch.setattr(environment.shutil, "which", lambda name: command)
+    monkeypatch.setattr(environment.Path, "exists", lambda path: False)
+
+    assert environment.needs_cpu_torch() is expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minor", [12, 13])  # the environment of the tests has 3.11
+def test_every_pin_has_a_release_for_the_python(environment, root, minor):
+    python = _interpreter(minor)
+    if python is None:
+        pytest.skip(f"needs Python 3.{minor}")
+    pins = environment.read_pins((root / "conda.yaml").read_text())
+
+    words = ["-m", "pip", "--python", python, "install", "--dry-run", "--ignore-installed", "--quiet", *pins]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+
+    if "Failed to establish a new connection" in done.stderr or "Temporary failure in name resolution" in done.stderr:
+        pytest.skip("needs the package index")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _interpreter(minor):
+    """A Python 3.minor that starts: on PATH, or installed by pyenv."""
+    candidates = [f"python3.{minor}", *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"))]
+    for name in candidates:
+        path = shutil.which(name)
+        if path and subprocess.run([path, "-c", ""], check=False, capture_output=True).returncode == 0:
+            return path
+    return None
