@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from typing import ClassVar
 
 import pytest
 import torch
@@ -130,12 +131,63 @@ def test_hub_ids_and_revisions_are_found_in_the_cache(model_folders, monkeypatch
     assert hub_commit(ModelConfig(model=str(model_folders["bert"]))) == ""
 
 
+def test_a_downloaded_model_with_pickled_weights_only_is_explained(own_model, monkeypatch, tmp_path):
+    repository, commit = tmp_path / "models--someone--pickled", "c" * 40
+    shutil.copytree(own_model, repository / "snapshots" / commit)
+    weights = repository / "snapshots" / commit / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"pickled weights only") as caught:
+        load("someone/pickled")
+    assert "hf download" not in str(caught.value)
+
+
 def test_sharded_checkpoints_load(own_model):
     model = transformers.AutoModel.from_pretrained(own_model)
     (own_model / "model.safetensors").unlink()
     model.save_pretrained(own_model, max_shard_size="10KB")
     assert not (own_model / "model.safetensors").exists()
     assert torch.equal(load(own_model)[0].get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
+class TestRarerArchitectures:
+    """Encoders without a limit of positions, without a pooler's switch, or without word embeddings."""
+
+    SIZES: ClassVar = {"vocab_size": 24, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 2}
+
+    def save(self, folder, config):
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        return folder
+
+    @pytest.mark.parametrize("limit", [-1, None])
+    def test_relative_positions_have_no_limit(self, tmp_path, limit):
+        if limit == -1:
+            config = transformers.XLNetConfig(vocab_size=24, d_model=32, n_layer=1, n_head=2, d_inner=32)
+        else:
+            sizes = {"block_sizes": [1, 1], "num_decoder_layers": 1, "n_head": 2, "d_head": 16}
+            config = transformers.FunnelConfig(vocab_size=24, d_model=32, d_inner=32, **sizes)
+            config.architectures = ["FunnelModel"]
+        assert getattr(config, "max_position_embeddings", None) == limit
+        assert max_tokens(load(self.save(tmp_path, config))[0]) is None
+
+    def test_an_encoder_that_always_calls_its_pooler_works(self, tmp_path):
+        groups = dict.fromkeys([f"{name}_groups" for name in ("q", "k", "v", "post_attention", "intermediate")], 1)
+        config = transformers.SqueezeBertConfig(
+            **self.SIZES, hidden_size=32, embedding_size=32, output_groups=1, **groups
+        )
+        model, tokenizer = classify(self.save(tmp_path, config))
+        model(*feed(tokenizer)).sum().backward()
+        assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+    def test_an_encoder_of_characters_is_refused_by_name(self, tmp_path):
+        sizes = {**self.SIZES, "hidden_size": 32, "local_transformer_stride": 32}
+        folder = self.save(tmp_path, transformers.CanineConfig(**sizes, max_position_embeddings=512))
+        with pytest.raises(ModelError, match=r"`model` must be an encoder with a vector for each token.*canine"):
+            load(folder)
 
 
 class TestRefused:

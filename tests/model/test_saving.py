@@ -1,5 +1,6 @@
 import json
 import stat
+from importlib import metadata
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_the_encoder_is_a_model_folder_for_stock_transformers(model_folders, tmp
 def test_the_description_says_what_joins_the_files(saved):
     description = json.loads((saved / "classifier.json").read_text())
     assert description["label_names"] == list(NAMES)
-    assert description["versions"]["torch"] == torch.__version__
+    assert description["versions"]["torch"] == metadata.version("torch")
     assert description["extra"] == {"max_length": 64}
     assert {path.suffix for path in saved.rglob("*") if path.is_file()} == {".json", ".safetensors"}
 

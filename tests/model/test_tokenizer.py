@@ -1,6 +1,8 @@
 import csv
+import json
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from trainer.model.tokenizer import load_tokenizer
 
@@ -45,3 +47,35 @@ def test_it_survives_saving(tokenizer, tmp_path):
     text = "So proud™ ⛑ of\tyou  [MASK]"
     assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert len(again) == len(tokenizer) == 128_001
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "tokenizer_class"),
+    [
+        (None, "RobertaTokenizer"),  # built anew as BPE by transformers
+        (normalizers.NFC(), "BertTokenizer"),  # replaced by lower-casing
+        (normalizers.NFC(), "PreTrainedTokenizerFast"),
+    ],
+)
+def test_token_ids_are_those_of_tokenizer_json(tmp_path, normalizer, tokenizer_class):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "picnic", "Picnic", "##s", "t", "h", "e", "p"]
+    stored = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    stored.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    stored.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    if normalizer is not None:
+        stored.normalizer = normalizer
+    stored.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    special = {f"{name}_token": token for name, token in names.items()}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": tokenizer_class, **special}))
+
+    tokenizer = load_tokenizer(str(tmp_path), local_files_only=True)
+
+    assert tokenizer("the picnics Picnic")["input_ids"] == [2, 5, 6, 8, 7, 3]
+    assert tokenizer(["the", "the picnic"], padding=True)["input_ids"] == [[2, 5, 3, 0], [2, 5, 6, 3]]
+    tokenizer.save_pretrained(tmp_path / "again")
+    again = load_tokenizer(str(tmp_path / "again"), local_files_only=True)
+    assert again("the picnics Picnic")["input_ids"] == [2, 5, 6, 8, 7, 3]

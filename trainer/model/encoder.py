@@ -42,6 +42,7 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
         _set_dropout(encoder_config, config.dropout)
         encoder = _build(encoder_config, location)
         tokenizer = load_tokenizer(location.tokenizer, **location.options)
+    _check_usable(encoder, tokenizer, location)
     _check_vocabulary(encoder, tokenizer, location)
     _choose_attention(encoder, config.attention, location)
     use_fast_dropout(encoder)
@@ -67,7 +68,11 @@ def max_tokens(encoder: nn.Module) -> int | None:
             # RoBERTa counts positions from just above the padding id.
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     config: Any = encoder.config
-    return None if getattr(config, "relative_attention", False) else int(config.max_position_embeddings)
+    if getattr(config, "relative_attention", False):
+        return None
+    # XLNet says -1 and Funnel says nothing: both have relative positions without a limit.
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if positions and positions > 0 else None
 
 
 @contextmanager
@@ -90,16 +95,26 @@ def _explained(location: EncoderLocation) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        advice = (
-            "Make the folder with `save_pretrained`."
-            if location.is_local
-            else f"Download it once with a network: `hf download {location.name}`. Or set `model` to a local folder. A "
-            "private model needs HF_TOKEN in the environment."
-        )
         raise ModelError(
             f"transformers cannot load the model {location.name} ({type(error).__name__}): {str(error).strip()}\n"
-            f"{advice}"
+            f"{_advice(error, location)}"
         ) from error
+
+
+def _advice(error: Exception, location: EncoderLocation) -> str:
+    if location.is_local:
+        return "Make the folder with `save_pretrained`."
+    if isinstance(error, OSError) and "does not appear to have a file named model.safetensors" in str(error):
+        # Online, transformers finds the safetensors that the hub converts; `hf download` does not fetch those.
+        return (
+            "The downloaded files have pickled weights only, which can run code when they are read. Train once with a "
+            "network: the hub's safetensors are then kept in the cache. Or load the weights where you trust them, save "
+            "model and tokenizer with `save_pretrained`, and set `model` to that folder."
+        )
+    return (
+        f"Download it once with a network: `hf download {location.name}`. Or set `model` to a local folder. A private "
+        "model needs HF_TOKEN in the environment."
+    )
 
 
 def _check_architecture(config: Any, location: EncoderLocation) -> None:
@@ -134,7 +149,8 @@ def _build(config: Any, location: EncoderLocation) -> Any:
         )
         _check_complete(report, location)
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # of architectures without the argument
+        # Of architectures without the argument. SqueezeBERT calls its pooler whatever it is, so None would not do.
+        encoder.pooler = nn.Identity()
     return encoder
 
 
@@ -160,6 +176,30 @@ def _choose_attention(encoder: Any, attention: str, location: EncoderLocation) -
         raise ModelError(
             "`attention=compact` needs a DeBERTa v1, v2 or v3 with relative attention and without talking heads; "
             f"{location.name} is of type {encoder.config.model_type}. Use `attention=auto`."
+        )
+
+
+@torch.no_grad()
+def _check_usable(encoder: Any, tokenizer: PreTrainedTokenizerBase, location: EncoderLocation) -> None:
+    """Raise ModelError unless the encoder has a vector for each token of two padded texts.
+
+    Transformers has encoders without word embeddings (CANINE), without a mask (FNet), and with outputs of other
+    lengths; what they raise in the first step depends on the architecture, hence any exception.
+    """
+    batch = tokenizer(["One text.", "Another text, which is longer."], return_tensors="pt", padding=True)
+    was_training = encoder.training
+    try:
+        encoder.get_input_embeddings()
+        output = encoder.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        shape, cause = tuple(output.last_hidden_state.shape[:2]), ""
+    except Exception as error:
+        shape, cause = (), f" ({type(error).__name__}: {error})"
+    finally:
+        encoder.train(was_training)
+    if shape != tuple(batch["input_ids"].shape):
+        raise ModelError(
+            f"`model` must be an encoder with a vector for each token, got {location.name} of type "
+            f"{encoder.config.model_type}{cause[:200]}. Choose a BERT, RoBERTa, DeBERTa, ELECTRA or similar."
         )
 
 
