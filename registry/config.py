@@ -33,7 +33,7 @@ class ChoiceConfig:
     """Choice of the candidate, and what follows from the decision."""
 
     run_id: str = ""
-    """Run to promote; empty: the finished run of `experiment` with the highest dev/final_macro_f1, among the runs with
+    """Run to promote; empty: the finished run of `experiment` with the highest dev/final/macro_f1, among the runs with
     the champion's dev and test examples where there is a champion."""
     experiment: str = ""
     """Experiment to choose from; empty: the experiment of this command's own run."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,11 @@ from trainer.fit.profiling import measure_cost
 from trainer.fit.progress import FitResult
 from trainer.model import saving
 from trainer.model.encoder import hub_commit
+from trainer.model.losses.table import unused_settings
 from trainer.report_data import report_data, run_note
 from trainer.reporting import console, summary
 from trainer.reporting.report import write_report
-from trainer.runs import results
+from trainer.runs import results, tables
 from trainer.runs.results import Predictions
 from trainer.runs.retraining import SourceRun, load_source_run
 from trainer.serving import model_card, packaging
@@ -66,8 +68,11 @@ class TrainingRun:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
             self.tracker.log_dataset(dataset.name, split.digest, role, dataset.source, profile)
-        digests = {f"{artifacts.TAG_DATA_DIGEST}.{role}": digest for role, digest in dataset.digests.items()}
-        overlap = {f"{artifacts.TAG_DATA_OVERLAP}.{name}": str(count) for name, count in dataset.overlap.counts.items()}
+        digests = {
+            f"{artifacts.TAG_DATA_DIGEST}.{role}": digest[: artifacts.SHORT_DIGEST]
+            for role, digest in dataset.digests.items()
+        }
+        overlap = {f"{artifacts.TAG_DATA_OVERLAP}.{name}": str(n) for name, n in dataset.overlap.counts.items() if n}
         self.tracker.set_tags(digests | overlap)
         return dataset
 
@@ -76,7 +81,6 @@ class TrainingRun:
             self.source_run.check_data(dataset.label_names, dataset.digests)
         check_dev(dataset.dev.labels, dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
         packaging.check_label_names(dataset.label_names)
-        artifacts.check_label_names(dataset.label_names)
 
     def build(self, dataset: Dataset) -> Components:
         """Return an untrained model and encoded splits, after a check that the disk has room for checkpoints."""
@@ -94,14 +98,19 @@ class TrainingRun:
         lengths = components.splits["train"].tokens.lengths
         stop_fraction = self.source_run.stop_fraction if self.source_run else 1.0
         batches = BatchSchedule(lengths, self.config.fit, self.config.run.seed, stop_fraction)
-        measured = plan_summary.measure(components, batches)
-        self.tracker.set_tags({artifacts.TAG_ATTENTION: components.attention})
+        tokens = plan_summary.token_facts(components, batches)
+        self.tracker.set_tags(
+            {
+                artifacts.TAG_ATTENTION: components.attention,
+                artifacts.TAG_DATA_TRUNCATED: tokens["truncated"],
+                artifacts.TAG_DATA_PADDING: tokens["padding"],
+            }
+        )
         if commit := hub_commit(self.config.model):
             self.tracker.set_tags({artifacts.TAG_MODEL_COMMIT: commit})
-        self.tracker.log_metrics(measured, 0)
         self.screen.show_plan(
             {
-                "data": plan_summary.data_facts(dataset, measured),
+                "data": plan_summary.data_facts(dataset, tokens),
                 "model": plan_summary.model_facts(self.config.model.model, self.config.loss.loss, components),
                 "training": plan_summary.training_facts(self.config.fit, batches, self.context, self.folder),
             },
@@ -178,7 +187,10 @@ class TrainingRun:
         metrics = evaluation.metrics() | measure_cost(fitted.model, components.splits["dev"], self.context.device)
         if not self.source_run:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
-        self.tracker.log_metrics(metrics, fitted.steps)
+        tables.write_scores(self.folder, metrics)
+        tables.write_errors(self.folder, evaluation, predictions)
+        # At step 0 MLflow draws a number as a bar, at any other step as a curve of one point.
+        self.tracker.log_metrics({name: metrics[name] for name in artifacts.HEADLINES if name in metrics}, 0)
         self.tracker.log_artifacts()
         self.tracker.tag_tables(results.table_names(self.folder))
         if self.config.run.read_test:
@@ -257,6 +269,12 @@ class _ScreenCallback:
         )
 
 
+def _parameters(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that are parameters of the run; config.json has all."""
+    unread = unused_settings(config.loss.loss, vars(config.loss))
+    return {name: value for name, value in run_folder.what_is_trained(flatten(config)).items() if name not in unread}
+
+
 @contextmanager
 def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     """Open a run with these settings on the tracking server; it ends with the status of the block."""
@@ -275,7 +293,7 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     run: AbstractContextManager[Tracker | None] = nullcontext()
     if context.is_main:
         tags = {artifacts.TAG_PRESET: config.run.preset}
-        run = open_run(output, name=config.name, resume=resumed, parameters=settings, tags=tags)
+        run = open_run(output, name=config.name, resume=resumed, parameters=_parameters(config), tags=tags)
     with run as tracker:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
         screen = console.make(quiet=not context.is_main)

@@ -13,7 +13,7 @@ from trainer.model.config import STARTER, LossConfig, ModelConfig
 from trainer.model.losses.table import unused_settings
 from trainer.reporting.console import abbreviate
 
-__all__ = ["data_facts", "hint", "measure", "model_facts", "training_facts", "warnings"]
+__all__ = ["data_facts", "hint", "model_facts", "token_facts", "training_facts", "warnings"]
 
 _STARTER_DATA_HINT = (
     "The starter is a small model on a small data set, for a first look. For real scores: "
@@ -24,24 +24,20 @@ _STARTER_MODEL_HINT = (
     "preset=goemotions-base on a GPU, with your data set."
 )
 _RESUME_HINT = "If the run is stopped, continue it with resume=latest."
-_PADDING = "data/padding_share"  # the name that older runs have
-_TRUNCATION = {
-    "train": "data/truncation_rate",  # the name that older runs have
-    "dev": "data/truncation_rate/dev",
-    "test": "data/truncation_rate/test",
-}
 
 
-def measure(components: Components, batches: BatchSchedule) -> dict[str, float]:
-    """Return the fraction of padding in the steps, and of each split the fraction of texts that were truncated."""
-    lengths = components.splits["train"].tokens.lengths
-    return {_PADDING: padding_fraction(batches.epoch(0), lengths)} | {
-        _TRUNCATION[role]: split.tokens.truncation_rate for role, split in components.splits.items()
+def token_facts(components: Components, batches: BatchSchedule) -> dict[str, str]:
+    """Return the percentages of texts that were truncated, and of padding in the first epoch."""
+    rates = {role: split.tokens.truncation_rate for role, split in components.splits.items()}
+    padding = padding_fraction(batches.epoch(0), components.splits["train"].tokens.lengths)
+    return {
+        "truncated": ", ".join(f"{role} {rate:.2%}" for role, rate in rates.items()),
+        "padding": f"{padding:.1%}",
     }
 
 
-def data_facts(dataset: Dataset, measured: dict[str, float]) -> dict[str, str]:
-    """Return name → value about the data. measured: the result of `measure`."""
+def data_facts(dataset: Dataset, tokens: dict[str, str]) -> dict[str, str]:
+    """Return name → value about the data. tokens: the result of `token_facts`."""
     overlap = dataset.overlap
     counts = ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES)
     if dataset.added is not None:
@@ -54,8 +50,7 @@ def data_facts(dataset: Dataset, measured: dict[str, float]) -> dict[str, str]:
         **(partly if min(annotated.values()) < 1 else {}),
         "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} examples; "
         f"{overlap.dropped} dropped from train",
-        "truncated": ", ".join(f"{role} {measured[name]:.2%}" for role, name in _TRUNCATION.items()),
-        "padding": f"{measured[_PADDING]:.1%}",
+        **tokens,
     }
 
 

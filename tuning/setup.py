@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 
 from trainer.core import artifacts, signals
 from trainer.core.errors import SettingsError, TuningError, nearest
-from trainer.core.run_folder import RUNTIME_AND_DATASET
+from trainer.core.run_folder import RUNTIME_AND_DATASET, what_is_trained
 from trainer.core.settings import flatten
 from trainer.model.losses.table import LOSSES
 from trainer.reporting import console
@@ -235,7 +235,7 @@ def _open_study_run(
         Path(request.config.study.output),
         name=f"tune {study.study_name}",
         resume=run_id,
-        parameters={**request.training.values, **flatten(request.config)},
+        parameters=what_is_trained({**request.training.values, **flatten(request.config)}),
         tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: study.study_name},
     ) as tracker:
         _enqueue_initial_trials(study, request, screen)

@@ -51,7 +51,7 @@ class Candidate:
     dev_score: float | None
     """None of a run that was trained on dev as well."""
     dev_digest: str
-    """Digest of the dev examples; empty where the run has no such tag."""
+    """Short digest of the dev examples; empty where the run has no such tag."""
     model_uri: str
     temperature: float
     policy: str
@@ -158,8 +158,8 @@ def dev_score(run: "Run") -> float | None:
 
 
 def data_digest(run: "Run", role: str) -> str:
-    """Return the digest of a run's dev or test examples; empty where the run has no such tag."""
-    return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.{role}", ""))
+    """Return the short digest of a run's dev or test examples; empty where the run has no such tag."""
+    return str(run.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.{role}", ""))[: artifacts.SHORT_DIGEST]
 
 
 def check_same_test(candidate: Candidate, champion: Candidate) -> None:

@@ -86,7 +86,12 @@ def _contenders(client: "MlflowClient", experiment_id: str) -> list[_Contender]:
 def _comparable(runs: list[_Contender], champion: Candidate | None, remarks: list[str]) -> list[_Contender]:
     """Return the runs on the champion's dev and test examples, as far as their tags tell."""
     if champion is not None:
-        runs = _keep(runs, lambda run: run.digests["test"] == champion.test_digest, _OTHER["test"], remarks)
+        runs = _keep(
+            runs,
+            lambda run: run.digests["test"] == champion.test_digest[: artifacts.SHORT_DIGEST],
+            _OTHER["test"],
+            remarks,
+        )
     if runs and not any(run.digests["dev"] for run in runs):  # older versions did not write the tag
         remarks.append(f"not checked: equal dev examples, because no run has the tag {artifacts.TAG_DATA_DIGEST}.dev")
         return runs

@@ -69,17 +69,6 @@ def test_a_metric_name_that_mlflow_refuses_raises_in_the_call(database, tmp_path
             run.log_metrics({"train/loss": None}, 0)
 
 
-def test_label_metrics_are_distinct_names_that_mlflow_takes(database, tmp_path):
-    labels = ["joy", "joy(1)", "joy[1]", "a/b", "..", "fröhlich", "100 %", "a:b"]
-    names = [artifacts.label_metric("test", "f1", label) for label in labels]
-    with open_run(tmp_path) as run:
-        run.log_metrics(dict.fromkeys(names, 0.5), 1)
-
-    assert names[0] == "test/f1/joy"
-    assert len(set(names)) == len(labels)
-    assert set(names) <= database.get_run(run.run_id).data.metrics.keys()
-
-
 def test_datasets_are_inputs_with_context_full_digest_and_a_source_that_mlflow_can_load(database, tmp_path):
     import mlflow
 

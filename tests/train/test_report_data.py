@@ -49,7 +49,7 @@ def test_labels_without_positives_are_warnings_with_their_split(evaluation):
 
 def test_each_estimate_of_macro_f1_on_dev_has_its_metric(evaluation):
     metrics = evaluation.metrics()
-    assert metrics["dev/final_macro_f1"] == evaluation.dev["macro_f1"]
+    assert metrics["dev/final/macro_f1"] == evaluation.dev["macro_f1"]
     assert metrics["dev/nested_macro_f1"] == evaluation.choice.scores["global"]
     assert not {"dev/macro_f1", "dev/micro_f1", "dev/macro_ap"} & set(metrics)
 

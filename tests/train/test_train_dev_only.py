@@ -31,19 +31,19 @@ def test_it_leaves_dev_and_no_model(trial, tracking_uri, finished):
     outcome = read_json(folder / artifacts.OUTCOME)
     assert about_test(outcome) == []
     assert outcome["model/latency_ms"] > 0
-    assert outcome["dev/final_macro_f1"] == run.data.metrics["dev/final_macro_f1"]
+    assert outcome["dev/final/macro_f1"] == run.data.metrics["dev/final/macro_f1"]
     assert "test" not in read_json(folder / artifacts.CALIBRATION)
     assert {row[0] for row in read_json(folder / artifacts.PER_LABEL)["data"]} == {"dev"}
     listed = {item.path for item in client(tracking_uri).list_artifacts(run.info.run_id)}
     assert listed == {
         *("config.json", "environment.json", "dataset.json", "labels.json", "thresholds.json", "calibration.json"),
-        *("per_label.json", "threshold_sweep.json", "predictions"),
+        *("scores.json", "per_label.json", "errors.json", "threshold_sweep.json", "predictions"),
     }
     assert [path.name for path in (folder / artifacts.PREDICTIONS).iterdir()] == ["dev.parquet"]
     for name in (artifacts.MODEL, artifacts.CLASSIFIER, artifacts.FIGURES, artifacts.REPORT):
         assert not (folder / name).exists()
     assert not client(tracking_uri).search_logged_models([run.info.experiment_id])
-    assert f"Result on dev: macro F1 {outcome['dev/final_macro_f1']:.3f}" in printed
+    assert f"Result on dev: macro F1 {outcome['dev/final/macro_f1']:.3f}" in printed
     assert f"resume={run.info.run_id}" in " ".join(printed.split())
     assert "Result on test" not in printed
 

@@ -1,9 +1,7 @@
 """Names of the files, metrics and tags of a run. Training writes them; the registry and the search read them."""
 
 import re
-from collections.abc import Mapping, Sequence
-
-from trainer.core.errors import DataError
+from collections.abc import Mapping
 
 __all__ = [
     "BEST_STEP",
@@ -17,8 +15,10 @@ __all__ = [
     "DATASET",
     "DEFAULT_EXPERIMENT",
     "ENVIRONMENT",
+    "ERRORS",
     "EXAMPLE_TEXT",
     "FIGURES",
+    "HEADLINES",
     "LABELS",
     "MODEL",
     "MODEL_CARD",
@@ -35,10 +35,14 @@ __all__ = [
     "REGISTERED_MODEL",
     "REPORT",
     "SCHEDULE_STEPS",
+    "SCORES",
+    "SHORT_DIGEST",
     "TAG_ATTENTION",
     "TAG_COMMAND",
     "TAG_DATA_DIGEST",
     "TAG_DATA_OVERLAP",
+    "TAG_DATA_PADDING",
+    "TAG_DATA_TRUNCATED",
     "TAG_ERROR",
     "TAG_GIT_COMMIT",
     "TAG_GIT_DIRTY",
@@ -60,11 +64,9 @@ __all__ = [
     "TRAIN_SAMPLES_PER_SECOND",
     "TRIAL_LOG",
     "UPLOADED",
-    "check_label_names",
     "check_metric_name",
     "final_metric",
     "final_score",
-    "label_metric",
     "metric",
     "policy_metric",
     "predictions_file",
@@ -76,7 +78,9 @@ DATASET = "dataset.json"
 LABELS = "labels.json"
 THRESHOLDS = "thresholds.json"
 CALIBRATION = "calibration.json"
+SCORES = "scores.json"
 PER_LABEL = "per_label.json"
+ERRORS = "errors.json"
 THRESHOLD_SWEEP = "threshold_sweep.json"
 PREDICTIONS = "predictions"
 FIGURES = "figures"
@@ -92,7 +96,9 @@ UPLOADED = (
     LABELS,
     THRESHOLDS,
     CALIBRATION,
+    SCORES,
     PER_LABEL,
+    ERRORS,
     THRESHOLD_SWEEP,
     PREDICTIONS,
     FIGURES,
@@ -138,6 +144,14 @@ MODEL_PARAMETERS = "model/parameters"
 MODEL_SIZE_MB = "model/size_mb"
 MODEL_LATENCY_MS = "model/latency_ms"
 
+HEADLINES = (
+    *(f"dev/final/{name}" for name in ("macro_f1", "micro_f1", "macro_ap")),
+    *(f"test/{name}" for name in ("macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_supported", "micro_f1")),
+    *(f"test/{name}" for name in ("macro_ap", "macro_roc_auc", "subset_accuracy", "ece", "brier")),
+    *(MODEL_PARAMETERS, MODEL_SIZE_MB, MODEL_LATENCY_MS),
+)
+"""Scores that are metrics of the run. MLflow draws a chart for every metric, so the others are in the tables only."""
+
 TAG_GIT_COMMIT = "mlflow.source.git.commit"
 TAG_GIT_DIRTY = "git.dirty"
 TAG_ERROR = "error"
@@ -148,8 +162,12 @@ TAG_ATTENTION = "attention"
 TAG_COMMAND = "command"
 """On runs that train nothing: promote, rollback or tune."""
 TAG_DATA_DIGEST = "data.digest"
+SHORT_DIGEST = 16
+"""Characters of a digest in a tag; older versions wrote all 64, and the files still do."""
 TAG_DATA_OVERLAP = "data.overlap"
-"""Followed by .dev_in_train, .test_in_train or .test_in_dev: examples whose text, normalised, is also there."""
+"""Followed by .dev_in_train, .test_in_train or .test_in_dev: examples whose text, normalised, is also there, if any."""
+TAG_DATA_TRUNCATED = "data.truncated"
+TAG_DATA_PADDING = "data.padding"
 TAG_MODEL_COMMIT = "model.commit"
 """Commit of the encoder's hub repository."""
 TAG_MODEL_DIGEST = "model.digest"
@@ -165,7 +183,6 @@ TAG_WINNER = "tuning.winner"
 
 _MAX_METRIC_CHARACTERS = 250  # MAX_ENTITY_KEY_LENGTH of MLflow 3.17
 _METRIC_NAME = re.compile(rf"[/\w.\- :]{{1,{_MAX_METRIC_CHARACTERS}}}")
-_UNSAFE = re.compile(r"[^\w.\- ]|^\.+$")  # MLflow takes a name as a path: `.` and `..` are refused
 
 
 def predictions_file(role: str) -> str:
@@ -179,40 +196,20 @@ def metric(role: str, name: str) -> str:
 
 
 def final_metric(series: str) -> str:
-    """Return the name of the score of the kept weights: `dev/final_macro_f1` for "dev/macro_f1"."""
+    """Return the name of the score of the kept weights: `dev/final/macro_f1` for "dev/macro_f1"."""
     role, _, name = series.partition("/")
-    return f"{role}/final_{name}"
+    return f"{role}/final/{name}"
 
 
 def final_score(metrics: Mapping[str, float], series: str) -> float | None:
     """Return the final score that belongs to a series; older versions logged it as the last value of the series."""
-    return metrics.get(final_metric(series), metrics.get(series))
+    names = (final_metric(series), final_metric(series).replace("/final/", "/final_"), series)  # newest version first
+    return next((metrics[name] for name in names if name in metrics), None)
 
 
 def policy_metric(role: str, name: str, policy: str) -> str:
     """Return a metric name: `test/macro_f1/global` for ("test", "macro_f1", "global")."""
     return f"{role}/{name}/{policy}"
-
-
-def label_metric(role: str, name: str, label: str) -> str:
-    """Return a metric name: `test/f1/joy` for ("test", "f1", "joy").
-
-    MLflow refuses most punctuation in a metric name. Such a character of `label` becomes `_x28_` (its code), so that
-    two labels never share a name: "joy(1)" and "joy[1]" differ.
-    """
-    safe = _UNSAFE.sub(lambda match: "".join(f"_x{ord(character):x}_" for character in match[0]), label)
-    return f"{role}/{name}/{safe}"
-
-
-def check_label_names(label_names: Sequence[str]) -> None:
-    """Raise DataError when a label cannot be part of a metric name: it is empty, or too long for MLflow."""
-    for label in label_names:
-        length = len(label_metric("test", "f1", label))
-        if not label or length > _MAX_METRIC_CHARACTERS:
-            raise DataError(
-                f"A label must have a name of which MLflow can make a metric name of at most {_MAX_METRIC_CHARACTERS} "
-                f"characters, got {label[:50] or 'an empty name'} with {length} (punctuation counts as 5). Rename it."
-            )
 
 
 def check_metric_name(name: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "read_object",
     "resume_command",
     "sync_command",
+    "what_is_trained",
 ]
 
 RUNTIME_SETTINGS = (
@@ -68,6 +69,12 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
             "Leave these settings out: a resumed run keeps its own."
         )
     return folder
+
+
+def what_is_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that help to compare runs: what is trained, on how many processes; none that is empty."""
+    left_out = set(RUNTIME_SETTINGS) - {"processes"}
+    return {name: value for name, value in settings.items() if name not in left_out and value != ""}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

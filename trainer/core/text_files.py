@@ -23,13 +23,19 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], *, digits: int = 0) -> Path:
     """Write rows in the format of `mlflow.log_table`, which MLflow's page shows as a table.
 
-    Columns are in the order of their first occurrence; a row without a column has null there.
+    Columns are in the order of their first occurrence; a row without a column has null there. digits: significant
+    digits of the numbers; 0 keeps all.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    return write_json(path, {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]})
+    data = [[_shortened(row.get(name), digits) for name in columns] for row in rows]
+    return write_json(path, {"columns": columns, "data": data})
+
+
+def _shortened(value: Any, digits: int) -> Any:
+    return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
 
 
 def truncate_partial_line(path: Path) -> None:

@@ -45,18 +45,12 @@ class Evaluation:
     """Run that made the choices with dev held out, where that was another: then there are no scores on dev."""
 
     def metrics(self) -> dict[str, float]:
-        """Return every score by its metric name, for the tracking server."""
+        """Return every score of the model by its metric name."""
         named = {_dev_metric(name): value for name, value in self.dev.items()}
         if self.dev:
             named[artifacts.NESTED_MACRO_F1] = self.choice.scores[self.policy]
         if self.test:
             named |= self._test_metrics()
-        for role, rows in self.per_label.items():
-            named |= {
-                artifacts.label_metric(role, "f1", str(row["label"])): float(row["f1"])
-                for row in rows
-                if row["f1"] is not None
-            }
         for role, errors in self.calibration.items():
             named[artifacts.metric(role, "ece_uncalibrated")] = errors["before"]["ece"]
         return named | {"calibration/temperature": self.temperature}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.core import artifacts
 from trainer.core.errors import ModelError
+from trainer.evaluation import calibration
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.evaluation import validation_metrics
 from trainer.fit.averaging import MovingAverage
@@ -210,5 +211,6 @@ def dev_metrics(
         observed=dev.observed,
         kind="logits",
     )
-    values = {"loss": loss, **validation_metrics(scores, seed=seed)}
+    # The loss depends on the loss function; the likelihood can be compared between runs of different losses.
+    values = {"loss": loss, "nll": calibration.negative_log_likelihood(scores), **validation_metrics(scores, seed=seed)}
     return {artifacts.metric("dev", name): value for name, value in values.items()}

@@ -19,6 +19,7 @@ from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import figures
 
 __all__ = [
+    "TABLE_DIGITS",
     "Predictions",
     "load_thresholds_and_temperature",
     "read_predictions",
@@ -28,7 +29,9 @@ __all__ = [
     "write_tables",
 ]
 
-_TABLES = (artifacts.PER_LABEL, artifacts.THRESHOLD_SWEEP)
+TABLE_DIGITS = 4
+"""Significant digits of the numbers in tables, which are for reading; thresholds.json has all of them."""
+_TABLES = (artifacts.SCORES, artifacts.PER_LABEL, artifacts.ERRORS, artifacts.THRESHOLD_SWEEP)
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
 """Columns with k values per row."""
@@ -61,14 +64,14 @@ def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | Non
         },
     )
     rows = [{"role": role, **row} for role in ("test", "dev") for row in evaluation.per_label.get(role, [])]
-    write_table(folder / artifacts.PER_LABEL, rows)
+    write_table(folder / artifacts.PER_LABEL, rows, digits=TABLE_DIGITS)
     if dev is not None:
         sweep = thresholds.threshold_sweep(calibration.calibrate(dev, evaluation.temperature))
-        write_table(folder / artifacts.THRESHOLD_SWEEP, sweep)
+        write_table(folder / artifacts.THRESHOLD_SWEEP, sweep, digits=TABLE_DIGITS)
 
 
 def table_names(folder: Path) -> list[str]:
-    """Return the names of the tables that `write_tables` wrote in the format of `mlflow.log_table`."""
+    """Return the names of the tables of a run, which are in the format of `mlflow.log_table`."""
     return [name for name in _TABLES if (folder / name).is_file()]
 
 

@@ -104,7 +104,9 @@ def served_requirements(conda_file: Path) -> list[str]:
 
 
 def check_label_names(label_names: Sequence[str]) -> None:
-    """Raise ModelError when a label has the name of another column of the served model."""
+    """Raise ModelError when a label has no name, or the name of another column of the served model."""
+    if not all(label_names):
+        raise ModelError("A label of a served model must have a name, got an empty one. Rename it.")
     taken = sorted({"labels", "text"}.intersection(label_names))
     if taken:
         raise ModelError(

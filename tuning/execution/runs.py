@@ -137,7 +137,10 @@ def best_runs(
             raise TrackingError(
                 f"`warm_start` must be the name of an experiment, got {experiment}. Experiments: {', '.join(names)}."
             )
-        same = [f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` = '{digest}'" for role, digest in digests.items()]
+        same = [  # a prefix: older versions wrote the whole digest
+            f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` LIKE '{digest[: artifacts.SHORT_DIGEST]}%'"
+            for role, digest in digests.items()
+        ]
         runs = store.client.search_runs(
             [found.experiment_id],
             " and ".join(["attributes.status = 'FINISHED'", *same]),

@@ -11,7 +11,7 @@ from trainer.core.errors import RegistryError
 def run(run_id, score, *, dev="d", test="t", model=True):
     tags = {f"data.digest.{role}": digest for role, digest in (("dev", dev), ("test", test)) if digest}
     outputs = SimpleNamespace(model_outputs=["m"]) if model else None
-    metrics = {} if score is None else {"dev/final_macro_f1": score, "dev/macro_f1": 0.99}
+    metrics = {} if score is None else {"dev/final/macro_f1": score, "dev/macro_f1": 0.99}
     return SimpleNamespace(
         info=SimpleNamespace(run_id=run_id, start_time=0),
         data=SimpleNamespace(metrics=metrics, tags=tags, params={}),

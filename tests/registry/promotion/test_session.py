@@ -103,7 +103,7 @@ class TestPromote:
         assert champions.aliases()["champion"] == 3
         champions.promote("--run_id", named)
         assert champions.run_of("champion") == named
-        assert champions.last()["candidate"]["dev/final_macro_f1"] is None
+        assert champions.last()["candidate"]["dev/final/macro_f1"] is None
 
     def test_an_unusable_candidate_is_an_error_and_changes_nothing(self, champions):
         run_id = champions.run(0.998, without=["report.html"])
