@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.chaos import commands
 from tests.chaos.commands import Ended
+from trainer.core import artifacts
 
 __all__ = [
     "ended_well",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 LONGEST_MESSAGE = 300
+_READY = 2  # of MLflow's LoggedModelStatus
 _ORPHAN_SECONDS = 90.0  # a stopped training has 30 seconds to close its run
 _RESULTS = ("labels.json", "thresholds.json", "calibration.json", "per_label.json", "threshold_sweep.json")
 _MEASURED = re.compile(r"(^system/|second|latency|memory|duration|time)")
@@ -82,9 +84,14 @@ def only_once(store: Path, run_id: str, reference: tuple[Path, str]) -> list[str
     return faults[:5]
 
 
-def no_running(store: Path) -> list[str]:
-    """No run has the status RUNNING."""
-    runs = _query(store, "SELECT run_uuid, name FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'")
+def no_running(store: Path, experiment: str = "%") -> list[str]:
+    """No run has the status RUNNING. experiment: the one to look at, all by default."""
+    runs = _query(
+        store,
+        "SELECT run_uuid, runs.name FROM runs JOIN experiments USING (experiment_id) "
+        "WHERE status = 'RUNNING' AND runs.lifecycle_stage = 'active' AND experiments.name LIKE ?",
+        experiment,
+    )
     return [f"run {run_id} ({name}) is RUNNING" for run_id, name in runs]
 
 
@@ -130,19 +137,49 @@ def no_scratch(folder: Path) -> list[str]:
     return [f"left: {', '.join(left[:3])}"] if left else []
 
 
-def registry_faults(folder: Path) -> list[str]:
+def same_files(store: Path, run_folder: Path) -> list[str]:
+    """The server has the files of a run folder with their bytes, and one complete model of the run."""
+    (uri,) = _query(store, "SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_folder.name)[0]
+    stored = store.parent / "artifacts" / uri.removeprefix("mlflow-artifacts:/")
+    faults = []
+    for name in artifacts.UPLOADED:
+        path = run_folder / name
+        for file in [path, *path.rglob("*")]:
+            relative = file.relative_to(run_folder)
+            if file.is_file() and _digest(file) != _digest(stored / relative):
+                faults.append(f"{relative} on the server: {_digest(stored / relative)[:7]}, here {_digest(file)[:7]}")
+    models = _query(
+        store, "SELECT status, artifact_location FROM logged_models WHERE source_run_id = ?", run_folder.name
+    )
+    if len(models) != 1 or models[0][0] != _READY:
+        return [*faults, f"models of the run: {models}"]
+    place = store.parent / "artifacts" / models[0][1].removeprefix("mlflow-artifacts:/")
+    for file in (run_folder / artifacts.MODEL).rglob("*"):
+        relative = file.relative_to(run_folder / artifacts.MODEL)
+        if file.is_file() and relative.name != "MLmodel" and _digest(file) != _digest(place / relative):
+            faults.append(f"model/{relative} differs on the server")
+    return faults[:5]
+
+
+def registered_once(store: Path, run_id: str) -> list[str]:
+    """Exactly one version comes from the run."""
+    versions = _query(store, "SELECT name, version FROM model_versions WHERE run_id = ? AND name = 'emotions'", run_id)
+    return [] if len(versions) == 1 else [f"versions of run {run_id}: {versions}"]
+
+
+def registry_faults(folder: Path, uri: str | None = None, model: str = "emotions") -> list[str]:
     """Aliases and tags follow the decision log."""
-    return commands.call(folder, _registry_faults)
+    return commands.call(folder, _registry_faults, uri, model)
 
 
-def _registry_faults() -> list[str]:
+def _registry_faults(uri: str | None, model: str) -> list[str]:
     from mlflow import MlflowClient
 
     from registry.store.aliases import read_snapshot
     from registry.store.decision_log import DecisionLog
 
-    client = MlflowClient()
-    snapshot = read_snapshot(client, "emotions", DecisionLog(client, "emotions"))
+    client = MlflowClient(uri)
+    snapshot = read_snapshot(client, model, DecisionLog(client, model))
     faults = [str(move) for move in snapshot.moves]
     if snapshot.is_incomplete:
         faults.append("the last decision is not written completely")

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.moments import WriteCounter
+from tests.chaos.moments import Moment, WriteCounter
 
 __all__ = ["HANG_SECONDS", "ROOT", "Ended", "Running", "call", "find_marked", "start", "start_real"]
 
@@ -107,15 +107,16 @@ def start(
     argv: Sequence[object],
     *,
     variables: Mapping[str, str] | None = None,
-    kill_before: int = 0,
+    moment: Moment | None = None,
     prepare: Callable[[], None] | None = None,
 ) -> Running:
-    """Start `python -m module argv` in a forked process. kill_before: see `WriteCounter`. prepare: called first."""
+    """Start `python -m module argv` in a forked process.
+
+    moment: of an attack inside the process. prepare: called in it before the command.
+    """
     words = [str(word) for word in argv]
     console, counts = _new_file(folder, "console"), _new_file(folder, "writes")
-    given = _Start(
-        folder, console, counts, environment(folder, **(variables or {})), module, words, kill_before, prepare
-    )
+    given = _Start(folder, console, counts, environment(folder, **(variables or {})), module, words, moment, prepare)
     process = _CONTEXT.Process(target=_run, args=(given,))
     process.start()
 
@@ -208,7 +209,7 @@ class _Start:
     variables: Mapping[str, str]
     module: str
     words: Sequence[str]
-    kill_before: int
+    moment: Moment | None
     prepare: Callable[[], None] | None
 
 
@@ -216,7 +217,7 @@ def _run(start: _Start) -> None:
     _enter(start.folder, start.console, start.variables)
     if start.prepare:
         start.prepare()
-    counter = WriteCounter(start.folder, start.kill_before)
+    counter = WriteCounter(start.folder, start.moment)
     counter.install()
     sys.argv, sys.orig_argv = [start.module, *start.words], [sys.executable, "-m", start.module, *start.words]
     try:

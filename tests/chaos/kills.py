@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.chaos import checks, commands
 from tests.chaos.commands import Ended
+from tests.chaos.moments import Moment
 from tests.chaos.promises import Attack, Attempt
 from tests.chaos.templates import Measured, accept_candidates, copy_place
 
@@ -38,7 +39,8 @@ def kill_once(attempt: Attempt, module: str, argv: Sequence[object], measured: M
         if by_write
         else f"{module}: kill after {seconds:.2f} s"
     )
-    running = commands.start(attempt.folder, module, argv, kill_before=before, prepare=accept_candidates)
+    moment = Moment(before) if by_write else None
+    running = commands.start(attempt.folder, module, argv, moment=moment, prepare=accept_candidates)
     if by_write:
         return running.wait()
     limit = time.monotonic() + seconds

@@ -1,28 +1,52 @@
-"""Counts the writes of a command inside its process, and kills it before one of them.
+"""Counts the writes of a command inside its process, and attacks it before one of them.
 
 A write is a file opened for writing, renamed, made or removed below the folder of the attempt, and a call of
-`MlflowClient` that changes something. Kills at such moments hit the narrow windows that kills by the clock miss.
+`MlflowClient` that changes something. Such moments hit the narrow windows that moments by the clock miss.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["WriteCounter"]
+__all__ = ["Moment", "WriteCounter", "fill_disk", "kill_self"]
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _VERBS = ("create_", "set_", "delete_", "log_", "update_", "restore_")
 
 
-class WriteCounter:
-    """Kills this process before the write with the number `kill_before`, from 1; never for 0."""
+def kill_self() -> None:
+    """End this process as a lack of memory would."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self, folder: Path, kill_before: int) -> None:
+
+def fill_disk(folder: Path, free: int) -> None:
+    """Leave so many bytes free on the disk of a folder, in which a file `filler` takes the rest."""
+    status = os.statvfs(folder)
+    size = max(status.f_bavail * status.f_frsize - free, 0)
+    file = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
+    os.posix_fallocate(file, 0, max(size, 1))
+    os.close(file)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Calls `attack` inside the process of a command, before the write with this number, from 1."""
+
+    number: int
+    attack: Callable[[], None] = kill_self
+
+
+class WriteCounter:
+    """Counts writes below a folder, and attacks at a moment."""
+
+    def __init__(self, folder: Path, moment: Moment | None) -> None:
         self.count = 0
         self._root = os.fspath(folder)
-        self._kill_before = kill_before
+        self._moment = moment
 
     def install(self) -> None:
         """Count from now on. Python cannot remove an audit hook, so this process runs one command only."""
@@ -54,5 +78,5 @@ class WriteCounter:
 
     def _add(self) -> None:
         self.count += 1
-        if self.count == self._kill_before:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self._moment and self.count == self._moment.number:
+            self._moment.attack()

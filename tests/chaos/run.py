@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.chaos import kills, table
+from tests.chaos import kills, outages, table
 from tests.chaos.commands import ROOT
 from tests.chaos.promises import Attack, Attempt, Ledger, family_of
-from tests.chaos.templates import Templates
+from tests.chaos.templates import TemplateError, Templates
 
 __all__ = ["ATTACKS", "Session", "main"]
 
-ATTACKS: tuple[Attack, ...] = (*kills.ATTACKS,)
+ATTACKS: tuple[Attack, ...] = (*kills.ATTACKS, *outages.ATTACKS)
+_MAX_FAILURES = 40  # more tell nothing new
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -47,12 +48,16 @@ class Session:
         end = time.monotonic() + seconds
 
         def work() -> None:
-            while chosen := self._choose(time.monotonic() < end, least):
+            while len(self.failures) < _MAX_FAILURES and (chosen := self._choose(time.monotonic() < end, least)):
                 self.run_one(*chosen)
 
         with ThreadPoolExecutor(workers) as pool:
             for future in [pool.submit(work) for _ in range(workers)]:
                 future.result()
+
+    def close(self) -> None:
+        """Stop what the templates have started."""
+        self._templates.close()
 
     def run_one(self, attack: Attack, number: int) -> None:
         """Run one attempt, and keep its folder when it fails."""
@@ -62,6 +67,8 @@ class Session:
         began = time.monotonic()
         try:
             attack.run(attempt)
+        except TemplateError:
+            raise
         except Exception:  # an attack that cannot look is no kept promise
             attempt.check(attack.promises[0], f"the attack itself failed: {traceback.format_exc()}")
         self._spent[attack.name] += time.monotonic() - began
@@ -97,11 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.folder))
     print(f"seed {options.seed}, folder {folder}", flush=True)
     session = Session(chosen, options.seed, folder)
-    if options.attempt:
-        for attack in session.attacks:
-            session.run_one(attack, options.attempt)
-    else:
-        session.run_for(options.minutes * 60, options.workers)
+    try:
+        if options.attempt:
+            for attack in session.attacks:
+                session.run_one(attack, options.attempt)
+        else:
+            session.run_for(options.minutes * 60, options.workers)
+    finally:
+        session.close()
     remarks = [f"{name}: skipped, {reason}" for name, reason in session.obstacles.items() if reason]
     print("\n".join([table.as_text(session.ledger), *remarks]))
     if options.write:

@@ -10,10 +10,15 @@ from typing import Any
 
 from tests.chaos import commands
 from tests.chaos.commands import Ended
+from tests.tracking.tracking_helpers import Server
 
-__all__ = ["Champions", "Measured", "Templates", "accept_candidates"]
+__all__ = ["Champions", "Measured", "TemplateError", "Templates", "accept_candidates"]
 
 _SCORED_ROWS = 40
+
+
+class TemplateError(Exception):
+    """A template cannot be made: there is nothing to attack."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,11 @@ class Templates:
         return self.once("champions", self._make_champions)
 
     @property
+    def server(self) -> Server:
+        """A running `mlflow server`, which all attempts share."""
+        return self.once("server", self._start_server)
+
+    @property
     def saved_model(self) -> Path:
         """Folder of a model as MLflow has it."""
         (model,) = self.trained.folder.glob("runs/*/model")
@@ -92,7 +102,10 @@ class Templates:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             if name not in self._made:
-                self._made[name] = make()
+                try:
+                    self._made[name] = make()
+                except Exception as error:
+                    raise TemplateError(f"Cannot make the template {name}") from error
             return self._made[name]
 
     def new_folder(self, folder: Path) -> Path:
@@ -111,6 +124,19 @@ class Templates:
         ended = commands.start(folder, module, argv, prepare=accept_candidates).wait()
         check_template(ended)
         return Measured(folder, ended.seconds, ended.writes)
+
+    def close(self) -> None:
+        """Stop the server."""
+        if "server" in self._made:
+            self._made["server"].stop()
+
+    def _start_server(self) -> Server:
+        folder = self.folder / "server"
+        folder.mkdir()
+        shutil.copy(self.store, folder / "mlflow.db")
+        server = Server(folder)
+        server.start()
+        return server
 
     def _call(self, name: str, function: Callable[..., Any]) -> Any:
         folder = self.folder / f"make-{name}"
