@@ -28,6 +28,7 @@ from trainer.model.encoder import hub_commit
 from trainer.model.losses.table import unused_settings
 from trainer.report_data import report_data, run_note
 from trainer.reporting import console, summary
+from trainer.reporting.optional import attempt
 from trainer.reporting.report import write_report
 from trainer.runs import results, tables
 from trainer.runs.results import Predictions
@@ -178,12 +179,10 @@ class TrainingRun:
         evaluation: Evaluation,
         predictions: Mapping[str, Predictions],
     ) -> None:
-        """Write every result to the run folder, and log it."""
+        """Write every result to the run folder, and log it: first the scores and the model, then pictures and pages."""
         results.write_tables(self.folder, evaluation, predictions.get("dev"))
         for role, split in predictions.items():
             results.write_predictions(self.folder, role, split)
-        if self.config.run.read_test:
-            self._write_report(dataset, fitted, evaluation, predictions)
         metrics = evaluation.metrics() | measure_cost(fitted.model, components.splits["dev"], self.context.device)
         if not self.source_run:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
@@ -191,11 +190,14 @@ class TrainingRun:
         tables.write_errors(self.folder, evaluation, predictions)
         # At step 0 MLflow draws a number as a bar, at any other step as a curve of one point.
         self.tracker.log_metrics({name: metrics[name] for name in artifacts.HEADLINES if name in metrics}, 0)
-        self.tracker.log_artifacts()
-        self.tracker.tag_tables(results.table_names(self.folder))
         if self.config.run.read_test:
             self.tracker.set_tags({artifacts.TAG_NOTE: run_note(evaluation)})
             self._save_model(components, fitted, evaluation)
+            self._write_report(dataset, fitted, evaluation, predictions)
+        self.tracker.log_artifacts()
+        self.tracker.tag_tables(results.table_names(self.folder))
+        if self.config.run.register:
+            self._register()  # after the model card, which describes the version
         # After all other results, because a run with this file counts as complete, and before checkpoints are deleted,
         # because a process that is killed earlier needs them to resume.
         text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
@@ -210,11 +212,12 @@ class TrainingRun:
             self.screen.show_note(summary.dev_scores(evaluation))
             self.screen.show_note(f"to read test and save a model: read_test=true, resume={self.tracker.run_id}")
             return
+        report = self.folder / artifacts.REPORT
         self.screen.show_result(
             summary.policy_scores(evaluation),
             summary.label_scores(evaluation),
             [
-                f"report:   {self.folder / artifacts.REPORT}",
+                *([f"report:   {report}"] if report.is_file() else []),
                 f"run:      {self.tracker.run_id}, in `mlflow ui` or on your tracking server",
                 f'model:    mlflow.pyfunc.load_model("runs:/{self.tracker.run_id}/{artifacts.MODEL}")',
             ],
@@ -223,13 +226,16 @@ class TrainingRun:
     def _write_report(
         self, dataset: Dataset, fitted: FitResult, evaluation: Evaluation, predictions: Mapping[str, Predictions]
     ) -> None:
-        """Draw the figures, and write the report and the model card."""
+        """Draw the figures, and write the report and the model card; one that fails costs a warning."""
         train = dataset.trained_on
         positives = ((train.labels >= 0.5) & train.observed).sum(axis=0)
-        figures = results.write_figures(self.folder, evaluation, predictions, fitted.history, (positives, len(train)))
-        data = report_data(self.config, self.tracker.run_id, dataset, evaluation, figures)
-        write_report(self.folder / artifacts.REPORT, data)
-        model_card.write_card(self.folder, data)
+        about = (self.folder, evaluation, predictions, fitted.history, (positives, len(train)))
+        figures = attempt("the figures", lambda: results.write_figures(*about)) or []
+        content = (self.config, self.tracker.run_id, dataset, evaluation, figures)
+        data = attempt("the content of the report", lambda: report_data(*content))
+        if data is not None:
+            attempt(f"the report {artifacts.REPORT}", lambda: write_report(self.folder / artifacts.REPORT, data))
+            attempt(f"the model card {artifacts.MODEL_CARD}", lambda: model_card.write_card(self.folder, data))
 
     def _save_model(self, components: Components, fitted: FitResult, evaluation: Evaluation) -> None:
         classifier, max_length = self.folder / artifacts.CLASSIFIER, self.config.data.max_length
@@ -244,10 +250,11 @@ class TrainingRun:
             default_policy=evaluation.policy,
         )
         self.tracker.log_model(target, fitted.steps)
-        if self.config.run.register:
-            version = self.tracker.register(artifacts.REGISTERED_MODEL)
-            state = f"version {version}" if version else "a version that the tracking server has not confirmed yet"
-            self.screen.show_note(f"registered as {artifacts.REGISTERED_MODEL}, {state}")
+
+    def _register(self) -> None:
+        version = self.tracker.register(artifacts.REGISTERED_MODEL)
+        state = f"version {version}" if version else "a version that the tracking server has not confirmed yet"
+        self.screen.show_note(f"registered as {artifacts.REGISTERED_MODEL}, {state}")
 
 
 @dataclass(frozen=True)

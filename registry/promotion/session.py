@@ -21,6 +21,7 @@ from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 from trainer.core.settings import flatten
 from trainer.reporting import console
+from trainer.reporting.optional import attempt
 from trainer.tracking.connection import connect, describe_error, readable_errors
 from trainer.tracking.run import Tracker, open_run
 
@@ -141,7 +142,7 @@ class PromotionSession:
     def log_decision(self, proposal: Proposal) -> None:
         """Write promotion.json, the figure and the scores into this command's run."""
         self._write(proposal, None)
-        figure = draw_proposal(self.folder, proposal)
+        figure = attempt("the figure of the decision", lambda: draw_proposal(self.folder, proposal))
         if figure:
             self.tracker.log_artifact(figure)
         self.tracker.log_metrics({f"promotion/{name}": value for name, value in proposal.figures.items()}, 0)

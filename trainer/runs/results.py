@@ -1,8 +1,9 @@
 """The files of an evaluation in a run folder, written and read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.cross_validation import PolicyChoice
 from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import figures
+from trainer.reporting.optional import attempt
 
 __all__ = [
     "TABLE_DIGITS",
@@ -157,7 +159,7 @@ def write_figures(
     history: Sequence[Mapping[str, float]],
     train_positives: tuple[Any, int],
 ) -> list[Path]:
-    """Write the figures of a run and return their paths.
+    """Write the figures of a run and return their paths. A figure that fails costs a warning and is left out.
 
     train_positives: positives per label (k,), number of training examples.
     """
@@ -172,15 +174,20 @@ def write_figures(
     errors = evaluation.calibration["test"]
     ece = (errors["before"]["ece"], errors["after"]["ece"])
     f1 = np.array([row["f1"] for row in rows], dtype=float)
-    return [
-        figures.loss_and_f1_curves(target / "curves.png", history),
-        figures.per_label_f1(target / "per_label_f1.png", names, f1, intervals, test.support),
-        figures.precision_recall(target / "precision_recall.png", test, chosen),
-        figures.thresholds_per_label(target / "thresholds.png", names, evaluation.thresholds),
-        figures.reliability(target / "reliability.png", before, test, ece),
-        figures.error_cooccurrence(target / "error_cooccurrence.png", test, chosen),
-        figures.label_frequency(target / "label_frequency.png", names, positives, counts),
-    ]
+    drawings: dict[str, Callable[[Path], Path]] = {
+        "curves.png": lambda path: figures.loss_and_f1_curves(path, history),
+        "per_label_f1.png": lambda path: figures.per_label_f1(path, names, f1, intervals, test.support),
+        "precision_recall.png": lambda path: figures.precision_recall(path, test, chosen),
+        "thresholds.png": lambda path: figures.thresholds_per_label(path, names, evaluation.thresholds),
+        "reliability.png": lambda path: figures.reliability(path, before, test, ece),
+        "error_cooccurrence.png": lambda path: figures.error_cooccurrence(path, test, chosen),
+        "label_frequency.png": lambda path: figures.label_frequency(path, names, positives, counts),
+    }
+    drawn = [attempt(f"the figure {name}", partial(draw, target / name)) for name, draw in drawings.items()]
+    for name, path in zip(drawings, drawn, strict=True):
+        if path is None:  # a part of it, or one of an earlier process
+            (target / name).unlink(missing_ok=True)
+    return [path for path in drawn if path is not None]
 
 
 def _thresholds(evaluation: Evaluation) -> dict[str, Any]:

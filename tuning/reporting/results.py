@@ -8,6 +8,7 @@ import yaml
 
 from trainer.core import artifacts
 from trainer.reporting import console
+from trainer.reporting.optional import attempt
 from trainer.reporting.report import Estimate
 from trainer.tracking.run import Tracker
 from tuning.analysis.narrative import count
@@ -39,22 +40,20 @@ def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
     """
     folder = tracker.folder
     write_trials(folder, study)
-    write_report(
-        folder / artifacts.REPORT,
-        StudyReport(
-            name=study.study_name,
-            objective_label=objectives[0],
-            other_objectives=objectives[1:],
-            study=study,
-            finals=finals,
-            winner=winner.trial if winner else None,
-            winner_settings=winner.settings if winner else {},
-            test_scores=_test_estimates(winner) if winner else {},
-            facts=facts,
-        ),
-    )
     if winner:
         (folder / PRESET).write_text(yaml.safe_dump(dict(preset), sort_keys=False, allow_unicode=True), "utf-8")
+    report = StudyReport(
+        name=study.study_name,
+        objective_label=objectives[0],
+        other_objectives=objectives[1:],
+        study=study,
+        finals=finals,
+        winner=winner.trial if winner else None,
+        winner_settings=winner.settings if winner else {},
+        test_scores=_test_estimates(winner) if winner else {},
+        facts=facts,
+    )
+    attempt("the report of the search", lambda: write_report(folder / artifacts.REPORT, report))
     for name in (TRIALS, artifacts.REPORT, *([PRESET] if winner else [])):
         if (folder / name).exists():
             tracker.log_artifact(name)
