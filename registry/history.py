@@ -50,7 +50,8 @@ def history(config: HistoryConfig) -> None:
         screen.show_note(_line(decision))
     state = snapshot.state
     before = f", before it version {state.previous}" if state.previous else ""
-    screen.show_note(f"champion: version {state.champion or '-'}{before}; challenger: {state.challenger or '-'}")
+    gone = " (deleted)" if state.champion and state.champion not in snapshot.tags else ""
+    screen.show_note(f"champion: version {state.champion or '-'}{gone}{before}; challenger: {state.challenger or '-'}")
     _show_moves(snapshot, screen)
 
 

@@ -110,6 +110,11 @@ def read_candidate(client: "MlflowClient", run_id: str, folder: Path) -> Candida
     needed = (*_NEEDED, _NEEDED_OF_DEV) if held_out else _NEEDED
     present = _artifacts(client, run_id)
     missing = [name for name in needed if name not in present]
+    if not present:
+        raise RegistryError(
+            f"No artifact of run {run_id} is at {redact(run.info.artifact_uri)}. If that folder was moved, move it "
+            "back; if the run was not uploaded, `mlflow run . -e sync` uploads it."
+        )
     if missing:
         raise RegistryError(
             f"Run {run_id} has no {', '.join(missing)}, which every training run leaves. Upload them "

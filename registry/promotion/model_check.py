@@ -7,6 +7,7 @@ server, the artifact store or a study reach it, and a model that crashes or hang
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from registry.config import CheckConfig
 from trainer.core import artifacts
 from trainer.core.environment import child_environment
+from trainer.core.errors import RegistryError
 from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
+from trainer.tracking.connection import describe_error
 
 __all__ = ["Judged", "ModelCheck", "check_model"]
 
 _LIMIT_SECONDS = 1800
-_MAX_SHOWN_CHARACTERS = 600
+_MAX_SHOWN_CHARACTERS, _MAX_CAUSE = 600, 150
 # What finds Python, the libraries and a GPU, and sets threads: any other variable may be a secret.
 _ALLOWED_VARIABLES = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
@@ -82,17 +85,27 @@ def check_model(model_uri: str, judged: Judged, config: CheckConfig, scratch: Pa
     """Return the measurements, or the reason why the model cannot be used.
 
     The loader of this project reads the model and no code in the model runs, except with `allow_foreign_code`, where
-    MLflow loads the model. scratch: a folder for the copy.
+    MLflow loads the model. scratch: a folder for the copy. Raises RegistryError when there is no model to download.
     """
-    import mlflow.artifacts
-
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch / "model")))
+    folder = _download(model_uri, scratch / "model")
     total = len(judged.texts)
     rows = np.unique(np.linspace(0, total - 1, min(config.check_rows or total, total)).astype(int))
     texts = scratch / "texts.json"
     texts.write_text(json.dumps([judged.texts[row] for row in rows]), encoding="utf-8")
     failure = _run_child(folder, texts, scratch, config)
     return failure or _measure(judged, rows, scratch, config)
+
+
+def _download(model_uri: str, target: Path) -> Path:
+    import mlflow.artifacts
+
+    try:
+        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(target)))
+    except Exception as error:  # each kind of artifact store has its own errors
+        cause = textwrap.shorten(describe_error(error), _MAX_CAUSE, placeholder=" ...")
+        raise RegistryError(
+            f"Cannot download model {model_uri} ({cause}). If it was deleted, choose another run or version."
+        ) from error
 
 
 def _run_child(folder: Path, texts: Path, scratch: Path, config: CheckConfig) -> str:

@@ -3,6 +3,7 @@
 import getpass
 import os
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PromotionSession", "open_session"]
 
+_MAX_CAUSE = 130
 _TEST_DIGEST = "test_digest"
 """Fact of a decision."""
 
@@ -54,6 +56,14 @@ class PromotionSession:
         """Folder of this command's run."""
         return self.tracker.folder
 
+    def begin(self) -> None:
+        """Check the registered model, then reconcile. Raises RegistryError before anything is written."""
+        self.registry.check_name()
+        champion = self.registry.present_champion()
+        if champion is not None and not self.registry.log.read()[0]:  # of another project, which keeps its own
+            self._champion(RegistryState(champions=(champion,)))
+        self.reconcile()  # a proposal begins from aliases that agree with the log
+
     def choose(self, run_id: str, experiment: str) -> Candidate:
         """Return the run with this id, or the best of the experiment, with its artifacts."""
         if run_id:
@@ -73,8 +83,8 @@ class PromotionSession:
 
     def is_champion(self, candidate: Candidate) -> bool:
         """Return True when the candidate's model is champion at present."""
-        state = self.registry.state
-        return state.champion is not None and self.registry.versions.run_of(state.champion) == candidate.run_id
+        champion, versions = self.registry.state.champion, self.registry.versions
+        return champion in versions.numbers() and versions.find_run(champion) == candidate.run_id
 
     def check_model(self, candidate: Candidate, config: CheckConfig) -> tuple[Rule, ...]:
         """Return the rules on the saved model, which is tried in a process without secrets."""
@@ -237,9 +247,25 @@ class PromotionSession:
         return champion, gate.compare(candidate.test_scores, champion.test_scores, GateConfig())
 
     def _champion(self, state: RegistryState) -> Candidate | None:
-        if state.champion is None:
+        """Return the champion; None when there is none, or when its version was deleted.
+
+        Raises RegistryError, with the ways to continue, when it cannot be compared with.
+        """
+        version, model = state.champion, self.registry.model
+        if version is None:
             return None
-        return self._fetch(self.registry.versions.run_of(state.champion))
+        if version not in self.registry.versions.numbers():
+            text = f"champion version {version} was deleted: judged as a first champion"
+            self.remarks += [text] if text not in self.remarks else []
+            return None
+        try:
+            return self._fetch(self.registry.versions.run_of(version))
+        except RegistryError as error:
+            cause = textwrap.shorten(str(error), _MAX_CAUSE, placeholder=" ...")
+            raise RegistryError(
+                f"Champion version {version} of {model} cannot be compared with: {cause} To continue, roll back, "
+                "remove its alias `champion` in the MLflow UI, or give another `registered_model`."
+            ) from error
 
     def _register(self, candidate: Candidate) -> int:
         """Return the version with the model that was checked: a run may have got another one since."""
@@ -293,9 +319,12 @@ def open_session(
     ):
         registry = ModelRegistry(store, model, dry_run=dry_run)
         session = PromotionSession(store.client, registry, tracker, screen, settings, Path(scratch))
-        session.reconcile()  # first: a proposal begins from aliases that agree with the log
+        session.begin()
         yield session
 
 
 def _user() -> str:
-    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()  # the account on the server, if any
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()  # the account on the server, if any
+    except (KeyError, OSError):  # a container may run as a user without a name; OSError from Python 3.13 on
+        return f"uid {os.getuid()}"

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from registry.store.aliases import Move, external_moves, is_interrupted, write_aliases
-from registry.store.decision_log import Decision, DecisionLog, RegistryState
+from registry.store.aliases import Move, external_moves, is_interrupted, read_aliases, write_aliases
+from registry.store.decision_log import CHAMPION, Decision, DecisionLog, RegistryState
 from registry.store.versions import Versions
+from trainer.core.errors import RegistryError
 
 if TYPE_CHECKING:
     from trainer.tracking.backend import MlflowBackend
@@ -29,6 +30,33 @@ class ModelRegistry:
     def state(self) -> RegistryState:
         """Champion, challenger and earlier champions, by the decision log."""
         return self.log.read()[1]
+
+    def check_name(self) -> None:
+        """Raise RegistryError unless the name is free, or a registered model that the decision log is about."""
+        from mlflow.exceptions import MlflowException
+
+        created = None
+        try:
+            created = self._client.get_registered_model(self.model).creation_timestamp
+        except MlflowException as error:  # MLflow says the same of a prompt
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            if self._client.get_prompt(self.model) is not None:
+                raise RegistryError(
+                    f"`registered_model` must be free or a registered model, got {self.model}, which is a prompt."
+                ) from None
+        decisions, _ = self.log.read()
+        # A new model counts its versions from 1 again: the log would speak of other versions.
+        if decisions and (created is None or decisions[0].at < created):
+            raise RegistryError(
+                f"The decision log {self.log.name} is about a registered model {self.model} that was deleted or "
+                f"renamed. Rename it back, delete {self.log.name} to begin a new log, or give another "
+                "`registered_model`."
+            )
+
+    def present_champion(self) -> int | None:
+        """Return the version that has the alias champion on the server, whatever the log says."""
+        return read_aliases(self._client, self.model).get(CHAMPION)
 
     def commit(self, decision: Decision) -> Decision | None:
         """Append a decision and write aliases and tags; return None when another decision came first."""

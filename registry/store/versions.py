@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Versions", "list_versions", "model_names", "retry_on_conflict"]
 
 _T = TypeVar("_T")
-_PAGE, _MODELS_PAGE = 1000, 100
+_PAGE, _MODELS_PAGE, _SHOWN = 1000, 100, 5
 # MLflow's answers when two writers meet in its database: another writer inserted the number or alias first (MLflow's
 # own three attempts may not be enough), or the file is locked.
 _CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
@@ -58,12 +58,14 @@ class Versions:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            versions = list_versions(self._backend.client, self.model)
-            numbers = ", ".join(str(one.version) for one in versions) or "none"
+            newest = ", ".join(map(str, self.numbers()[-_SHOWN:])) or "none"
             raise RegistryError(
-                f"`version` must exist, got {version}; {self.model} has {numbers}. If the champion was deleted, "
-                "`mlflow run . -e rollback` restores the one before."
+                f"`version` must be a version of {self.model}, got {version}. Its newest versions: {newest}."
             ) from error
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all versions that exist, rising."""
+        return [int(version.version) for version in list_versions(self._backend.client, self.model)]
 
     def uri(self, version: int) -> str:
         """Return the address to load a version from."""

@@ -15,6 +15,7 @@ from registry.config import CheckConfig
 from registry.promotion import gate, model_check
 from registry.promotion.model_check import Judged, check_model
 from tests.serving import serving_helpers
+from trainer.core.errors import RegistryError
 from trainer.evaluation.calibration import apply_temperature
 
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "OPTUNA_STORAGE", "HF_TOKEN")
@@ -109,6 +110,11 @@ def test_a_model_that_does_not_answer_in_time_is_refused(saved_model, tmp_path, 
 
     assert failed(check) == ["loads"]
     assert "check_rows" in check
+
+
+def test_a_model_that_was_deleted_is_an_error_and_no_decision(saved_model, tracking_uri, tmp_path):
+    with pytest.raises(RegistryError, match=r"m-0123.*choose another run"):
+        check_model("models:/m-0123", saved_model[1], CheckConfig(), tmp_path)
 
 
 def simple_judged(names, probabilities, policies=None, temperature=1.0):

@@ -1,6 +1,7 @@
 """Promotions, rollbacks and moves by hand on a store; the process that checks a model is replaced."""
 
 import dataclasses
+from pathlib import Path
 
 import killable_command
 import pytest
@@ -164,7 +165,7 @@ class TestRollback:
 
     def test_it_needs_another_version_that_exists(self, champions):
         assert champions.rollback("--version", "9") == 1
-        assert "1, 2, 3" in champions.text
+        assert f"`version` must be a version of {MODEL}, got 9. Its newest versions: 1, 2, 3." in champions.text
         assert champions.rollback("--version", "3") == 1
         assert champions.aliases() == {"champion": 3, "previous": 2}
 
@@ -186,6 +187,98 @@ class TestRollback:
         assert champions.promote() == 0, champions.text
         assert champions.run_of("champion") == newest
         assert champions.aliases() == {"champion": 4, "previous": 2}
+
+
+class TestChampionThatCannotBeRead:
+    def test_a_deleted_version_is_judged_as_none_and_on_the_record(self, champions):
+        champions.client.delete_model_version(MODEL, "3")
+        better = champions.run(0.998, seed=5)
+        assert champions.history() == 0
+        assert "champion: version 3 (deleted)" in champions.text
+        assert champions.promote("--run_id", better) == 0
+
+        assert champions.run_of("champion") == better
+        assert champions.last()["champion"] is None
+        assert "champion version 3 was deleted: judged as a first champion" in champions.last()["remarks"]
+
+    def test_the_only_version_deleted_is_replaced_too(self, empty):
+        empty.run(0.8)
+        empty.promote()
+        empty.client.delete_model_version(MODEL, "1")
+        assert empty.rollback() == 1
+        better = empty.run(0.95, seed=2)
+        assert empty.promote("--run_id", better) == 0
+        assert empty.run_of("champion") == better
+
+    def test_a_deleted_run_is_named_as_the_champions_and_its_alias_is_the_way_on(self, champions):
+        better = champions.run(0.998, seed=5)
+        champions.client.delete_run(champions.runs[2])
+        assert champions.promote("--run_id", better) == 1
+        assert f"Champion version 3 of {MODEL}" in champions.text
+        assert "mlflow runs restore" in champions.text
+        assert len(champions.text) < 320
+
+        champions.client.delete_registered_model_alias(MODEL, "champion")
+        assert champions.promote("--run_id", better) == 0
+        assert champions.run_of("champion") == better
+
+    @pytest.mark.parametrize("renamed", [True, False])
+    def test_a_model_that_is_gone_is_told_from_its_log(self, champions, checked, renamed):
+        if renamed:
+            champions.client.rename_registered_model(MODEL, "other")
+        else:
+            champions.client.delete_registered_model(MODEL)
+        for command in (champions.promote, champions.rollback):
+            assert command() == 1
+            assert f"{MODEL}-ledger" in champions.text
+        assert checked.uris == []
+        champions.client.create_registered_model(MODEL)  # its versions begin with 1 again
+        assert champions.promote() == 1
+        assert f"{MODEL}-ledger" in champions.text
+
+        champions.client.delete_registered_model(f"{MODEL}-ledger")
+        assert champions.promote() == 0
+        assert champions.aliases() == {"champion": 1}
+
+    def test_the_champion_of_another_project_is_left_alone(self, empty, checked):
+        other = empty.client.create_run("0").info.run_id
+        empty.client.set_terminated(other)
+        empty.client.create_registered_model(MODEL)
+        empty.client.create_model_version(MODEL, "/elsewhere", run_id=other)
+        empty.client.set_registered_model_alias(MODEL, "champion", "1")
+        empty.run(0.8)
+        assert empty.promote() == 1
+
+        assert f"Champion version 1 of {MODEL}" in empty.text
+        assert "registered_model" in empty.text
+        assert empty.client.get_model_version(MODEL, "1").tags == {}
+        assert empty.decisions() == []
+
+    def test_the_name_of_a_prompt_is_refused_before_the_check(self, empty, checked):
+        empty.client.register_prompt(MODEL, "classify {{text}}")
+        empty.run(0.8)
+        assert empty.promote() == 1
+        assert f"`registered_model` must be free or a registered model, got {MODEL}, which is a prompt" in empty.text
+        assert (checked.uris, empty.decisions()) == ([], [])
+
+
+def test_a_user_without_a_name_decides_too(empty, monkeypatch):
+    def unnamed():
+        raise KeyError("getpwuid(): uid not found: 23456")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    monkeypatch.setattr("os.getuid", lambda: 23456)
+    empty.run(0.8)
+    assert empty.promote() == 0, empty.text
+    assert empty.decisions()[0].by == "uid 23456"
+
+
+def test_a_run_whose_artifacts_were_moved_names_their_place(empty, tmp_path):
+    run_id = empty.run(0.8)
+    place = Path(empty.client.get_run(run_id).info.artifact_uri)
+    place.rename(tmp_path / "moved")
+    assert empty.promote("--run_id", run_id) == 1
+    assert f"No artifact of run {run_id} is at" in empty.text
 
 
 class TestMovesByHand:
