@@ -39,7 +39,7 @@ class RunConfig:
     do; `resume` with read_test=true completes such a run."""
     retrain_from: str = ""
     """Id of a finished run, whose folder is in `output`, to train again on train and dev together. The run keeps the
-    temperature and thresholds of that run, which were fitted while dev was held out, and stops at the same fraction
+    calibration and thresholds of that run, which were fitted while dev was held out, and stops at the same fraction
     of the schedule as its best weights. Other settings but `seed` must be the same."""
     resume: str = ""
     """Id of a stopped run to continue, or `latest`. Its settings are taken from the run; flags must not contradict."""
@@ -57,10 +57,13 @@ class RunConfig:
 class EvaluationConfig:
     """Calibration, thresholds and scores after training."""
 
+    calibration: Literal["auto", "none", "temperature", "platt"] = "auto"
+    """Map from logits to probabilities, fitted on dev: logits divided by a temperature, or also shifted (platt);
+    auto = the best by cross-validation on dev, the simpler one unless another is better beyond a standard error."""
     threshold_policy: Literal["auto", "fixed", "global", "per_label", "per_label_shrunk"] = "auto"
     """Threshold policy of `test/macro_f1` and of the served model; auto = the best by cross-validation on dev."""
     threshold_folds: int = 5
-    """Folds of dev over which thresholds are cross-fitted."""
+    """Folds of dev over which calibration and thresholds are cross-fitted."""
     bootstrap_resamples: int = 1000
     """Bootstrap resamples of the examples for each 95 % interval."""
 

@@ -54,7 +54,7 @@ class TrainingRun:
     folder: Path
     screen: console.Console
     source_run: SourceRun | None
-    """The run whose temperature and thresholds are reused; None unless dev is trained on."""
+    """The run whose calibration and thresholds are reused; None unless dev is trained on."""
 
     def load_data(self) -> Dataset:
         """Return the checked data set, and log its splits as inputs of the run."""
@@ -160,13 +160,20 @@ class TrainingRun:
         }
 
     def evaluate(self, predictions: Mapping[str, Predictions]) -> Evaluation:
-        """Return temperature and thresholds, both chosen on dev, and the scores of the splits."""
+        """Return calibration and thresholds, both chosen on dev, and the scores of the splits."""
         config, seed = self.config.evaluation, self.config.run.seed
         if self.source_run:
             evaluation = self.source_run.evaluation
         else:
-            policy, folds = config.threshold_policy, config.threshold_folds
-            evaluation = evaluate_dev(predictions["dev"], policy=policy, folds=folds, seed=seed)
+            evaluation = evaluate_dev(
+                predictions["dev"],
+                calibration=config.calibration,
+                policy=config.threshold_policy,
+                folds=config.threshold_folds,
+                seed=seed,
+            )
+            for text in summary.missing_calibration(evaluation):
+                self.screen.show_warning(text)
         if "test" not in predictions:
             return evaluation
         return add_test(evaluation, predictions["test"], resamples=config.bootstrap_resamples, seed=seed)
@@ -245,7 +252,7 @@ class TrainingRun:
         shutil.rmtree(target, ignore_errors=True)  # of a stopped process: MLflow saves into no folder with content
         packaging.save_model(
             target,
-            [Member(classifier=classifier, temperature=evaluation.temperature, max_length=max_length)],
+            [Member(classifier=classifier, calibration=evaluation.calibration, max_length=max_length)],
             thresholds={name: np.asarray(values) for name, values in evaluation.thresholds.items()},
             default_policy=evaluation.policy,
         )

@@ -48,7 +48,11 @@ def report_data(
             f'model.predict(["{artifacts.EXAMPLE_TEXT}"])'
         ),
         pictures=[Picture(path=path, caption=_CAPTIONS.get(path.stem, path.stem)) for path in figures],
-        warnings=[*_retrained(evaluation), *summary.absent_labels(evaluation)],
+        warnings=[
+            *_retrained(evaluation),
+            *summary.missing_calibration(evaluation),
+            *summary.absent_labels(evaluation),
+        ],
     )
 
 
@@ -113,6 +117,6 @@ def _retrained(evaluation: Evaluation) -> list[str]:
     if not evaluation.origin:
         return []
     return [
-        "The model was trained on dev too, so there are no scores on dev. Temperature and thresholds are those of "
+        "The model was trained on dev too, so there are no scores on dev. Calibration and thresholds are those of "
         f"run {evaluation.origin}, which held dev out."
     ]

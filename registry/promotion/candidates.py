@@ -14,7 +14,7 @@ from trainer.core import artifacts
 from trainer.core.errors import RegistryError
 from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
-from trainer.evaluation import calibration
+from trainer.evaluation.calibration import Calibration, calibrate
 from trainer.runs.results import Predictions, read_predictions
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Candidate:
     dev_digest: str
     """Short digest of the dev examples; empty where the run has no such tag."""
     model_uri: str
-    temperature: float
+    calibration: Calibration
     policy: str
     policies: Mapping[str, tuple[float, ...]]
     """Thresholds by threshold policy."""
@@ -78,7 +78,7 @@ class Candidate:
     def test_scores(self) -> ModelScores:
         """Its test examples as the gate reads them."""
         return ModelScores(
-            scores=calibration.calibrate(self.predictions, self.temperature),
+            scores=calibrate(self.predictions, self.calibration),
             thresholds=np.asarray(self.policies[self.policy]),
         )
 
@@ -89,7 +89,7 @@ class Candidate:
             label_names=self.label_names,
             texts=self.predictions.texts,
             probabilities=self.test_scores.scores.probabilities,
-            temperature=self.temperature,
+            calibration=self.calibration,
             policy=self.policy,
             policies=self.policies,
         )
@@ -148,7 +148,7 @@ def _read_artifacts(client: "MlflowClient", run: "Run", model_id: str, folder: P
         dev_score=dev_score(run),
         dev_digest=data_digest(run, "dev"),
         model_uri=f"models:/{model_id}",
-        temperature=_read(folder, artifacts.CALIBRATION)["temperature"],
+        calibration=Calibration.of(_read(folder, artifacts.CALIBRATION)),
         policy=thresholds["default_policy"],
         policies=policies,
         dataset=_read(folder, artifacts.DATASET),

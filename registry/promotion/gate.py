@@ -188,8 +188,8 @@ def check_rules(check: ModelCheck | str, config: CheckConfig) -> tuple[Rule, ...
         Rule(
             "served as judged",
             not served,
-            "; ".join(served) or "same temperature, thresholds and labels",
-            "temperature, thresholds and labels of the run",
+            "; ".join(served) or "same calibration, thresholds and labels",
+            "calibration, thresholds and labels of the run",
         ),
         Rule(
             "latency p95",

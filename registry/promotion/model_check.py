@@ -22,6 +22,7 @@ from trainer.core.environment import child_environment
 from trainer.core.errors import RegistryError
 from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
+from trainer.evaluation.calibration import Calibration
 from trainer.tracking.connection import describe_error
 
 __all__ = ["Judged", "ModelCheck", "check_model"]
@@ -49,7 +50,7 @@ class Judged:
     texts: tuple[str, ...]
     probabilities: NDArray[np.float64]
     """(n, k), calibrated."""
-    temperature: float
+    calibration: Calibration
     policy: str
     """Name of the default policy."""
     policies: Mapping[str, tuple[float, ...]]
@@ -68,7 +69,7 @@ class ModelCheck:
     """Predicted labels that differ from those judged, except where the judged probability is nearer than
     `max_score_difference` to its threshold."""
     setting_differences: tuple[str, ...]
-    """Temperature, default policy and thresholds that differ from those judged, one phrase each."""
+    """Calibration, default policy and thresholds that differ from those judged, one phrase each."""
     latency_ms_p50: float
     """Of one text, median."""
     latency_ms_p95: float
@@ -170,7 +171,7 @@ def _measure(judged: Judged, rows: NDArray[Any], scratch: Path, config: CheckCon
 
 def _setting_differences(judged: Judged, result: Mapping[str, Any], columns: list[int]) -> list[str]:
     pairs = [
-        ("temperature", [judged.temperature], [member["temperature"] for member in result["members"]]),
+        ("calibration", [judged.calibration], [Calibration.of(member) for member in result["members"]]),
         ("default policy", judged.policy, result["default_policy"]),
     ]
     for policy, thresholds in judged.policies.items():

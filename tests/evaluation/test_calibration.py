@@ -9,102 +9,72 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.calibration import (
-    TEMPERATURE_BOUNDS,
-    apply_temperature,
+    IDENTITY,
+    Calibration,
     brier_score,
+    calibration_scores,
     expected_calibration_error,
-    fit_temperature,
+    likely_calibration_error,
     negative_log_likelihood,
     reliability_curve,
 )
 
 
-def overconfident(temperature, *, soft, seed=0):
+def drawn(calibration=IDENTITY, *, seed=0):
+    """Logits (4000, 5) of which this is the calibration, and labels drawn with the calibrated probabilities."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(-1.0, 2.0, (4000, 5))
-    rates = apply_temperature(logits, 1.0)
-    return temperature * logits, rates if soft else (rng.random(rates.shape) < rates).astype(np.float32)
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
-def test_temperature_is_recovered(temperature):
-    assert fit_temperature(labelled_logits(*overconfident(temperature, soft=True))) == pytest.approx(
-        temperature, rel=1e-7
-    )
-    assert fit_temperature(labelled_logits(*overconfident(temperature, soft=False))) == pytest.approx(
-        temperature, rel=0.05
-    )
-
-
-def test_temperature_is_the_minimum_and_lowers_the_error():
-    logits, labels = overconfident(2.5, soft=False)
-    best = fit_temperature(labelled_logits(logits, labels))
-    loss = negative_log_likelihood(labelled_logits(logits, labels), best)
-    assert all(
-        loss < negative_log_likelihood(labelled_logits(logits, labels), other)
-        for other in (1.0, best * 1.02, best / 1.02)
-    )
-    before, after = (expected_calibration_error(labelled(apply_temperature(logits, t), labels)) for t in (1.0, best))
-    assert after < before / 5
-
-
-def test_degenerate_temperatures():
-    logits, labels = np.array([[3.0, -2.0], [-1.0, 5.0]]), np.array([[1, 0], [0, 1]])
-    assert fit_temperature(labelled_logits(logits, labels)) == TEMPERATURE_BOUNDS[0]
-    assert fit_temperature(labelled_logits(-logits, labels)) == TEMPERATURE_BOUNDS[1]
-    assert fit_temperature(labelled_logits(np.zeros((2, 2)), labels)) == 1.0
+    calibrated = rng.normal(-1.0, 2.0, (4000, 5))
+    logits = calibration.temperature * (calibrated - calibration.bias)
+    return logits, (rng.random(calibrated.shape) < expit(calibrated)).astype(np.float32)
 
 
 def test_unobserved_cells_may_hold_anything():
-    logits, labels = overconfident(2.0, soft=False)
+    logits, labels = drawn(Calibration(temperature=2.0))
     observed = np.random.default_rng(1).random(labels.shape) < 0.5
     spoiled = np.where(observed, logits, np.inf), np.where(observed, labels, np.nan), observed
-    assert fit_temperature(labelled_logits(*spoiled)) == fit_temperature(labelled_logits(logits, labels, observed))
-    assert negative_log_likelihood(labelled_logits(*spoiled)) == negative_log_likelihood(
-        labelled_logits(logits, labels, observed)
-    )
-    expected = negative_log_likelihood(labelled_logits(logits[observed][:, None], labels[observed][:, None]))
-    assert negative_log_likelihood(labelled_logits(*spoiled)) == pytest.approx(expected)
-    probabilities = apply_temperature(logits, 1.0)
-    spoiled = np.where(observed, probabilities, np.nan), *spoiled[1:]
-    for score in (expected_calibration_error, brier_score):
-        assert score(labelled(*spoiled)) == score(labelled(probabilities, labels, observed))
-        assert score(labelled(*spoiled)) == pytest.approx(
-            score(labelled(probabilities[observed][:, None], labels[observed][:, None]))
-        )
+    calibration = Calibration(temperature=1.5, bias=-0.5)
+    found = calibration_scores(labelled_logits(*spoiled), calibration)
+    assert found == calibration_scores(labelled_logits(logits, labels, observed), calibration)
+    alone = labelled_logits(logits[observed][:, None], labels[observed][:, None])
+    assert found == pytest.approx(calibration_scores(alone, calibration))
 
 
 @settings(max_examples=30, deadline=None, database=None)
-@given(st.floats(-800, 800), st.floats(0.05, 20))
-def test_sigmoid_is_exact_in_both_tails(logit, temperature):
-    value = apply_temperature(np.array([[logit]]), temperature)[0, 0]
-    exact = float(expit(logit / temperature))
-    assert value == pytest.approx(exact, rel=1e-14, abs=1e-300)
+@given(st.floats(-800, 800), st.floats(0.05, 20), st.floats(-20, 20))
+def test_probabilities_are_exact_in_both_tails(logit, temperature, bias):
+    value = Calibration(temperature=temperature, bias=bias).probabilities(np.array([[logit]]))[0, 0]
+    assert value == pytest.approx(float(expit(logit / temperature + bias)), rel=1e-13, abs=1e-300)
 
 
-def test_sigmoid_does_not_overflow_and_keeps_shape():
+def test_probabilities_do_not_overflow_and_keep_the_shape():
     extreme = np.array([[-1e6, 0.0, 1e6]], dtype=np.float32)
-    probabilities = apply_temperature(extreme, 0.05)
+    probabilities = Calibration(temperature=0.05).probabilities(extreme)
     np.testing.assert_array_equal(probabilities, [[0.0, 0.5, 1.0]])
     assert probabilities.dtype == np.float64
 
 
+def test_a_calibration_of_an_older_version_has_no_bias():
+    assert Calibration.of({"method": "temperature", "temperature": 0.9}) == Calibration(temperature=0.9, bias=0.0)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_bad_temperature(temperature):
-    with pytest.raises(SettingsError, match="`temperature` must be a positive number"):
-        apply_temperature(np.zeros((1, 1)), temperature)
+    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
+        Calibration(temperature=temperature)
 
 
-def test_bad_logits():
+def test_bad_bias_and_logits():
+    with pytest.raises(ValueError, match="`bias` must be a finite number, got nan"):
+        Calibration(bias=float("nan"))
     with pytest.raises(DataError, match="`logits` must be finite, got 1"):
-        apply_temperature(np.array([[np.nan]]), 1.0)
+        IDENTITY.probabilities(np.array([[np.nan]]))
     with pytest.raises(DataError, match="`logits` must be finite, got inf for example 0, label 1"):
-        fit_temperature(labelled_logits(np.array([[0.0, np.inf]]), np.array([[0, 1]])))
+        labelled_logits(np.array([[0.0, np.inf]]), np.array([[0, 1]]))
 
 
 def test_scores_equal_scikit_learn():
-    logits, labels = overconfident(2.0, soft=False)
-    probabilities = apply_temperature(logits, 1.0)
+    logits, labels = drawn(Calibration(temperature=0.5))
+    probabilities = IDENTITY.probabilities(logits)
     flat_labels, flat = labels.ravel(), probabilities.ravel()
     assert brier_score(labelled(probabilities, labels)) == pytest.approx(brier_score_loss(flat_labels, flat))
     assert negative_log_likelihood(labelled_logits(logits, labels)) == pytest.approx(log_loss(flat_labels, flat))
@@ -133,3 +103,17 @@ def test_empty_bins_are_left_out_and_soft_labels_are_rates():
     np.testing.assert_array_equal(curve.observed_rates, [0.25, 0.75])
     with pytest.raises(SettingsError, match="`bins` must be at least 1"):
         reliability_curve(labelled([[0.0]], [[0.0]]), bins=0)
+
+
+def test_the_error_of_likely_cells_is_not_hidden_by_the_easy_ones():
+    """900 cells are rightly near 0; of 100 that should be positive in 80 cases, 30 are."""
+    probabilities = np.r_[np.full(900, 0.001), np.full(100, 0.8)][:, None]
+    labels = np.r_[np.zeros(900), np.ones(30), np.zeros(70)][:, None]
+    scores = labelled(probabilities, labels)
+    assert expected_calibration_error(scores) == pytest.approx(0.1 * 0.5 + 0.9 * 0.001)
+    assert likely_calibration_error(scores) == pytest.approx(0.5)
+
+
+def test_the_error_of_likely_cells_is_absent_without_such_a_cell():
+    assert likely_calibration_error(labelled(np.zeros((3, 2)), np.eye(3, 2))) is None
+    assert set(calibration_scores(labelled_logits(np.full((3, 2), -9.0), np.eye(3, 2)))) == {"ece", "brier", "nll"}

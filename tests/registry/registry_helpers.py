@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from registry.promotion.model_check import ModelCheck
 from registry.store.decision_log import DecisionLog
 from trainer.core import artifacts
 from trainer.core.text_files import write_json
-from trainer.evaluation import calibration
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.calibration import Calibration
 from trainer.runs import results
 from trainer.runs.results import Predictions
 from trainer.tracking.run import open_run
@@ -32,7 +33,7 @@ FINE = ModelCheck(
 )
 LABELS = ("anger", "grief", "joy")
 ROWS = 300
-TEMPERATURE = 1.5
+CALIBRATION = Calibration(temperature=1.5, bias=-0.25)
 _MLMODEL = "flavors: {python_function: {loader_module: none}}\nmodel_uuid: m-0\nutc_time_created: '2026-01-01'\n"
 
 
@@ -100,7 +101,7 @@ def make_logits(truth, quality, seed=1):
     says = np.where(wrong, 1 - truth, truth)
     odds = np.log(quality / (1 - quality))
     prior = np.log(1 / 2)  # of a label that is present in a third of the rows
-    return (TEMPERATURE * (np.where(says > 0.5, odds, -odds) + prior)).astype(np.float32)
+    return (CALIBRATION.temperature * (np.where(says > 0.5, odds, -odds) + prior - CALIBRATION.bias)).astype(np.float32)
 
 
 def make_scored(quality, truth=None, seed=1, names=LABELS):
@@ -110,7 +111,7 @@ def make_scored(quality, truth=None, seed=1, names=LABELS):
     return ModelScores(
         LabelledScores(
             label_names=names,
-            scores=calibration.apply_temperature(logits, TEMPERATURE),
+            scores=CALIBRATION.probabilities(logits),
             labels=truth,
             observed=np.ones(truth.shape, dtype=bool),
         ),
@@ -154,7 +155,7 @@ def make_run(
             artifacts.CONFIG: {"seed": seed},
             artifacts.LABELS: list(names),
             artifacts.PER_LABEL: {"columns": [], "data": []},
-            artifacts.CALIBRATION: {"temperature": TEMPERATURE},
+            artifacts.CALIBRATION: asdict(CALIBRATION),
             artifacts.THRESHOLDS: {"default_policy": "fixed", "policies": {"fixed": dict.fromkeys(names, 0.5)}},
             artifacts.DATASET: {
                 "name": "made up",

@@ -1,4 +1,4 @@
-"""The finished run that a retraining takes temperature and thresholds from."""
+"""The finished run that a retraining takes calibration and thresholds from."""
 
 import json
 
@@ -33,7 +33,7 @@ def conclusion():
     logits = (rng.normal(size=(40, 2)) + 2 * labels).astype(np.float32)
     observed = np.ones((40, 2), dtype=bool)
     dev = LabelledScores(label_names=NAMES, scores=logits, labels=labels, observed=observed, kind="logits")
-    return evaluate_dev(dev, policy="global", folds=5, seed=0), dev
+    return evaluate_dev(dev, calibration="platt", policy="global", folds=5, seed=0), dev
 
 
 @pytest.fixture
@@ -53,17 +53,21 @@ def find(folder, **changes):
     return load_source_run(folder.parent, "first", SETTINGS | {"retrain_from": "first"} | changes, {})
 
 
-def test_its_temperature_and_thresholds_are_loaded(folder, conclusion):
+def test_its_calibration_and_thresholds_are_loaded(folder, conclusion):
     whole, _ = conclusion
     found = find(folder, seed=2, register=False)
     assert (found.run_id, found.stop_fraction) == ("first", 0.75)
     choices = found.evaluation
-    assert (choices.label_names, choices.policy, choices.temperature) == (NAMES, "global", whole.temperature)
+    assert (choices.label_names, choices.policy, choices.calibration_choice) == (
+        NAMES,
+        "global",
+        whole.calibration_choice,
+    )
     assert set(choices.thresholds) == set(POLICIES)
     for policy, values in choices.thresholds.items():
         np.testing.assert_array_equal(values, whole.thresholds[policy])
     assert choices.origin == "first"
-    assert set(choices.metrics()) == {"calibration/temperature"}
+    assert set(choices.metrics()) == {"calibration/temperature", "calibration/bias"}
 
 
 def test_files_written_again_name_the_source_run(folder, tmp_path):

@@ -29,7 +29,9 @@ def split(logits, labels):
 def evaluation():
     rng = np.random.default_rng(0)
     labels = (rng.random((60, 2)) < 0.4).astype(float)
-    return evaluate_dev(split(4 * labels - 2 + rng.normal(size=(60, 2)), labels), policy="fixed", folds=5, seed=0)
+    return evaluate_dev(
+        split(4 * labels - 2 + rng.normal(size=(60, 2)), labels), calibration="auto", policy="fixed", folds=5, seed=0
+    )
 
 
 def rows_of(path):

@@ -14,7 +14,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from trainer.evaluation.calibration import apply_temperature
+from trainer.evaluation.calibration import Calibration
 from trainer.model import saving
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
@@ -25,7 +25,7 @@ from trainer.serving.scoring import Member
 NAMES = ("joy", "grief", "surprise (good)")
 WORDS = ["[PAD]", "[UNK]", "so", "proud", "of", "you", "i", "miss", "her"]
 TEXTS = ["so proud of you", "i miss her so", "her", "of of of of of of of of of of", "you i miss"]
-TEMPERATURE = 1.7
+CALIBRATION = Calibration(temperature=1.7, bias=-0.4)
 MAX_LENGTH = 8
 PER_LABEL = np.array([0.2, 0.9, 0.5])
 
@@ -57,7 +57,7 @@ def make_classifier(root):
 
 def write_model(folder, classifier, **changes):
     """A saved model of the classifier at `folder`, some of its facts changed."""
-    member = Member(classifier=classifier, temperature=changes.pop("temperature", TEMPERATURE), max_length=MAX_LENGTH)
+    member = Member(classifier=classifier, calibration=changes.pop("calibration", CALIBRATION), max_length=MAX_LENGTH)
     thresholds = {"fixed": np.full(3, 0.5), "per_label": PER_LABEL}
     facts = {"members": [member], "thresholds": thresholds, "default_policy": "per_label"}
     packaging.save_model(folder, **{**facts, **changes})
@@ -82,7 +82,7 @@ def expected_probabilities(classifier, texts):
         for text in texts:
             batch = tokenizer([text], return_tensors="pt", truncation=True, max_length=MAX_LENGTH)
             rows.append(model(batch["input_ids"], batch["attention_mask"])[0].numpy())
-    return apply_temperature(np.stack(rows), TEMPERATURE)
+    return CALIBRATION.probabilities(np.stack(rows))
 
 
 class ScoringServer:

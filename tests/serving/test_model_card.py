@@ -46,9 +46,12 @@ FACTS = {
         },
         "left_in_train": {"dev": 0, "test": 0},
     },
-    artifacts.CALIBRATION: {"temperature": 1.3125}
+    artifacts.CALIBRATION: {"method": "platt", "temperature": 1.3125, "bias": -0.4375, "reason": ""}
     | {
-        role: {"before": {"ece": 0.0812, "brier": 0.0613}, "after": {"ece": 0.0214, "brier": 0.0515}}
+        role: {
+            "before": {"ece": 0.0812, "ece_likely": 0.1725, "brier": 0.0613},
+            "after": {"ece": 0.0214, "ece_likely": 0.0305, "brier": 0.0515},
+        }
         for role in ("dev", "test")
     },
 }
@@ -139,7 +142,8 @@ def test_a_run_trained_on_dev_has_a_card_without_scores_there(folder, report):
     text, _ = write(folder, ReportData(**{**vars(report), "warnings": ["Dev: trained on."]}))
     assert "- Dev: trained on." in text[text.index("## Limits") : text.index("## Policies")]
     assert "left were 0 of test." in text
-    assert "| test | 0.0812 | 0.0214 | 0.0613 | 0.0515 |" in text
+    assert "| test | 0.0812 | 0.0214 | 0.1725 | 0.0305 | 0.0613 | 0.0515 |" in text
+    assert "sigmoid(logit / 1.312 - 0.438) (method platt, fitted on dev)" in text
     assert "| dev | 0.0812" not in text
 
 

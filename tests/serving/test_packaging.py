@@ -11,6 +11,7 @@ import pytest
 from serving_helpers import MAX_LENGTH, NAMES, TEXTS, load, write_model
 
 from trainer.core.errors import ModelError
+from trainer.evaluation.calibration import IDENTITY, Calibration
 from trainer.serving import packaging, runtime
 from trainer.serving.scoring import Member
 
@@ -48,7 +49,7 @@ class TestFolder:
 
     def test_saved_models_of_other_code_and_facts_load_in_one_process(self, classifier, model, monkeypatch, tmp_path):
         monkeypatch.setattr(runtime, "MODULES", (*runtime.MODULES, "model.class_weights"))
-        other = load(write_model(tmp_path / "other", classifier, temperature=1e-3))
+        other = load(write_model(tmp_path / "other", classifier, calibration=Calibration(temperature=1e-3)))
         modules = {type(served.unwrap_python_model().scorer).__module__ for served in (model, other)}
         assert len(modules) == 2
         assert all(name.startswith("emotions_") for name in modules)
@@ -97,7 +98,10 @@ class TestFolder:
 
 class TestMembers:
     def test_probabilities_are_the_mean_over_the_members(self, classifier, model, tmp_path):
-        members = [Member(classifier=classifier, temperature=value, max_length=MAX_LENGTH) for value in (0.5, 3.0)]
+        members = [
+            Member(classifier=classifier, calibration=Calibration(temperature=value), max_length=MAX_LENGTH)
+            for value in (0.5, 3.0)
+        ]
         both = load(write_model(tmp_path / "both", classifier, members=members)).predict(TEXTS)
         alone = [
             load(write_model(tmp_path / f"{number}", classifier, members=[member])).predict(TEXTS)
@@ -110,7 +114,7 @@ class TestMembers:
         other = shutil.copytree(classifier, tmp_path / "other")
         content = json.loads((other / "classifier.json").read_text())
         (other / "classifier.json").write_text(json.dumps({**content, "label_names": ["a", "b", "c"]}))
-        members = [Member(classifier=path, temperature=1.0, max_length=MAX_LENGTH) for path in (classifier, other)]
+        members = [Member(classifier=path, calibration=IDENTITY, max_length=MAX_LENGTH) for path in (classifier, other)]
         with pytest.raises(ModelError, match="same labels"):
             write_model(tmp_path / "model", classifier, members=members)
 
@@ -123,8 +127,6 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("changes", "rule"),
         [
-            ({"temperature": 0.0}, "`temperature` must be a positive number, got 0.0"),
-            ({"temperature": float("nan")}, "`temperature` must be a positive number, got nan"),
             ({"default_policy": "best"}, "`default_policy` must be one of fixed, per_label, got best"),
             ({"thresholds": {"per_label": np.full(2, 0.5)}}, "`thresholds` must have 3 numbers .* policy per_label"),
             ({"thresholds": {"per_label": np.array([0.5, np.nan, 0.5])}}, "`thresholds` must have 3 numbers"),

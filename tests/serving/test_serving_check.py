@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-from serving_helpers import MAX_LENGTH, NAMES, PER_LABEL, TEMPERATURE, TEXTS
+from serving_helpers import CALIBRATION, MAX_LENGTH, NAMES, PER_LABEL, TEXTS
 
 from trainer.core import artifacts
+from trainer.evaluation.calibration import Calibration
 from trainer.serving import check, runtime
 from trainer.serving.scoring import read_serving
 
@@ -39,7 +41,7 @@ def test_scores_thresholds_and_labels_are_the_served_ones(folder, model, tmp_pat
     assert table["labels"] == served["labels"].tolist()
     assert facts["label_names"] == list(NAMES)
     assert (facts["default_policy"], facts["thresholds"]["per_label"]) == ("per_label", PER_LABEL.tolist())
-    assert facts["members"] == [{"temperature": TEMPERATURE, "max_length": MAX_LENGTH}]
+    assert facts["members"] == [asdict(CALIBRATION) | {"max_length": MAX_LENGTH}]
     assert (facts["texts"], len(facts["latency_ms"])) == (len(TEXTS), 2)
     assert facts["code"] == {"digest": digest(folder), "is_known": True, "requirements": []}
 
@@ -106,7 +108,8 @@ def test_the_description_of_an_older_version_is_read(tmp_path):
     older |= {"thresholds": {"fixed": [0.5, 0.5]}, "default_policy": "fixed"}
     (tmp_path / "serving.json").write_text(json.dumps(older))
     (member,) = read_serving(tmp_path).members
-    assert (member.classifier, member.temperature, member.max_length) == (tmp_path / "classifier", 0.9, 64)
+    assert (member.classifier, member.max_length) == (tmp_path / "classifier", 64)
+    assert member.calibration == Calibration(temperature=0.9, bias=0.0)
 
 
 def test_code_that_an_older_version_saved_is_known(root, tmp_path):

@@ -8,8 +8,9 @@ from train_helpers import LABELS, ROWS, as_scores, client, predictions, read_jso
 from registry.promotion.candidates import read_candidate
 from trainer.config import EvaluationConfig
 from trainer.core import artifacts, text_files
-from trainer.evaluation import calibration, metrics, thresholds
+from trainer.evaluation import metrics, thresholds
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.calibration import Calibration, calibrate
 from trainer.fit.step import Stepper
 
 STEPS = 24
@@ -62,14 +63,16 @@ def test_it_trains_on_both_and_measures_test(train, first, finished, only_run_of
     _, test = predictions(folder, "test")
     assert not (folder / artifacts.predictions_file("dev")).exists()
     logits = LabelledScores(label_names=LABELS, kind="logits", **as_scores(test))
-    scores = calibration.calibrate(logits, logged["calibration/temperature"])
-    assert logged["calibration/temperature"] == finished.run.data.metrics["calibration/temperature"]
+    reused, fitted = (Calibration.of(read_json(at / artifacts.CALIBRATION)) for at in (folder, finished.folder))
+    assert reused == fitted
+    scores = calibrate(logits, reused)
+    outcome = read_json(folder / artifacts.OUTCOME)
     kept, chosen = (read_json(at / artifacts.THRESHOLDS) for at in (finished.folder, folder))
     assert chosen == kept | {"of_run": first}
     for policy, per_label in kept["policies"].items():
         predicted = thresholds.predict(scores.probabilities, [per_label[label] for label in LABELS])
         found = metrics.headline(scores, predicted)
-        assert logged[f"test/macro_f1/{policy}"] == pytest.approx(found["macro_f1"], abs=1e-12)
+        assert outcome[f"test/macro_f1/{policy}"] == pytest.approx(found["macro_f1"], abs=1e-12)
     card = (folder / artifacts.MODEL_CARD).read_text(encoding="utf-8")
     assert f"those of run {first}, which held dev out" in card
     assert f"those of run {first}, which held dev out" in (folder / artifacts.REPORT).read_text(encoding="utf-8")

@@ -41,7 +41,7 @@ def test_only_annotated_cells_count(observe, own_data, masks):
             assert rows[name]["support"] == labels[cells, column].sum()
             if role == "test":
                 threshold = seen.outcome.thresholds[seen.outcome.policy][column]
-                positive = 1 / (1 + np.exp(-logits[cells, column] / seen.outcome.temperature)) >= threshold
+                positive = seen.outcome.calibration.probabilities(logits[cells, column]) >= threshold
                 assert rows[name]["f1"] == pytest.approx(f1_score(labels[cells, column], positive, zero_division=0))
         if role == "dev":
             loss = np.logaddexp(0, logits) - labels * logits

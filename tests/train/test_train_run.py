@@ -13,8 +13,10 @@ from transformers import AutoModel, DebertaConfig
 from tests.evaluation.evaluation_helpers import fit_policy
 from trainer import pipeline
 from trainer.core import artifacts, descriptions
-from trainer.evaluation import calibration, metrics, thresholds
+from trainer.evaluation import metrics, thresholds
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.calibration import Calibration, calibrate
+from trainer.evaluation.calibration_fit import METHODS
 from trainer.runs import results
 
 STEPS = 15
@@ -191,8 +193,8 @@ def test_scores_can_be_made_again_from_the_files(finished):
     table, test = predictions(finished.folder, "test")
     assert json.loads(table.schema.metadata[b"label_names"]) == list(LABELS)
     assert table["row_id"].to_pylist() == [f"test{number}" for number in range(ROWS["test"])]
-    temperature = read_json(finished.folder / artifacts.CALIBRATION)["temperature"]
-    scores = calibration.calibrate(LabelledScores(label_names=LABELS, kind="logits", **as_scores(test)), temperature)
+    calibration = Calibration.of(read_json(finished.folder / artifacts.CALIBRATION))
+    scores = calibrate(LabelledScores(label_names=LABELS, kind="logits", **as_scores(test)), calibration)
     chosen, logged = (read_json(finished.folder / name) for name in (artifacts.THRESHOLDS, artifacts.OUTCOME))
     for policy, per_label in chosen["policies"].items():
         cuts = np.array([per_label[label] for label in LABELS])
@@ -203,12 +205,13 @@ def test_scores_can_be_made_again_from_the_files(finished):
             assert logged["test/macro_f1"] == pytest.approx(found["macro_f1"], abs=1e-12)
 
 
-def test_temperature_and_thresholds_come_from_dev(finished):
+def test_calibration_and_thresholds_come_from_dev(finished):
     _, dev = predictions(finished.folder, "dev")
     logits = LabelledScores(label_names=LABELS, kind="logits", **as_scores(dev))
-    temperature = calibration.fit_temperature(logits)
-    assert read_json(finished.folder / artifacts.CALIBRATION)["temperature"] == pytest.approx(temperature, rel=1e-6)
-    on_dev = calibration.calibrate(logits, temperature)
+    written = read_json(finished.folder / artifacts.CALIBRATION)
+    calibration = METHODS[written["method"]](logits)
+    assert Calibration.of(written) == calibration
+    on_dev = calibrate(logits, calibration)
     kept = read_json(finished.folder / artifacts.THRESHOLDS)["policies"]["per_label"]
     fitted = fit_policy("per_label", on_dev, strength=0.0)
     np.testing.assert_allclose([kept[label] for label in LABELS], fitted, rtol=1e-6)
@@ -221,8 +224,7 @@ def test_served_model_gives_the_probabilities_of_the_evaluation(finished, data_f
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     texts = [row["text"] for row in read_split(data_folder / "test.csv")]
     _, test = predictions(finished.folder, "test")
-    temperature = read_json(finished.folder / artifacts.CALIBRATION)["temperature"]
-    expected = 1 / (1 + np.exp(-test["logits"].astype(np.float64) / temperature))
+    expected = Calibration.of(read_json(finished.folder / artifacts.CALIBRATION)).probabilities(test["logits"])
     for address in (f"runs:/{finished.run.info.run_id}/model", "models:/emotions/1"):
         answers = mlflow.pyfunc.load_model(address).predict(texts)
         np.testing.assert_allclose(answers[list(LABELS)].to_numpy(), expected, atol=1e-5)
@@ -252,7 +254,7 @@ class TestTestDataIsReadOnce:
         base, other = observe(epochs=2), observe(epochs=2, dataset=other_test)
         for name in ("dev/final/macro_f1", "dev/macro_f1", "dev/loss", "dev/nll", "train/loss"):
             assert base.series(name) == other.series(name) != [], name
-        assert base.outcome.temperature == other.outcome.temperature
+        assert base.outcome.calibration == other.outcome.calibration
         assert base.outcome.policy == other.outcome.policy
         for policy, values in base.outcome.thresholds.items():
             np.testing.assert_array_equal(values, other.outcome.thresholds[policy])

@@ -119,6 +119,9 @@ CHANGES = {
     "log_steps": Change(value=1, seen=logged("train/loss")),
     "checkpoint_steps": Change(value=2, seen=lambda seen: seen.saved_at),
     # evaluation
+    "calibration": Change(
+        value="none", seen=lambda seen: seen.outcome.calibration_choice.method, base={"calibration": "platt"}
+    ),
     "threshold_policy": Change(
         value="fixed", seen=lambda seen: seen.outcome.policy, base={"threshold_policy": "per_label"}
     ),

@@ -100,6 +100,15 @@ class LabelledScores:
         chosen = {name: getattr(self, name)[:, column] for name in ("scores", "labels", "observed")}
         return copy.copy(self)._set(**chosen, label_names=self.label_names[column])
 
+    def keep(self, cells: BoolArray) -> Self:
+        """Return the split with no other observed cells than these, (n, k), without validating it again."""
+        observed = self.observed & cells
+        return copy.copy(self)._set(observed=observed, labels=np.where(observed, self.labels, 0.0))
+
+    def with_logits(self, logits: FloatArray) -> LabelledScores:
+        """Return the same labels with other logits (n, k), which are not validated."""
+        return copy.copy(self)._set(scores=logits, kind="logits")
+
     def with_probabilities(self, probabilities: FloatArray) -> LabelledScores:
         """Return the same labels with other scores (n, k), which must be probabilities and are not validated."""
         return copy.copy(self)._set(scores=probabilities, kind="probabilities")

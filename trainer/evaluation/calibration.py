@@ -1,4 +1,4 @@
-"""Temperature scaling and calibration metrics.
+"""Calibration of logits, and metrics of it. A served model carries this module; `calibration_fit` fits.
 
 All averages run over observed cells, each cell counting the same. Labels are used as given, so soft labels are
 expected rates and not rounded to yes or no.
@@ -6,7 +6,9 @@ expected rates and not rounded to yes or no.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,20 +16,24 @@ from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.arrays import Array, FloatArray, LabelledScores
 
 __all__ = [
+    "IDENTITY",
+    "LIKELY",
     "NUM_BINS",
-    "TEMPERATURE_BOUNDS",
+    "Calibration",
     "ReliabilityCurve",
-    "apply_temperature",
     "brier_score",
     "calibrate",
+    "calibration_scores",
     "expected_calibration_error",
-    "fit_temperature",
+    "likely_calibration_error",
     "negative_log_likelihood",
     "reliability_curve",
+    "sigmoid",
 ]
 
 NUM_BINS = 15  # as Guo et al. 2017
-TEMPERATURE_BOUNDS = (0.05, 20.0)
+LIKELY = 0.1
+"""Probability above which a cell counts in `likely_calibration_error`."""
 
 
 @dataclass(frozen=True)
@@ -39,52 +45,56 @@ class ReliabilityCurve:
     counts: FloatArray
 
 
-def fit_temperature(scores: LabelledScores) -> float:
-    """Return the scalar T > 0 for which sigmoid(logits / T) has the lowest negative log-likelihood.
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The map from logits to probabilities, the same for all labels: sigmoid(logit / temperature + bias).
 
-    The likelihood is convex in 1 / T, so the minimum is the root of its slope. Where the minimum lies outside
-    TEMPERATURE_BOUNDS the nearer bound is returned: perfectly separated labels would want T = 0, logits that rank
-    backwards T = infinity. Logits that are all 0 fit equally for every T and give 1.
-    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    Raises ValueError for a temperature that is not a positive number or a bias that is not finite.
     """
-    from scipy.optimize import brentq  # slow to import, and most callers never fit
 
-    logits, targets = scores.logits[scores.observed], scores.labels[scores.observed]
-    if not logits.any():
-        return 1.0
+    temperature: float = 1.0
+    bias: float = 0.0
 
-    def slope(log_temperature: float) -> float:
-        inverse = np.exp(-log_temperature)
-        return float(logits @ (targets - _sigmoid(logits * inverse)))
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.temperature) and self.temperature > 0.0):
+            raise ValueError(f"`temperature` must be a positive number, got {self.temperature}")
+        if not np.isfinite(self.bias):
+            raise ValueError(f"`bias` must be a finite number, got {self.bias}")
 
-    low, high = np.log(TEMPERATURE_BOUNDS)  # in log T the tolerance of the root is relative to T
-    if slope(low) >= 0.0:  # the likelihood still rises towards smaller T
-        return TEMPERATURE_BOUNDS[0]
-    if slope(high) <= 0.0:
-        return TEMPERATURE_BOUNDS[1]
-    return float(np.exp(brentq(slope, low, high, xtol=1e-10)))
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Calibration:
+        """Return the calibration that a file describes; one of an older version has no bias."""
+        return cls(temperature=float(content["temperature"]), bias=float(content.get("bias", 0.0)))
 
+    def logits(self, logits: Array) -> FloatArray:
+        """Return logits / temperature + bias in float64, same shape."""
+        return np.asarray(logits, dtype=np.float64) / self.temperature + self.bias
 
-def apply_temperature(logits: Array, temperature: float) -> FloatArray:
-    """Return sigmoid(logits / temperature) in float64, same shape; exact in both tails, no overflow.
+    def probabilities(self, logits: Array) -> FloatArray:
+        """Return the calibrated probabilities, same shape; exact in both tails, no overflow.
 
-    Raises SettingsError for a temperature that is not a positive number, DataError for logits that are not finite.
-    """
-    logits = np.asarray(logits, dtype=np.float64)
-    if not np.isfinite(logits).all():
-        num_bad = int((~np.isfinite(logits)).sum())
-        raise DataError(f"`logits` must be finite, got {num_bad} that are not. Look for a non-finite loss or weight.")
-    return _sigmoid(logits / _checked(temperature))
-
-
-def calibrate(scores: LabelledScores, temperature: float) -> LabelledScores:
-    """Return the split with probabilities sigmoid(logits / temperature) in place of logits."""
-    return scores.with_probabilities(_sigmoid(scores.logits / _checked(temperature)))
+        Raises DataError for logits that are not finite.
+        """
+        if not np.isfinite(logits).all():
+            num_bad = int((~np.isfinite(logits)).sum())
+            raise DataError(
+                f"`logits` must be finite, got {num_bad} that are not. Look for a non-finite loss or weight."
+            )
+        return sigmoid(self.logits(logits))
 
 
-def negative_log_likelihood(scores: LabelledScores, temperature: float = 1.0) -> float:
-    """Return the mean binary cross-entropy of logits / temperature per observed cell, in nats."""
-    logits, targets = scores.logits[scores.observed] / _checked(temperature), scores.labels[scores.observed]
+IDENTITY = Calibration()
+"""Changes no probability: the sigmoid of the logits."""
+
+
+def calibrate(scores: LabelledScores, calibration: Calibration = IDENTITY) -> LabelledScores:
+    """Return the split with calibrated probabilities in place of logits."""
+    return scores.with_probabilities(sigmoid(calibration.logits(scores.logits)))
+
+
+def negative_log_likelihood(scores: LabelledScores, calibration: Calibration = IDENTITY) -> float:
+    """Return the mean binary cross-entropy of calibrated logits per observed cell, in nats."""
+    logits, targets = calibration.logits(scores.logits[scores.observed]), scores.labels[scores.observed]
     return float((np.logaddexp(0.0, logits) - targets * logits).mean())  # needs no log of a probability that is 0
 
 
@@ -122,12 +132,28 @@ def expected_calibration_error(scores: LabelledScores, *, bins: int = NUM_BINS) 
     return float(np.average(np.abs(curve.mean_probabilities - curve.observed_rates), weights=curve.counts))
 
 
-def _checked(temperature: float) -> float:
-    if not (np.isfinite(temperature) and temperature > 0.0):
-        raise SettingsError(f"`temperature` must be a positive number, got {temperature}. 1 changes nothing.")
-    return temperature
+def likely_calibration_error(scores: LabelledScores) -> float | None:
+    """Return the expected calibration error over the cells with a probability above LIKELY; None without such a cell.
+
+    Most cells of rare labels have a probability near 0 and are right, which hides the error of all others.
+    """
+    likely = scores.keep(scores.probabilities > LIKELY)
+    return expected_calibration_error(likely) if likely.observed.any() else None
 
 
-def _sigmoid(values: FloatArray) -> FloatArray:
+def calibration_scores(logits: LabelledScores, calibration: Calibration = IDENTITY) -> dict[str, float]:
+    """Return ece, ece_likely (absent if undefined), brier and nll of calibrated logits, by name."""
+    scores = calibrate(logits, calibration)
+    named = {
+        "ece": expected_calibration_error(scores),
+        "ece_likely": likely_calibration_error(scores),
+        "brier": brier_score(scores),
+        "nll": negative_log_likelihood(logits, calibration),  # from logits: a probability may round to 0 or 1
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def sigmoid(values: FloatArray) -> FloatArray:
+    """Return 1 / (1 + exp(-values)), same shape, without overflow."""
     shrinking = np.exp(-np.abs(values))  # never overflows
     return np.where(values >= 0.0, 1.0, shrinking) / (1.0 + shrinking)

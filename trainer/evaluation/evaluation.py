@@ -1,4 +1,4 @@
-"""From logits to an evaluation: temperature, thresholds, metrics, intervals, tables. Pure arithmetic on arrays.
+"""From logits to an evaluation: calibration, thresholds, metrics, intervals, tables. Pure arithmetic on arrays.
 
 Everything chosen here is chosen on dev; test is only measured.
 """
@@ -7,32 +7,34 @@ from dataclasses import dataclass, field, replace
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
-from trainer.evaluation import bootstrap, calibration, cross_validation, metrics, thresholds
+from trainer.evaluation import bootstrap, calibration_fit, cross_validation, metrics, thresholds
 from trainer.evaluation.arrays import Array, FloatArray, LabelledScores
+from trainer.evaluation.calibration import Calibration, calibrate, calibration_scores, negative_log_likelihood
+from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.threshold_search import ThresholdCandidates
 
 __all__ = ["Evaluation", "add_test", "check_dev", "evaluate_dev", "validation_metrics"]
 
 _VALIDATION_POLICY, _VALIDATION_STRENGTH = "per_label_shrunk", 20.0
 _VALIDATION_FOLDS = 5
-_VALIDATION_METRICS = ("macro_f1", "micro_f1", "macro_ap")
+_VALIDATION_METRICS = ("macro_f1", "micro_f1", "macro_ap", "nll")
 _CHOICE_SEEDS = 5
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a model on dev and test, with the temperature and thresholds chosen on dev."""
+    """Scores of a model on dev and test, with the calibration and thresholds chosen on dev."""
 
     label_names: tuple[str, ...]
-    temperature: float
-    """Divides logits before the sigmoid; fitted on dev."""
+    calibration_choice: CalibrationChoice
+    """Fitted on dev."""
     thresholds: dict[str, FloatArray]
     """Policy → thresholds (k,), fitted on dev."""
     policy: str
     """The default policy: set by the user, or favoured by cross-validation on dev."""
     choice: cross_validation.PolicyChoice
-    calibration: dict[str, dict[str, dict[str, float]]]
-    """Role → before | after → ece, brier, nll."""
+    calibration_errors: dict[str, dict[str, dict[str, float]]]
+    """Role → before | after → ece, ece_likely, brier, nll; those on dev after calibration are cross-fitted."""
     dev: dict[str, float]
     """Headline scores on dev; those that need thresholds are cross-fitted."""
     per_label: dict[str, list[metrics.LabelRow]]
@@ -44,6 +46,11 @@ class Evaluation:
     origin: str = ""
     """Run that made the choices with dev held out, where that was another: then there are no scores on dev."""
 
+    @property
+    def calibration(self) -> Calibration:
+        """The map from logits to probabilities."""
+        return self.calibration_choice.calibration
+
     def metrics(self) -> dict[str, float]:
         """Return every score of the model by its metric name."""
         named = {_dev_metric(name): value for name, value in self.dev.items()}
@@ -51,9 +58,10 @@ class Evaluation:
             named[artifacts.NESTED_MACRO_F1] = self.choice.scores[self.policy]
         if self.test:
             named |= self._test_metrics()
-        for role, errors in self.calibration.items():
+        for role, errors in self.calibration_errors.items():
             named[artifacts.metric(role, "ece_uncalibrated")] = errors["before"]["ece"]
-        return named | {"calibration/temperature": self.temperature}
+        fitted = self.calibration
+        return named | {"calibration/temperature": fitted.temperature, "calibration/bias": fitted.bias}
 
     def _test_metrics(self) -> dict[str, float]:
         named = {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
@@ -84,84 +92,78 @@ def check_dev(labels: Array, observed: Array, *, folds: int) -> None:
         )
     if not ((labels >= 0.5) & observed).any():
         raise DataError(
-            "The dev split has no positive of any label, so no temperature or threshold can be fitted. "
+            "The dev split has no positive of any label, so no calibration or threshold can be fitted. "
             "Check its label columns, or add examples with labels."
         )
 
 
 def validation_metrics(dev: LabelledScores, *, seed: int) -> dict[str, float]:
-    """Return macro_f1 and micro_f1 with cross-fitted thresholds of one fixed policy, and macro_ap, of dev's logits.
+    """Return macro_f1 and micro_f1 with cross-fitted thresholds of one fixed policy, macro_ap and nll, of dev's logits.
 
-    Training logs these at each evaluation. They need no temperature and choose no policy, so they are cheap and smooth.
+    Training logs these at each evaluation. They need no calibration and choose no policy, so they are cheap and smooth.
+    Unlike the loss, nll is comparable between losses.
     The scores of the finished model are other estimates and have other names (`artifacts.final_metric`).
     """
-    scores = calibration.calibrate(dev, 1.0)
+    scores = calibrate(dev)
     folds = cross_validation.stratified_folds(scores, folds=_VALIDATION_FOLDS, seed=seed)
     predictions = cross_validation.cross_fitted_predictions(
         scores, _VALIDATION_POLICY, fold_of_example=folds, strength=_VALIDATION_STRENGTH
     )
-    named = metrics.decision_scores(scores, predictions)
+    named = metrics.decision_scores(scores, predictions) | {"nll": negative_log_likelihood(dev)}
     average_precision = metrics.macro_average_precision(scores)
     if average_precision is not None:
         named["macro_ap"] = average_precision
     return {name: named[name] for name in _VALIDATION_METRICS if name in named}
 
 
-def evaluate_dev(dev: LabelledScores, *, policy: str, folds: int, seed: int) -> Evaluation:
-    """Return the temperature, thresholds and scores on dev of a model's logits; `policy`: one of POLICIES or "auto"."""
-    temperature = calibration.fit_temperature(dev)
-    scores = calibration.calibrate(dev, temperature)
+def evaluate_dev(dev: LabelledScores, *, calibration: str, policy: str, folds: int, seed: int) -> Evaluation:
+    """Return the calibration, thresholds and scores on dev of a model's logits.
+
+    calibration: one of METHODS or "auto". policy: one of POLICIES or "auto".
+    """
+    fold_of_example = cross_validation.stratified_folds(dev, folds=folds, seed=seed)
+    calibrated = calibration_fit.choose_calibration(dev, calibration, fold_of_example=fold_of_example)
+    scores = calibrate(dev, calibrated.calibration)
     seeds = [seed + offset for offset in range(_CHOICE_SEEDS)]
     choice = cross_validation.choose_policy(scores, seeds=seeds, folds=folds)
     chosen = choice.policy if policy == "auto" else policy
     search = thresholds.FittedThresholds.of(ThresholdCandidates.of(scores))
     fitted = {name: search.choose(name, choice.strength) for name in thresholds.POLICIES}
-    fold_of_example = cross_validation.stratified_folds(scores, folds=folds, seed=seed)
     predictions = cross_validation.cross_fitted_predictions(
         scores, chosen, fold_of_example=fold_of_example, strength=choice.strength
     )
-    # F1 at thresholds fitted on the same examples is optimistic: the counts of these rows are replaced below.
+    # Scores of choices that were fitted on the same examples are optimistic: these and the counts below are replaced.
+    unseen = calibration_fit.cross_fitted_logits(dev, calibrated.method, fold_of_example=fold_of_example)
+    errors = {"before": calibration_scores(dev), "after": calibration_scores(unseen)}
     rows = metrics.per_label(scores, fitted[chosen])
     return Evaluation(
         label_names=dev.label_names,
-        temperature=temperature,
+        calibration_choice=calibrated,
         thresholds=fitted,
         policy=chosen,
         choice=choice,
-        calibration={"dev": _calibration(dev, temperature)},
-        dev=metrics.headline(scores, predictions),
+        calibration_errors={"dev": errors},
+        dev=metrics.headline(scores, predictions) | errors["after"],
         per_label={"dev": _with_counts(rows, metrics.confusion_counts(scores, predictions))},
     )
 
 
 def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, seed: int) -> Evaluation:
-    """Return the evaluation with the scores of its temperature and thresholds on test, from the model's logits."""
-    scores = calibration.calibrate(test, evaluation.temperature)
+    """Return the evaluation with the scores of its calibration and thresholds on test, from the model's logits."""
+    scores = calibrate(test, evaluation.calibration)
     predictions = {name: thresholds.predict(scores.probabilities, at) for name, at in evaluation.thresholds.items()}
     resampling = bootstrap.Resampling(num_resamples=resamples, seed=seed)
     intervals = {name: bootstrap.bootstrap_intervals(scores, given, resampling) for name, given in predictions.items()}
     rows = metrics.per_label(scores, evaluation.thresholds[evaluation.policy])
-    shared = metrics.probability_scores(scores)  # the same for all policies
+    errors = {"before": calibration_scores(test), "after": calibration_scores(test, evaluation.calibration)}
+    shared = metrics.probability_scores(scores) | errors["after"]  # the same for all policies
     return replace(
         evaluation,
-        calibration=evaluation.calibration | {"test": _calibration(test, evaluation.temperature)},
+        calibration_errors=evaluation.calibration_errors | {"test": errors},
         per_label=evaluation.per_label | {"test": _with_intervals(rows, intervals[evaluation.policy])},
         test={name: metrics.decision_scores(scores, given) | shared for name, given in predictions.items()},
         intervals=intervals,
     )
-
-
-def _calibration(split: LabelledScores, temperature: float) -> dict[str, dict[str, float]]:
-    return {
-        when: {
-            "ece": calibration.expected_calibration_error(scores),
-            "brier": calibration.brier_score(scores),
-            # From logits: a probability may round to 0 or 1.
-            "nll": calibration.negative_log_likelihood(split, divisor),
-        }
-        for when, divisor in (("before", 1.0), ("after", temperature))
-        for scores in [calibration.calibrate(split, divisor)]
-    }
 
 
 def _with_counts(rows: list[metrics.LabelRow], counts: metrics.Confusion) -> list[metrics.LabelRow]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from trainer.core import artifacts
 from trainer.core.errors import ModelError
-from trainer.evaluation import calibration
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.evaluation import validation_metrics
 from trainer.fit.averaging import MovingAverage
@@ -212,5 +211,5 @@ def dev_metrics(
         kind="logits",
     )
     # The loss depends on the loss function; the likelihood can be compared between runs of different losses.
-    values = {"loss": loss, "nll": calibration.negative_log_likelihood(scores), **validation_metrics(scores, seed=seed)}
+    values = {"loss": loss, **validation_metrics(scores, seed=seed)}
     return {artifacts.metric("dev", name): value for name, value in values.items()}

@@ -1,11 +1,20 @@
 """The lines and tables of an evaluation that the report and the terminal share."""
 
+from trainer.evaluation.calibration import LIKELY
 from trainer.evaluation.evaluation import Evaluation
 from trainer.evaluation.metrics import MIN_SUPPORT
 from trainer.reporting.console import abbreviate
 from trainer.reporting.report import Estimate, Headline, LabelScore, PolicyScore, interval, number
 
-__all__ = ["absent_labels", "dev_scores", "headlines", "in_short", "label_scores", "policy_scores"]
+__all__ = [
+    "absent_labels",
+    "dev_scores",
+    "headlines",
+    "in_short",
+    "label_scores",
+    "missing_calibration",
+    "policy_scores",
+]
 
 _WEAK = 0.4
 _SHOWN = 5
@@ -16,6 +25,12 @@ _PLAIN = {
     "macro_roc_auc": "macro ROC AUC",
     "jaccard": "Jaccard (samples)",
     "hamming_loss": "Hamming loss",
+}
+_CALIBRATION = {
+    "ece": "calibration error (ECE)",
+    "ece_likely": f"calibration error of probabilities above {LIKELY:g}",
+    "brier": "Brier score",
+    "nll": "negative log-likelihood",
 }
 
 
@@ -40,6 +55,12 @@ def in_short(evaluation: Evaluation) -> list[str]:
             "uncertain."
         )
     return sentences
+
+
+def missing_calibration(evaluation: Evaluation) -> list[str]:
+    """Return a warning where dev allowed no calibration."""
+    reason = evaluation.calibration_choice.reason
+    return [f"Probabilities are not calibrated, because {reason} on dev."] if reason else []
 
 
 def absent_labels(evaluation: Evaluation) -> list[str]:
@@ -73,10 +94,11 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
             )
         )
     lines += [Headline(name=plain, estimate=Estimate(scores[name])) for name, plain in _PLAIN.items() if name in scores]
-    errors = evaluation.calibration["test"]
+    before, after = (evaluation.calibration_errors["test"][when] for when in ("before", "after"))
     return lines + [
-        Headline(name=plain, estimate=Estimate(errors["after"][name]), before=errors["before"][name])
-        for name, plain in (("ece", "calibration error (ECE)"), ("brier", "Brier score"))
+        Headline(name=plain, estimate=Estimate(after[name]), before=before.get(name))
+        for name, plain in _CALIBRATION.items()
+        if name in after
     ]
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,10 @@ from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.core.input_files import read_json
 from trainer.core.text_files import write_json, write_table
-from trainer.evaluation import calibration, thresholds
+from trainer.evaluation import thresholds
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.calibration import IDENTITY, Calibration, calibrate
+from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.cross_validation import PolicyChoice
 from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import figures
@@ -23,7 +25,7 @@ from trainer.reporting.optional import attempt
 __all__ = [
     "TABLE_DIGITS",
     "Predictions",
-    "load_thresholds_and_temperature",
+    "load_choices",
     "read_predictions",
     "table_names",
     "write_figures",
@@ -59,16 +61,18 @@ def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | Non
     write_json(
         folder / artifacts.CALIBRATION,
         {
-            "method": "temperature",
-            "temperature": evaluation.temperature,
+            "method": evaluation.calibration_choice.method,
+            **asdict(evaluation.calibration),
+            "crossfitted_nll": evaluation.calibration_choice.scores,
+            "reason": evaluation.calibration_choice.reason,
             **_fitted_on(evaluation),
-            **evaluation.calibration,
+            **evaluation.calibration_errors,
         },
     )
     rows = [{"role": role, **row} for role in ("test", "dev") for row in evaluation.per_label.get(role, [])]
     write_table(folder / artifacts.PER_LABEL, rows, digits=TABLE_DIGITS)
     if dev is not None:
-        sweep = thresholds.threshold_sweep(calibration.calibrate(dev, evaluation.temperature))
+        sweep = thresholds.threshold_sweep(calibrate(dev, evaluation.calibration))
         write_table(folder / artifacts.THRESHOLD_SWEEP, sweep, digits=TABLE_DIGITS)
 
 
@@ -77,8 +81,8 @@ def table_names(folder: Path) -> list[str]:
     return [name for name in _TABLES if (folder / name).is_file()]
 
 
-def load_thresholds_and_temperature(folder: Path) -> Evaluation:
-    """Return the temperature and thresholds that `write_tables` wrote, as an evaluation without scores.
+def load_choices(folder: Path) -> Evaluation:
+    """Return the calibration and thresholds that `write_tables` wrote, as an evaluation without scores.
 
     Raises OSError, KeyError, TypeError or ValueError for a file that is missing or damaged.
     """
@@ -88,13 +92,18 @@ def load_thresholds_and_temperature(folder: Path) -> Evaluation:
     policy = chosen["default_policy"]
     return Evaluation(
         label_names=tuple(names),
-        temperature=calibrated["temperature"],
+        calibration_choice=CalibrationChoice(
+            method=calibrated["method"],
+            calibration=Calibration.of(calibrated),
+            scores=calibrated.get("crossfitted_nll", {}),  # older versions compared no methods
+            reason=calibrated.get("reason", ""),
+        ),
         thresholds={  # those that were written: an older version knew fewer policies
             name: np.array([by_label[label] for label in names]) for name, by_label in chosen["policies"].items()
         },
         policy=policy,
         choice=PolicyChoice(policy, chosen["shrinkage_strength"], chosen["crossfitted_macro_f1"], chosen["optimism"]),
-        calibration={},
+        calibration_errors={},
         dev={},
         per_label={},
         origin=folder.name,
@@ -166,12 +175,12 @@ def write_figures(
     target = folder / artifacts.FIGURES
     target.mkdir(parents=True, exist_ok=True)
     names, chosen = evaluation.label_names, evaluation.thresholds[evaluation.policy]
-    before, test = (calibration.calibrate(splits["test"], divisor) for divisor in (1.0, evaluation.temperature))
+    before, test = (calibrate(splits["test"], used) for used in (IDENTITY, evaluation.calibration))
     rows = evaluation.per_label["test"]
     intervals = np.array([[row["f1_low"], row["f1_high"]] for row in rows], dtype=float)
     positives = {"train": train_positives[0]} | {role: split.support for role, split in splits.items()}
     counts = {"train": train_positives[1]} | {role: split.num_examples for role, split in splits.items()}
-    errors = evaluation.calibration["test"]
+    errors = evaluation.calibration_errors["test"]
     ece = (errors["before"]["ece"], errors["after"]["ece"])
     f1 = np.array([row["f1"] for row in rows], dtype=float)
     drawings: dict[str, Callable[[Path], Path]] = {

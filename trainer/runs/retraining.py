@@ -1,4 +1,4 @@
-"""The finished run whose temperature and thresholds are reused where train and dev are trained on together.
+"""The finished run whose calibration and thresholds are reused where train and dev are trained on together.
 
 That run did not train on dev, so its choices on dev are valid for new texts.
 """
@@ -28,7 +28,7 @@ class SourceRun:
     stop_fraction: float
     """Fraction of its schedule, in (0, 1], after which its weights were best on dev."""
     evaluation: Evaluation
-    """Its temperature and thresholds, without scores."""
+    """Its calibration and thresholds, without scores."""
     digests: Mapping[str, str]
     """Role → digest of its split."""
 
@@ -81,4 +81,4 @@ def _read(folder: Path) -> SourceRun:
     scores, digests = (run_folder.read_object(folder / name) for name in (artifacts.OUTCOME, artifacts.DATA))
     # A run that trained on dev lacks these scores, so this KeyError refuses it as a source.
     stop_fraction = scores[artifacts.BEST_STEP] / scores[artifacts.SCHEDULE_STEPS]
-    return SourceRun(folder.name, stop_fraction, results.load_thresholds_and_temperature(folder), digests)
+    return SourceRun(folder.name, stop_fraction, results.load_choices(folder), digests)

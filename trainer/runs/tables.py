@@ -8,8 +8,9 @@ import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.text_files import write_table
-from trainer.evaluation import calibration, thresholds
+from trainer.evaluation import thresholds
 from trainer.evaluation.arrays import Array, BoolArray
+from trainer.evaluation.calibration import calibrate
 from trainer.evaluation.evaluation import Evaluation
 from trainer.runs.results import TABLE_DIGITS, Predictions
 
@@ -48,7 +49,7 @@ def write_errors(folder: Path, evaluation: Evaluation, predictions: Mapping[str,
 
 
 def _errors(role: str, split: Predictions, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    probabilities = calibration.calibrate(split, evaluation.temperature).probabilities
+    probabilities = calibrate(split, evaluation.calibration).probabilities
     predicted = thresholds.predict(probabilities, evaluation.thresholds[evaluation.policy])
     present = split.labels >= 0.5
     kinds = {"predicted": (predicted & ~present, -probabilities), "missed": (~predicted & present, probabilities)}

@@ -6,7 +6,7 @@ A process that accepts a model starts this one, with an environment that has no 
 a list of texts. The output folder gets `scores.parquet`, one row per text with `probabilities` (k numbers) and
 `labels` (those of the default policy, the most probable first), and then `check.json`:
 
-- label_names, default_policy, thresholds (policy → k numbers), members (temperature and max_length of each);
+- label_names, default_policy, thresholds (policy → k numbers), members (temperature, bias and max_length of each);
 - texts, load_seconds, latency_ms (of one text, in the order of the calls), size_mb (all files, in 10^6 bytes);
 - code: digest, is_known (the model's code is that of this version or of an earlier one of this project) and
   requirements (those that are not pinned packages of a served model; none is expected).
@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def check_model(model: Path, texts: Sequence[str], output: Path, *, single_texts
         "label_names": list(scorer.label_names),
         "default_policy": serving.default_policy,
         "thresholds": serving.thresholds,
-        "members": [{"temperature": one.temperature, "max_length": one.max_length} for one in serving.members],
+        "members": [{**asdict(one.calibration), "max_length": one.max_length} for one in serving.members],
         "texts": len(texts),
         "load_seconds": load_seconds,
         "latency_ms": _latencies(scorer, texts, single_texts),

@@ -4,13 +4,13 @@ Saved from code, without pickle: it loads with MLFLOW_ALLOW_PICKLE_DESERIALIZATI
 """
 
 import json
-import math
 import os
 import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +53,14 @@ def save_model(
     """
     label_names = _common_label_names(members)
     check_label_names(label_names)
-    _check(label_names, members, thresholds, default_policy)
+    _check(label_names, thresholds, default_policy)
     names = [_member_name(number) for number in range(len(members))]
     with tempfile.TemporaryDirectory() as folder:
         package = copy_runtime(Path(folder))
         serving = {
             "package": package.name,
             "members": [
-                {"folder": name, "temperature": float(member.temperature), "max_length": member.max_length}
+                {"folder": name, **asdict(member.calibration), "max_length": member.max_length}
                 for name, member in zip(names, members, strict=True)
             ],
             "thresholds": {policy: [float(value) for value in values] for policy, values in thresholds.items()},
@@ -131,12 +131,7 @@ def _label_names(classifier: Path) -> tuple[str, ...]:
         raise ModelError(f"Cannot read a saved classifier from {path} ({error}).") from error
 
 
-def _check(
-    label_names: Sequence[str], members: Sequence[Member], thresholds: Mapping[str, Any], default_policy: str
-) -> None:
-    for member in members:
-        if not 0 < member.temperature < math.inf:
-            raise ModelError(f"`temperature` must be a positive number, got {member.temperature}.")
+def _check(label_names: Sequence[str], thresholds: Mapping[str, Any], default_policy: str) -> None:
     if default_policy not in thresholds:
         raise ModelError(f"`default_policy` must be one of {', '.join(thresholds)}, got {default_policy}.")
     for policy, values in thresholds.items():

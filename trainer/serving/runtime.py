@@ -76,6 +76,7 @@ _DESCRIPTIONS = frozenset(
 _ARTIFACT_SUFFIXES = frozenset({".json", ".safetensors"})
 _EARLIER_DIGESTS: Mapping[str, str] = {
     "e84bd600fc86ba0c9ed29ba36ed235c92b1e56269db5165141a195981a0c54eb": "8e3e5c1",
+    "9b794e22719e84959821bce2f2d782a8b8d7995a7b2335c751ed9325780b1f27": "e224c38",
 }
 """`code_digest` of models that earlier versions saved → their commit.
 

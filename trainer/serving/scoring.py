@@ -1,11 +1,10 @@
 """Probabilities and labels of texts from the artifacts of a served model, without MLflow.
 
-A served model has one or more members: saved classifiers of the same labels, each with its temperature. Its probability
+A served model has one or more members: saved classifiers of the same labels, each with its calibration. Its probability
 is the mean of theirs. n texts, k labels.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from trainer.core.errors import ModelError
 from trainer.data.batching import pad, sequential_batches
 from trainer.data.tokenization import tokenize
-from trainer.evaluation.calibration import apply_temperature
+from trainer.evaluation.calibration import Calibration
 from trainer.model import saving
 from trainer.model.optimizations import quantization
 
@@ -37,7 +36,7 @@ class Member:
 
     classifier: Path
     """Folder of `trainer.model.saving.save`."""
-    temperature: float
+    calibration: Calibration
     max_length: int
     """Tokens per text, as in training."""
 
@@ -67,7 +66,7 @@ def read_serving(artifacts: Path) -> Serving:
             members=tuple(
                 Member(
                     classifier=_inside(artifacts, one["folder"]),
-                    temperature=float(one["temperature"]),
+                    calibration=Calibration.of(one),
                     max_length=int(one["max_length"]),
                 )
                 for one in members
@@ -106,7 +105,7 @@ class TextScorer:
             raise ModelError("Cannot load the model: it does not have one threshold per label.")
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Return (n, k): the mean over the members of sigmoid(logits / temperature)."""
+        """Return (n, k): the mean over the members of their calibrated probabilities."""
         parts = [texts[start : start + _TEXTS_PER_SLICE] for start in range(0, len(texts), _TEXTS_PER_SLICE)]
         rows = [np.mean([member.probabilities(part) for member in self.members], axis=0) for part in parts]
         return np.concatenate([np.zeros((0, len(self.label_names))), *rows])  # no texts: an empty table
@@ -137,8 +136,7 @@ class _LoadedMember:
         for rows in sequential_batches(tokens.lengths, max_tokens=_TOKENS_PER_BATCH[self.device.type]):
             arrays = pad(tokens, rows, self.tokenizer.pad_token_id)
             logits[rows] = self._forward(*(torch.from_numpy(array).to(self.device) for array in arrays))
-        calibrated: Floats = apply_temperature(logits, self.member.temperature)
-        return calibrated
+        return self.member.calibration.probabilities(logits)
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), quantization.autocast(self.device, self.precision):
@@ -152,8 +150,8 @@ def _check(serving: Serving) -> None:
     if serving.default_policy not in serving.thresholds:
         raise ValueError(f"it has no thresholds of its default policy {serving.default_policy}")
     for member in serving.members:
-        if not 0 < member.temperature < math.inf or member.max_length < 1:
-            raise ValueError("temperature and max_length of a member must be positive")
+        if member.max_length < 1:
+            raise ValueError("max_length of a member must be positive")
 
 
 def _inside(artifacts: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.serving.serving_helpers import ScoringServer
 from trainer.data import sources
+from trainer.evaluation.calibration import IDENTITY
 from trainer.fit.components import build_components
 from trainer.model import saving
 from trainer.serving import packaging
@@ -71,7 +72,7 @@ def _save(config):
     saving.save(components.model, components.tokenizer, output / "classifier", dataset.label_names, {})
     packaging.save_model(
         output / "model",
-        [Member(classifier=output / "classifier", temperature=1.0, max_length=config.data.max_length)],
+        [Member(classifier=output / "classifier", calibration=IDENTITY, max_length=config.data.max_length)],
         thresholds={"fixed": np.full(len(dataset.label_names), 0.5)},
         default_policy="fixed",
     )

@@ -175,7 +175,7 @@ def test_limits_out_of_range_are_refused(setting):
         ({"score_difference": 2e-4}, ["probabilities"]),
         ({"score_difference": float("nan")}, ["probabilities"]),
         ({"label_differences": 1}, ["served as judged"]),
-        ({"setting_differences": ("temperature differs",)}, ["served as judged"]),
+        ({"setting_differences": ("calibration differs",)}, ["served as judged"]),
         ({"latency_ms_p95": 501.0}, ["latency p95"]),
         ({"size_mb": 2001.0}, ["model size"]),
     ],

@@ -3,20 +3,21 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from registry_helpers import TEMPERATURE, make_logits, make_truth
+from registry_helpers import CALIBRATION, make_logits, make_truth
 
 from registry.config import CheckConfig
 from registry.promotion import gate, model_check
 from registry.promotion.model_check import Judged, check_model
 from tests.serving import serving_helpers
 from trainer.core.errors import RegistryError
-from trainer.evaluation.calibration import apply_temperature
+from trainer.evaluation.calibration import Calibration
 
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "OPTUNA_STORAGE", "HF_TOKEN")
 _FOREIGN = """
@@ -51,7 +52,7 @@ def saved_model(tmp_path_factory):
         label_names=serving_helpers.NAMES,
         texts=tuple(serving_helpers.TEXTS),
         probabilities=serving_helpers.expected_probabilities(classifier, serving_helpers.TEXTS),
-        temperature=serving_helpers.TEMPERATURE,
+        calibration=serving_helpers.CALIBRATION,
         policy="per_label",
         policies={"fixed": (0.5, 0.5, 0.5), "per_label": tuple(serving_helpers.PER_LABEL)},
     )
@@ -122,7 +123,7 @@ def simple_judged(names, probabilities, policies=None, temperature=1.0):
         label_names=tuple(names),
         texts=tuple(f"text {number}" for number in range(len(probabilities))),
         probabilities=np.array(probabilities),
-        temperature=temperature,
+        calibration=Calibration(temperature=temperature),
         policy="fixed",
         policies=policies or {"fixed": (0.5,) * len(names)},
     )
@@ -142,7 +143,7 @@ class TestMeasurements:
                 "label_names": names,
                 "default_policy": "fixed",
                 "thresholds": {policy: list(values) for policy, values in judged.policies.items()},
-                "members": [{"temperature": judged.temperature, "max_length": 8}],
+                "members": [{**asdict(judged.calibration), "max_length": 8}],
                 "load_seconds": 1.0,
                 "latency_ms": [1.0, 2.0],
                 "size_mb": 1.0,
@@ -159,7 +160,8 @@ class TestMeasurements:
         ("changes", "failing", "words"),
         [
             ({}, [], []),
-            ({"members": [{"temperature": 1.6}]}, ["served as judged"], ["temperature"]),
+            ({"members": [{"temperature": 1.6}]}, ["served as judged"], ["calibration"]),
+            ({"members": [{"temperature": 1.0, "bias": 0.1}]}, ["served as judged"], ["calibration"]),
             ({"thresholds": {"fixed": [0.5, 0.6]}}, ["served as judged"], ["thresholds of fixed"]),
             ({"thresholds": {}}, ["served as judged"], ["thresholds of fixed"]),
             ({"default_policy": "global"}, ["served as judged"], ["default policy"]),
@@ -191,7 +193,7 @@ class TestMeasurements:
 
     def test_check_rows_are_spread_over_test(self, monkeypatch, tmp_path):
         truth = make_truth(rows=1000)
-        probabilities = apply_temperature(make_logits(truth, 0.9), TEMPERATURE)
+        probabilities = CALIBRATION.probabilities(make_logits(truth, 0.9))
         judged = simple_judged(["x", "y", "z"], probabilities)
         monkeypatch.setattr(model_check, "_run_child", lambda *_: "stopped")
         (tmp_path / "saved").mkdir()

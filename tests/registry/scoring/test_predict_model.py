@@ -17,6 +17,7 @@ from registry import predict
 from registry.scoring import scorer
 from registry.scoring.config import LabelChoice
 from trainer.core.errors import RegistryError, SettingsError
+from trainer.evaluation.calibration import Calibration
 from trainer.model import saving
 from trainer.model.classifier import EmotionClassifier
 from trainer.model.config import ModelConfig
@@ -36,7 +37,7 @@ def save(folder, temperature):
     saving.save(model, tokenizer, folder / "classifier", NAMES, {})
     packaging.save_model(
         folder / "model",
-        [Member(classifier=folder / "classifier", temperature=temperature, max_length=32)],
+        [Member(classifier=folder / "classifier", calibration=Calibration(temperature=temperature), max_length=32)],
         thresholds={"fixed": np.full(3, 0.5), "per_label": np.array([0.2, 0.9, 0.5])},
         default_policy="per_label",
     )

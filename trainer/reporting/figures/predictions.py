@@ -59,7 +59,7 @@ def reliability(
     whiskers are Wilson 95 % intervals.
     """
     texts = ("before", "after") if ece is None else (f"before, ECE {ece[0]:.4f}", f"after, ECE {ece[1]:.4f}")
-    with style.sheet(path, (6.4, 7.2), "Calibration on test, before and after temperature") as figure:
+    with style.sheet(path, (6.4, 7.2), "Calibration on test, before and after the fit on dev") as figure:
         frequency, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         frequency.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         _calibration((frequency, counts), before, (VERMILLION, "s", texts[0]))
