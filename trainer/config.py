@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from trainer.core import presets, run_folder, settings
+from trainer.core import environment, presets, run_folder, settings
+from trainer.core.errors import SettingsError, shorten
 from trainer.core.settings import require, require_count
 from trainer.data.config import DataConfig
 from trainer.fit.config import FitConfig
 from trainer.model.config import LossConfig, ModelConfig
+from trainer.model.location import locate_encoder
+from trainer.model.losses.table import unused_settings
 
-__all__ = ["PRESETS", "EvaluationConfig", "RunConfig", "TrainConfig", "parse"]
+__all__ = ["PRESETS", "EvaluationConfig", "RunConfig", "TrainConfig", "check_runnable", "parse", "unread_settings"]
 
 PRESETS = Path(__file__).parent / "presets"
 _MAX_PROCESSES = 1024  # on one machine; without GPUs the launcher allows fewer
@@ -98,13 +101,40 @@ class TrainConfig:
 def parse(argv: Sequence[str]) -> TrainConfig:
     """Return the training settings of a command line; with `resume`, those of the run to resume.
 
-    Raises SettingsError as `trainer.core.settings.parse` does, and when a flag, or a preset that is not the default,
-    contradicts the settings of the run to resume.
+    Raises SettingsError as `trainer.core.settings.parse` does, when a flag has no effect with the other settings, and
+    when a flag, or a preset that is not the default, contradicts the settings of the run to resume. Raises ModelError
+    for a model that cannot exist.
     """
-    config = settings.parse(TrainConfig, argv, PRESETS)
-    if not config.run.resume or os.environ.get("RANK", "0") != "0":  # the other processes get those of the main one
+    config, names = settings.parse(TrainConfig, argv, PRESETS), settings.names_given(argv)
+    if os.environ.get("RANK", "0") != "0":  # the other processes get the settings of the main one
         return config
-    return _resumed(config, settings.names_given(argv))
+    if config.run.resume:
+        config = _resumed(config, names)
+    unread = unread_settings(config)
+    for name in names:
+        if name in unread:
+            raise SettingsError(f"`{name}` has no effect with {unread[name]}. Leave it out.")
+    check_runnable(config)
+    return config
+
+
+def check_runnable(config: TrainConfig) -> None:
+    """Raise SettingsError or ModelError for what ends every training with these settings before it begins."""
+    environment.check_launcher_variables()
+    locate_encoder(config.model)
+
+
+def unread_settings(config: TrainConfig) -> dict[str, str]:
+    """Return the settings that this configuration does not read, each with the setting that decides so."""
+    loss, fit = config.loss, config.fit
+    unread = dict.fromkeys(unused_settings(loss.loss, vars(loss)), f"loss={loss.loss}")
+    if loss.class_weights != "effective_number":
+        unread.setdefault("effective_number_beta", f"class_weights={shorten(loss.class_weights)}")
+    if fit.schedule != "cosine_with_restarts":
+        unread["restarts"] = f"schedule={fit.schedule}"
+    if fit.tokens_per_batch:
+        unread["batch_size"] = f"tokens_per_batch={fit.tokens_per_batch}"
+    return unread
 
 
 def _resumed(config: TrainConfig, names: Collection[str]) -> TrainConfig:

@@ -117,7 +117,7 @@ class TrainingRun:
             },
             hint=plan_summary.hint(self.config.data.dataset, self.config.model.model),
         )
-        for text in plan_summary.warnings(self.config.model, self.config.loss, dataset, components):
+        for text in plan_summary.warnings(self.config, dataset, components):
             self.screen.show_warning(text)
 
     def fit(self, dataset: Dataset, components: Components) -> FitResult:

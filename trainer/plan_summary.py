@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.config import TrainConfig, unread_settings
+from trainer.core.settings import flatten
 from trainer.data.batching import padding_fraction
 from trainer.data.dataset import ROLES, Dataset
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.components import Components
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import DistributedContext
-from trainer.model.config import STARTER, LossConfig, ModelConfig
-from trainer.model.losses.table import unused_settings
+from trainer.model.config import STARTER
 from trainer.reporting.console import abbreviate
 
 __all__ = ["data_facts", "hint", "model_facts", "token_facts", "training_facts", "warnings"]
@@ -87,7 +88,7 @@ def hint(dataset: str, encoder: str) -> str:
     return f"{_STARTER_DATA_HINT if dataset == STARTER else _STARTER_MODEL_HINT} {_RESUME_HINT}"
 
 
-def warnings(model: ModelConfig, loss: LossConfig, dataset: Dataset, components: Components) -> Iterator[str]:
+def warnings(config: TrainConfig, dataset: Dataset, components: Components) -> Iterator[str]:
     """Yield what the user should know before the run begins."""
     if count := dataset.overlap.test_in_dev_normalised:
         yield (
@@ -95,11 +96,12 @@ def warnings(model: ModelConfig, loss: LossConfig, dataset: Dataset, components:
             "too high. Remove them from one of the two."
         )
     yield from _absent_labels(dataset)
-    if components.attention == "stock" and model.attention == "auto":  # with attention=stock, the user chose it
+    if components.attention == "stock" and config.model.attention == "auto":  # with attention=stock, the user chose it
         yield "This encoder uses the attention of transformers: the faster one supports only DeBERTa-v2 and v3."
-    changed = [name for name, value in vars(loss).items() if value != vars(LossConfig())[name]]
-    for name in unused_settings(loss.loss, changed):
-        yield f"`{name}` has no effect with loss={loss.loss}."
+    values, defaults = flatten(config), flatten(TrainConfig())
+    for name, reason in unread_settings(config).items():
+        if values[name] != defaults[name] and name != "batch_size":  # every preset has one
+            yield f"`{name}` has no effect with {reason}."
 
 
 def _absent_labels(dataset: Dataset) -> Iterator[str]:

@@ -79,6 +79,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             require(name, getattr(self, name), low <= getattr(self, name) <= high, f"be in [{low}, {high}]")
+        on_grid = self.sampler == "grid" or self.grid_points == SearchConfig.grid_points
+        require("grid_points", self.grid_points, on_grid, "be left out unless sampler=grid")
         require_count("workers", self.workers, _MAX_WORKERS)
         require("trial_minutes", self.trial_minutes, 0 <= self.trial_minutes < 1e6, "be at least 0 (no limit)")
         if self.pruner == "wilcoxon":
@@ -128,6 +130,8 @@ class FinalsConfig:
     def __post_init__(self) -> None:
         require("top_k", self.top_k, 0 <= self.top_k <= _MAX_FINALS, f"be in [0, {_MAX_FINALS}]")
         require("seeds", self.seeds, 1 <= self.seeds <= _MAX_FINALS, f"be in [1, {_MAX_FINALS}]")
+        without_finals = self.top_k == 0 and self.seeds != FinalsConfig.seeds
+        require("seeds", self.seeds, not without_finals, "be left out with top_k=0")
         for name in ("promote", "retrain_on_dev"):
             require(name, getattr(self, name), self.top_k > 0 or not getattr(self, name), "be false with top_k=0")
 

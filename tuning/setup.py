@@ -45,7 +45,7 @@ from tuning.study.storage import (
     name_objectives,
     open_storage,
 )
-from tuning.training_settings import TrainingSettings, check_space, read_training_settings
+from tuning.training_settings import TrainingSettings, check_given, check_space, read_training_settings
 
 __all__ = ["OpenSearch", "SearchRequest", "open_search", "read_request"]
 
@@ -167,6 +167,7 @@ def read_request(config: TuneConfig, given: Mapping[str, Any], store: MlflowBack
     losses = _losses(search.losses, training, given)
     space = read_space(_space_name(search.space, training), training.values, training.components, losses, [*given])
     check_space(space, training)
+    check_given(training, losses, space)
     gpus, processes = gpu_names(), training.values["processes"]
     return SearchRequest(
         config=config,

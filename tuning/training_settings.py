@@ -1,18 +1,17 @@
 """The settings of `train` that all trials of a search share, and what training says about a space around them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trainer.config import PRESETS, TrainConfig, parse
+from trainer.config import PRESETS, TrainConfig, check_runnable, unread_settings
 from trainer.core import presets, settings
 from trainer.core.errors import SettingsError
 from trainer.data import sources
 from trainer.evaluation import evaluation
-from trainer.model.losses.table import losses_that_read
 from tuning.space.space import Space
 
-__all__ = ["TrainingSettings", "check_space", "read_training_settings"]
+__all__ = ["TrainingSettings", "check_given", "check_space", "read_training_settings"]
 
 _LEFT_TO_THE_SEARCH = {
     "best_metric": "`objective` chooses it",
@@ -60,10 +59,21 @@ def read_training_settings(given: Mapping[str, Any], own: Mapping[str, Any]) -> 
     for name, reason in _LEFT_TO_THE_SEARCH.items():
         if name in given:
             raise SettingsError(f"`{name}` must be left to the search, got {settings.show(given[name])}: {reason}.")
-    config = parse(settings.as_argv({**given, **own}))
+    config = settings.parse(TrainConfig, settings.as_argv({**given, **own}), PRESETS)
+    check_runnable(config)
     dataset = sources.load(config.data, seed=config.run.seed)  # now: bad data would fail every trial
     evaluation.check_dev(dataset.dev.labels, dataset.dev.observed, folds=config.evaluation.threshold_folds)
     return TrainingSettings.of(config, given, dataset.facts())
+
+
+def check_given(training: TrainingSettings, losses: Sequence[str], space: Space) -> None:
+    """Raise SettingsError for a given setting that no training of the search reads."""
+    varied = {one.name for one in space.dimensions}
+    of_losses = [unread_settings(settings.from_flat(TrainConfig, {**training.values, "loss": loss})) for loss in losses]
+    for name in training.given:
+        reasons = [unread.get(name, "") for unread in of_losses]
+        if all(reasons) and not {reason.partition("=")[0] for reason in reasons} & (varied - {"loss"}):
+            raise SettingsError(f"`{name}` has no effect with {' or '.join(sorted(set(reasons)))}. Leave it out.")
 
 
 def check_space(space: Space, training: TrainingSettings) -> None:
@@ -72,12 +82,13 @@ def check_space(space: Space, training: TrainingSettings) -> None:
     for change in space.to_check():
         name = list(change)[-1]
         try:
-            settings.from_flat(TrainConfig, {**training.values, **change}, origin="the space")
+            config = settings.from_flat(TrainConfig, {**training.values, **change}, origin="the space")
         except SettingsError as error:
             raise SettingsError(f"The space has a value that training refuses: {error}") from None
-        readers = losses_that_read(name)
-        if name in varied and readers and change["loss"] not in readers:
+        unread = unread_settings(config)
+        if name in varied and name in unread:
+            decisive = unread[name].partition("=")[0]
             raise SettingsError(
-                f"The space varies `{name}`, which loss={change['loss']} does not read. "
-                f"Add `when: {{loss: [...]}}` to {name}."
+                f"The space varies `{name}`, which has no effect with {unread[name]}. "
+                f"Add `when: {{{decisive}: [...]}}` to {name}."
             )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.core import environment, redaction
-from trainer.core.environment import describe
+from trainer.core import environment, errors, redaction
+from trainer.core.environment import check_launcher_variables, describe
+from trainer.core.errors import SettingsError
 
 
 def test_description_is_plain_json_and_names_what_matters(monkeypatch):
@@ -87,7 +88,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     core = tmp_path / "copy" / "trainer" / "core"
     core.mkdir(parents=True)
-    for module in (environment, redaction):
+    for module in (environment, errors, redaction):
         shutil.copy(module.__file__, core)
 
     def state(folder=tmp_path / "copy"):
@@ -131,3 +132,30 @@ def test_threads_are_those_of_the_environment(given, threads, monkeypatch):
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert environment.requested_threads() == threads
+
+
+LAUNCHER = {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ((), ""),
+        (tuple(LAUNCHER), ""),
+        (("MASTER_ADDR",), ""),  # alone it starts nothing
+        (("LOCAL_RANK",), "RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"),
+        (("RANK", "WORLD_SIZE"), "LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        (("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"), "LOCAL_RANK"),
+    ],
+)
+def test_variables_of_a_launcher_are_taken_together_or_refused(monkeypatch, names, missing):
+    for name, value in LAUNCHER.items():
+        if name in names:
+            monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.delenv(name, raising=False)
+    if not missing:
+        check_launcher_variables()
+        return
+    with pytest.raises(SettingsError, match=f"without {missing}\\. .*-u {names[-1]} "):
+        check_launcher_variables()

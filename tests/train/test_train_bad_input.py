@@ -64,14 +64,19 @@ class TestSettings:
         [
             ({"learning_rat": 1}, "`learning_rate`"),
             ({"learning_rate": -1}, "`learning_rate` must be above 0 and at most 1, got -1."),
-            ({"epochs": 0}, "`epochs` must be at least 1, got 0."),
+            ({"epochs": 0}, "`epochs` must be in [1, 100000], got 0."),
             ({"epochs": "many"}, "`epochs` must be a whole number, got many."),
             ({"register": "yes"}, "`register` must be true or false, got yes."),
             ({"loss": "focl"}, "`focal`"),
             ({"preset": "startr"}, "`starter`"),
             ({"threshold_folds": 2}, "`threshold_folds` must be in [3, 20], got 2."),
             ({"threshold_policy": "best"}, "threshold_policy"),
-            ({"processes": "two"}, "`processes` must be `auto` or at least 1, got two."),
+            ({"loss": "bce", "gamma": 2}, "`gamma` has no effect with loss=bce"),
+            ({"loss": "combined", "class_weights": "none", "effective_number_beta": 0.9}, "class_weights=none"),
+            ({"restarts": 3}, "`restarts` has no effect with schedule=linear"),
+            ({"tokens_per_batch": 64}, "`batch_size` has no effect with tokens_per_batch=64"),
+            ({"model": "typo"}, "`model` must be"),
+            ({"processes": "two"}, "`processes` must be `auto` or a number from 1 to 1024, got two."),
         ],
     )
     def test_is_refused(self, refused, settings, message):
@@ -127,8 +132,10 @@ class TestData:
 
 
 class TestEncoder:
-    def test_a_missing_folder_is_refused(self, refused, tmp_path):
-        assert_failed(*refused(model=tmp_path / "none"), f"{tmp_path.name}/none")
+    def test_a_missing_folder_is_refused_before_a_run_is_opened(self, refused, tmp_path):
+        error, run = refused(model=tmp_path / "none")
+        assert f"{tmp_path.name}/none" in error
+        assert run is None
 
     def test_a_text_longer_than_the_positions_is_refused(self, refused):
         assert_failed(*refused(max_length=POSITIONS + 1), f"`max_length` must be at most {POSITIONS} ")

@@ -99,7 +99,9 @@ CHANGES = {
     # fitting
     "epochs": Change(value=2, seen=steps),
     "batch_size": Change(value=8, seen=steps),
-    "tokens_per_batch": Change(value=64, seen=lambda seen: (steps(seen), max(seen.train_batches))),
+    "tokens_per_batch": Change(
+        value=64, seen=lambda seen: (steps(seen), max(seen.train_batches)), base={"batch_size": None}
+    ),
     "micro_batch_size": Change(value=4, seen=lambda seen: max(seen.train_batches)),
     "eval_batch_tokens": Change(value=64, seen=lambda seen: seen.eval_batches),
     "learning_rate": Change(value=2e-3, seen=weights),

@@ -34,6 +34,9 @@ class TestBadInput:
             ({"sampler": "cmaes", "against": "size"}, "`sampler` must"),
             ({"sampler": "grid", "warm_start": "emotions"}, "`warm_start` must"),
             ({"sampler": "grid"}, "`trials` must"),
+            ({"losses": "bce,weighted_bce", "gamma": 3}, "`gamma` has no effect with loss=bce or loss=weighted_bce"),
+            ({"restarts": 3}, "`restarts` has no effect with schedule=linear"),
+            ({"model": "typo"}, "`model` must"),
         ],
     )
     def test_is_named_before_anything_is_made(self, searches, settings, message):

@@ -10,11 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.core.errors import SettingsError
 from trainer.core.redaction import redact_command
 
 __all__ = [
     "GitState",
     "available_cores",
+    "check_launcher_variables",
     "child_environment",
     "describe",
     "git_state",
@@ -58,6 +60,9 @@ VARIABLES = (
     "TORCH_NUM_THREADS",
     "WORLD_SIZE",
 )
+
+_OF_A_PROCESS = ("LOCAL_RANK", "RANK", "WORLD_SIZE")
+_OF_A_LAUNCHER = (*_OF_A_PROCESS, "MASTER_ADDR", "MASTER_PORT")
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,6 +117,20 @@ def child_environment() -> dict[str, str]:
     paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     # With MLFLOW_RUN_ID, `mlflow.start_run` would continue that run, even with nested=True (mlflow issue 15713).
     return {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {"PYTHONPATH": paths}
+
+
+def check_launcher_variables() -> None:
+    """Raise SettingsError when the variables of a launcher such as torchrun are set in part.
+
+    Accelerate would take this process for one of several and wait for the others, or fail.
+    """
+    given = [name for name in _OF_A_LAUNCHER if os.environ.get(name)]
+    missing = [name for name in _OF_A_LAUNCHER if name not in given]
+    if missing and set(given) & set(_OF_A_PROCESS):
+        raise SettingsError(
+            f"The variables of a launcher must be set together, but {', '.join(given)} are set without "
+            f"{', '.join(missing)}. To train without a launcher: env {' '.join(f'-u {one}' for one in given)} COMMAND."
+        )
 
 
 def requested_threads() -> int | None:

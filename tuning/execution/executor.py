@@ -4,13 +4,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from trainer.config import PRESETS, RunConfig, TrainConfig, unread_settings
 from trainer.core import artifacts
+from trainer.core.presets import load_preset
 from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
-from trainer.core.settings import as_argv
+from trainer.core.settings import as_argv, from_flat
 from trainer.tracking.event_log import is_locked, read_metrics
 from tuning.execution.process import STOP_SECONDS, TrainingProcess
 from tuning.execution.resources import Resources
@@ -56,11 +59,18 @@ class TrainingRequest:
         scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return scores
 
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """The settings without those that this training does not read: trials with other losses share them."""
+        preset = load_preset(self.settings.get("preset", RunConfig.preset), PRESETS)
+        unread = unread_settings(from_flat(TrainConfig, {**preset, **self.settings}))
+        return {name: value for name, value in self.settings.items() if name not in unread}
+
     @property
     def settings_mismatch(self) -> str:
         """Settings that the training used with another value than requested; empty where it used all of them."""
         used = read_config(self.folder)
-        return format_diff(diff_settings(used, self.settings, {}, ignore=RUNTIME_AND_DATASET))
+        return format_diff(diff_settings(used, self.arguments, {}, ignore=RUNTIME_AND_DATASET))
 
 
 class Monitor(Protocol):
@@ -118,9 +128,9 @@ def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
     """Return the arguments and environment variables that start the run of a request, or resume it."""
     if not (request.folder / artifacts.CONFIG).is_file():
         # The run exists: the training opens it.
-        return as_argv(request.settings), {"MLFLOW_RUN_ID": request.folder.name}
+        return as_argv(request.arguments), {"MLFLOW_RUN_ID": request.folder.name}
     # A resumed run keeps the path of its data, which may have another name in this command.
-    kept = {name: value for name, value in request.settings.items() if name != "dataset"}
+    kept = {name: value for name, value in request.arguments.items() if name != "dataset"}
     return as_argv({**kept, "resume": request.folder.name}), {}
 
 

@@ -57,6 +57,13 @@ def run(tmp_path, monkeypatch):
     return call
 
 
+def test_a_training_gets_only_the_settings_that_it_reads(tmp_path):
+    given = {"preset": "starter", "gamma": 3.0, "margin": 0.1, "epochs": 2}
+    for loss, unread in (("bce", {"gamma", "margin"}), ("focal", {"margin"}), ("combined", set())):
+        request = TrainingRequest({**given, "loss": loss}, tmp_path)
+        assert set(given) - set(request.arguments) == unread
+
+
 def test_a_training_gets_its_resources_and_settings(run):
     assert run("ends") == "3 7 --epochs=2\n"
 
