@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.config import TrainConfig, unread_settings
 from trainer.core.settings import flatten
 from trainer.data.batching import padding_fraction
-from trainer.data.dataset import ROLES, Dataset
+from trainer.data.dataset import ROLES, Dataset, positives
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.components import Components
 from trainer.fit.config import FitConfig
@@ -47,12 +47,18 @@ def data_facts(dataset: Dataset, tokens: dict[str, str]) -> dict[str, str]:
     partly = {"annotated": ", ".join(f"{role} {part:.1%} of labels" for role, part in annotated.items())}
     return {
         "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
+        "labels in train": _label_counts(dataset),
         "examples": counts,
         **(partly if min(annotated.values()) < 1 else {}),
         "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} examples; "
         f"{overlap.dropped} dropped from train",
         **tokens,
     }
+
+
+def _label_counts(dataset: Dataset) -> str:
+    counts = zip(dataset.label_names, positives(dataset.train), strict=True)
+    return abbreviate([f"{name} {count:,}" for name, count in counts])
 
 
 def model_facts(encoder: str, loss: str, components: Components) -> dict[str, str]:
@@ -95,6 +101,7 @@ def warnings(config: TrainConfig, dataset: Dataset, components: Components) -> I
             f"{count} examples of test have their text in dev too, where thresholds are chosen, so test scores may be "
             "too high. Remove them from one of the two."
         )
+    yield from dataset.warnings
     yield from _absent_labels(dataset)
     if components.attention == "stock" and config.model.attention == "auto":  # with attention=stock, the user chose it
         yield "This encoder uses the attention of transformers: the faster one supports only DeBERTa-v2 and v3."
@@ -106,8 +113,7 @@ def warnings(config: TrainConfig, dataset: Dataset, components: Components) -> I
 
 def _absent_labels(dataset: Dataset) -> Iterator[str]:
     for role in ROLES[1:]:
-        split = getattr(dataset, role)
-        positives = ((split.labels >= 0.5) & split.observed).sum(axis=0)
-        names = [name for name, count in zip(dataset.label_names, positives, strict=True) if count == 0]
+        counts = positives(getattr(dataset, role))
+        names = [name for name, count in zip(dataset.label_names, counts, strict=True) if count == 0]
         if names:
             yield f"labels without a positive on {role}: {abbreviate(names)}. They cannot be scored there."

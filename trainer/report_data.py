@@ -52,6 +52,7 @@ def report_data(
             *_retrained(evaluation),
             *summary.missing_calibration(evaluation),
             *summary.absent_labels(evaluation),
+            *dataset.warnings,
         ],
     )
 

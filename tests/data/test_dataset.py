@@ -83,7 +83,7 @@ def test_facts_are_json_and_count_what_is_left_in_train():
     assert facts["observed"] == {"train": 1.0, "dev": 1.0, "test": 1.0}
     assert set(facts) == {
         *("name", "source", "revision", "licence", "label_names", "digests", "observed"),
-        *("overlap", "left_in_train", "rows", "rows_trained_on"),
+        *("overlap", "left_in_train", "rows", "rows_trained_on", "warnings"),
     }
 
 

@@ -20,7 +20,7 @@ def recognising(config):
 
 @pytest.mark.parametrize(
     ("files", "name"),
-    [(OFFICIAL, "goemotions"), (NAMED, "files"), (SEMEVAL, "semeval2018"), ({"simplified.parquet": b""}, "hub")],
+    [(OFFICIAL, "goemotions"), (NAMED, "files"), (SEMEVAL, "semeval2018"), ({"simplified-train.parquet": b""}, "hub")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_folder_is_read_by_the_source_of_its_layout(write, files, name):

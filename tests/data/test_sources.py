@@ -149,6 +149,26 @@ def test_leaks_are_kept_and_reported_on_request(write):
     assert data.overlap == OverlapReport(**COUNTS, dropped=0, dev_left=1, test_left=1)
 
 
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("THANKS,joy\nsee you,joy\n", "All 2 examples of train have their text in dev or test.* overlap=keep"),
+        ("thanks,grief\nunique,joy\n", r"All train examples of these labels .*: grief \(1\)\..* overlap=keep"),
+    ],
+)
+def test_dropping_leaks_is_named_as_the_cause(write, train, message):
+    folder = write(**(LEAKY | {"train__csv": f"text,labels\n{train}"}))
+    with pytest.raises(DataError, match=message):
+        read(folder)
+
+
+def test_texts_with_different_labels_are_counted(write):
+    rows = "text,labels\nwell,joy\nwell,grief\nwell,joy\nsame,joy\nsame,joy\n"
+    (warning,) = read(write(**(LEAKY | {"train__csv": rows}))).warnings
+    assert warning.startswith("1 texts occur several times in train with different labels")
+    assert '"well"' in warning
+
+
 def test_leaks_left_in_train_are_counted_after_the_sample(write):
     data = read(write(**LEAKY), overlap="keep", max_train_rows=1)
     (text,) = data.train.texts

@@ -75,6 +75,7 @@ CHANGES = {
     "dataset_revision": Change(value="v1", seen=error),
     "text_column": Change(value="remark", seen=train_rows, base={"overlap": "keep"}),
     "label_column": Change(value="mood", seen=train_rows),
+    "label_separator": Change(value=";", seen=error),
     "max_length": Change(value=6, seen=lambda seen: seen.tracker.tags["data.truncated"]),
     "overlap": Change(value="keep", seen=train_rows),
     "max_train_rows": Change(value=32, seen=steps),

@@ -44,12 +44,12 @@ def check_file(path: Path) -> None:
         )
 
 
-def check_columns(path: Path, columns: Sequence[str], text_column: str) -> None:
+def check_columns(file: Path | str, columns: Sequence[str], text_column: str) -> None:
     """Raise DataError when two columns have one name, or none has that of the text column."""
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise DataError(
-            f"Column names must differ, got {shorten(', '.join(repeated))} more than once in {shorten(path)}. "
+            f"Column names must differ, got {shorten(', '.join(repeated))} more than once in {shorten(file)}. "
             "Rename them."
         )
     if text_column in columns:
@@ -60,7 +60,7 @@ def check_columns(path: Path, columns: Sequence[str], text_column: str) -> None:
     shown = ", ".join(f"`{shorten(name, _MAX_NAME)}`" for name in columns[:_MAX_SHOWN])
     more = f" and {len(columns) - _MAX_SHOWN} more" if len(columns) > _MAX_SHOWN else ""
     raise DataError(
-        f"{shorten(path)} has no column `{text_column}`, got {shown}{more}.{remedy} "
+        f"{shorten(file)} has no column `{text_column}`, got {shown}{more}.{remedy} "
         "The first line of a .csv or .tsv must name the columns."
     )
 

@@ -6,7 +6,10 @@ from typing import Literal
 from trainer.core.errors import SettingsError
 from trainer.core.settings import require
 
-__all__ = ["DataConfig"]
+__all__ = ["AUTO", "DataConfig"]
+
+AUTO = "auto"
+"""Value of label_separator for the separators that a cell has."""
 
 _MAX_TOKENS = 100_000
 
@@ -25,8 +28,13 @@ class DataConfig:
     """Name of the column of texts, in files that name their columns."""
 
     label_column: str = "labels"
-    """Name of the column of labels; files without it need one 0/1 column per label, in which an empty cell (null in
-    JSON and Parquet) is a label that was not annotated and counts in no loss and no metric."""
+    """Name of the column of labels (default: `labels`, or else `label`); files without it need one column per label
+    with values from 0 to 1, in which an empty cell, null or -1 is a label that was not annotated and counts in no loss
+    and no metric."""
+
+    label_separator: str = AUTO
+    """Text between the labels of a cell; `auto` is `|`, or a comma in a cell without `|`, and with `none` a cell is one
+    label."""
 
     max_length: int = 128
     """Tokens per text, special ones included; at least 4. Longer texts are truncated at the end."""
@@ -42,6 +50,7 @@ class DataConfig:
             require(name, getattr(self, name), bool(getattr(self, name).strip()), "not be empty")
         if self.text_column == self.label_column:
             raise SettingsError(f"`text_column` and `label_column` must differ, got {self.text_column} for both.")
+        require("label_separator", self.label_separator, bool(self.label_separator), "not be empty")
         require("max_length", self.max_length, 4 <= self.max_length <= _MAX_TOKENS, f"be in [4, {_MAX_TOKENS}]")
         require("overlap", self.overlap, self.overlap in ("drop", "keep"), "be drop or keep")
         require("max_train_rows", self.max_train_rows, 0 <= self.max_train_rows <= 10**9, "be in [0, 10^9]; 0 is all")

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
 
-__all__ = ["ROLES", "Dataset", "OverlapReport", "Split"]
+__all__ = ["ROLES", "Dataset", "OverlapReport", "Split", "positives"]
 
 ROLES = ("train", "dev", "test")
 """train fits weights; dev stops, calibrates and chooses; test is read once, at the end."""
@@ -123,6 +123,8 @@ class Dataset:
     overlap: OverlapReport
     added: Split | None = None
     """Examples of dev that are trained on as well; None = dev is held out."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know of the data; none of it prevents training."""
 
     def __post_init__(self) -> None:
         k = len(self.label_names)
@@ -178,14 +180,22 @@ class Dataset:
             "digests": self.digests,
             "overlap": overlap,
             "left_in_train": left,
+            "warnings": list(self.warnings),
         }
 
 
 def _check_every_label_is_trained(label_names: tuple[str, ...], train: Split) -> None:
-    counts = ((train.labels >= 0.5) & train.observed).sum(axis=0)
-    missing = [name for name, count in zip(label_names, counts, strict=True) if count == 0]
+    missing = [name for name, count in zip(label_names, positives(train), strict=True) if count == 0]
     if missing:
+        empty = [label_names[i] for i in np.flatnonzero(train.observed.sum(axis=0) == 0)]
+        annotated = f" Nothing is annotated for {shorten(', '.join(empty))}." if empty else ""
         raise DataError(
-            f"Labels without a single train example: {', '.join(missing)}. "
+            f"Labels without a single train example: {shorten(', '.join(missing))}.{annotated} "
             "Add examples, or remove the label from the data set."
         )
+
+
+def positives(split: Split) -> npt.NDArray[np.int64]:
+    """Return the examples of each label, (k,): those whose value is annotated and at least 0.5."""
+    counts: npt.NDArray[np.int64] = ((split.labels >= 0.5) & split.observed).sum(axis=0)
+    return counts

@@ -11,7 +11,8 @@ import numpy as np
 
 from trainer.core.errors import DataError, SettingsError, shorten
 from trainer.data.config import DataConfig
-from trainer.data.dataset import ROLES, Dataset, Split
+from trainer.data.dataset import ROLES, Dataset, Split, positives
+from trainer.data.inspection import inspect_train
 from trainer.data.overlap import find_leaks, find_overlap
 from trainer.data.sampling import sample_examples
 from trainer.data.sources import files, goemotions, hub, semeval2018, starter
@@ -41,7 +42,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     Raises SettingsError, or DataError for missing, damaged or unfit data: every faulty row is counted and the first ten
     are named.
     """
-    data = _read(config)
+    data, warnings = _read(config)
     train, dev, test = (data.splits[role] for role in ROLES)
     overlap = find_overlap(train, dev, test)
     added = dev if with_dev else None
@@ -51,6 +52,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
             added, dropped_of_dev = _without_leaks(added, test)
             dropped += dropped_of_dev
         overlap = dataclasses.replace(overlap, dropped=dropped)
+        _check_dropping(data.label_names, data.splits["train"], train)
     if 0 < config.max_train_rows < len(train):
         train = train.take(sample_examples(train.labels * train.observed, config.max_train_rows, seed=seed))
     dataset = Dataset(
@@ -64,6 +66,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
         licence=data.licence,
         overlap=overlap,
         added=added,
+        warnings=(*warnings, *inspect_train(train)),
     )
     if config.overlap == "drop":
         return dataset
@@ -72,7 +75,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     return dataclasses.replace(dataset, overlap=overlap)
 
 
-def _read(config: DataConfig) -> SourceData:
+def _read(config: DataConfig) -> tuple[SourceData, list[str]]:
     location = locate(config)
     source = next((source for source in SOURCES.values() if source.recognises(location)), None)
     if source is None:
@@ -85,7 +88,7 @@ def _read(config: DataConfig) -> SourceData:
     errors = RowErrors(config.dataset)
     data = source.read(location, errors)
     errors.raise_if_any()
-    return data
+    return data, errors.warnings
 
 
 def _suggestion(dataset: str) -> str:
@@ -102,3 +105,19 @@ def _without_leaks(split: Split, *held_out: Split) -> tuple[Split, int]:
     """Return the examples whose text is in no split held out, and the number of the others."""
     leaks = find_leaks(split, *held_out)
     return (split.take(np.flatnonzero(~leaks)) if leaks.any() else split), int(leaks.sum())
+
+
+def _check_dropping(label_names: tuple[str, ...], train: Split, kept: Split) -> None:
+    """Raise DataError when no example of train is kept, or none of a label that had some."""
+    if not len(kept):
+        raise DataError(
+            f"All {len(train)} examples of train have their text in dev or test too, and overlap=drop removes such "
+            "examples from train. Give train other texts, or set overlap=keep to train on them."
+        )
+    before, after = positives(train), positives(kept)
+    lost = [f"{name} ({before[i]})" for i, name in enumerate(label_names) if before[i] and not after[i]]
+    if lost:
+        raise DataError(
+            f"All train examples of these labels have their text in dev or test too, and overlap=drop removes them: "
+            f"{shorten(', '.join(lost))}. Add other examples, or set overlap=keep to train on them."
+        )

@@ -7,8 +7,9 @@ from trainer.core.data_files import SUFFIXES
 from trainer.core.errors import DataError, shorten
 from trainer.core.input_files import read_text, show_path
 from trainer.data.dataset import ROLES
+from trainer.data.sources.columns import Tables
 from trainer.data.sources.errors import RowErrors
-from trainer.data.sources.rows import Tables, build_splits
+from trainer.data.sources.rows import build_splits
 from trainer.data.sources.source import Location, SourceData, list_names
 from trainer.data.sources.tabular import read_table
 
@@ -29,12 +30,11 @@ def recognises(location: Location) -> bool:
 
 def read(location: Location, errors: RowErrors) -> SourceData:
     """See `Source`. The order of labels is that of labels.txt, where there is one."""
-    text_column, paths = location.config.text_column, file_per_role(location.path)
+    paths = file_per_role(location.path)
     label_names, splits = build_splits(
         Tables(
-            by_role={role: read_table(path, text_column, errors) for role, path in paths.items()},
-            text_column=text_column,
-            label_column=location.config.label_column,
+            by_role={role: read_table(path, errors) for role, path in paths.items()},
+            config=location.config,
             label_names=read_label_names(location.path),
         ),
         errors,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from trainer.core.data_files import check_file
 from trainer.core.errors import DataError
+from trainer.data.sources.columns import Tables
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.files import describe_folder, file_per_role, read_label_names
-from trainer.data.sources.rows import Tables, build_splits
+from trainer.data.sources.rows import build_splits
 from trainer.data.sources.source import Location, SourceData
 from trainer.data.sources.tabular import read_delimited
 
@@ -38,8 +39,7 @@ def read(location: Location, errors: RowErrors) -> SourceData:
     label_names, splits = build_splits(
         Tables(
             by_role={role: read_delimited(path, errors, delimiter="\t", header=header) for role, path in paths.items()},
-            text_column=config.text_column,
-            label_column=config.label_column,
+            config=config,
             label_names=listed,
             needs_label=True,
         ),

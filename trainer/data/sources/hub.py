@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
 from trainer.data.dataset import ROLES
+from trainer.data.sources.columns import Tables, find_label_column
 from trainer.data.sources.errors import RowErrors
-from trainer.data.sources.files import STEMS, describe_folder, has_split_files
-from trainer.data.sources.rows import Tables, build_splits
+from trainer.data.sources.files import STEMS, describe_folder, has_split_files, read_label_names
+from trainer.data.sources.rows import build_splits
 from trainer.data.sources.source import NO_LICENCE, Location, SourceData, list_names
 from trainer.data.sources.tabular import Table
 
@@ -36,19 +37,22 @@ def read(location: Location, errors: RowErrors) -> SourceData:
     splits = _load(path, config_name or None, config.dataset_revision or None)
     parts = _part_per_role(splits, path)
     train = splits[parts["train"]]
+    label_column = find_label_column(train.column_names, config)
+    names = None if label_column is None else _class_names(train.features[label_column])
+    if names is None and location.is_folder:
+        names = read_label_names(location.path)
     label_names, by_role = build_splits(
         Tables(
             by_role={role: _table(splits[part], f"{path}/{part}") for role, part in parts.items()},
-            text_column=config.text_column,
-            label_column=config.label_column,
-            label_names=_class_names(train.features.get(config.label_column)),
+            config=config,
+            label_names=names,
         ),
         errors,
     )
     revision = "" if location.is_folder else _revision(train, config.dataset_revision)
-    names = describe_folder(location) if location.is_folder else _describe(config.dataset, revision)
+    description = describe_folder(location) if location.is_folder else _describe(config.dataset, revision)
     licence = train.info.license or NO_LICENCE
-    return SourceData(**names, revision=revision, licence=licence, label_names=label_names, splits=by_role)
+    return SourceData(**description, revision=revision, licence=licence, label_names=label_names, splits=by_role)
 
 
 def _has_parquet(folder: Path) -> bool:
@@ -113,7 +117,10 @@ def _part_per_role(splits: Any, path: str) -> dict[str, str]:
 
 def _table(split: Any, name: str) -> Table:
     columns = tuple(split.column_names)
-    values = split[:]
+    try:
+        values = split[:]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shorten(name)} has a string that is not UTF-8 ({error}).") from error
     rows = zip(*(values[column] for column in columns), strict=True)
     return Table(
         file=name,

@@ -3,12 +3,14 @@
 A header names the columns ID, Tweet and one 0/1 column per label; cells are separated by tabs and not quoted.
 """
 
+import dataclasses
 from pathlib import Path
 
 from trainer.core.errors import DataError
+from trainer.data.sources.columns import Tables
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.files import describe_folder
-from trainer.data.sources.rows import Tables, build_splits
+from trainer.data.sources.rows import build_splits
 from trainer.data.sources.source import Location, SourceData
 from trainer.data.sources.tabular import read_delimited
 
@@ -31,8 +33,7 @@ def read(location: Location, errors: RowErrors) -> SourceData:
                 role: read_delimited(_file(location.path, role), errors, delimiter="\t", quoted=False)
                 for role in _ENDINGS
             },
-            text_column="Tweet",
-            label_column=location.config.label_column,
+            config=dataclasses.replace(location.config, text_column="Tweet"),
             label_names=None,
         ),
         errors,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.core.data_files import check_columns, check_file, damage_reported, find_not_utf8, without_rows
+from trainer.core.data_files import check_file, damage_reported, find_not_utf8, without_rows
 from trainer.core.errors import DataError
 from trainer.core.text_rows import NOT_UTF8, Parsed, parse_csv, parse_json_lines, parse_table
 from trainer.data.sources.errors import RowErrors, quote
@@ -29,23 +29,19 @@ class Table:
     """(line, cells by column), lines from 1."""
 
 
-def read_table(path: Path, text_column: str, errors: RowErrors) -> Table:
+def read_table(path: Path, errors: RowErrors) -> Table:
     """Return the table of a file that names its columns. path: with a suffix of SUFFIXES.
 
-    Faulty rows are added to `errors`. Raises DataError when the file as a whole is unreadable, or has no text column.
+    Faulty rows are added to `errors`. Raises DataError when the file as a whole is unreadable.
     """
     _check_size(path)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        table = _read_parquet(path, errors)
-    elif suffix in (".csv", ".tsv"):
+        return _read_parquet(path, errors)
+    if suffix in (".csv", ".tsv"):
         records = parse_table(_lines(path, errors), suffix)
-        table = _to_table(path, _header(records, path.name), records, errors)
-    else:
-        table = _read_json_lines(path, errors)
-    if table.columns:  # JSON Lines without a readable row have none
-        check_columns(path, table.columns, text_column)
-    return table
+        return _to_table(path, _header(records, path.name), records, errors)
+    return _read_json_lines(path, errors)
 
 
 def read_delimited(

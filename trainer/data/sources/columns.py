@@ -1,0 +1,130 @@
+"""Finds the columns of texts, labels and ids in the tables of a data set."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.core.data_files import check_columns
+from trainer.core.errors import DataError, shorten
+from trainer.data.config import DataConfig
+from trainer.data.dataset import ROLES
+from trainer.data.sources.cells import read_indicators
+from trainer.data.sources.errors import RowErrors
+from trainer.data.sources.tabular import Table
+
+__all__ = ["ANSWER", "Columns", "Tables", "find_columns", "find_label_column"]
+
+ANSWER = "answer"
+"""Column in which Prodigy keeps whether an annotation was accepted."""
+
+_ID_COLUMNS = ("id", "row_id", "comment_id")
+_OTHER_LABEL_COLUMN = "label"  # the usual name on the hub, tried where the default of label_column is absent
+_UNNAMED = re.compile(r"(Unnamed: \d+)?")  # pandas writes its index without a name, and reads it with this one
+_MAX_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """A table per role and what the source states about its columns and labels."""
+
+    by_role: Mapping[str, Table]
+    config: DataConfig
+    label_names: tuple[str, ...] | None
+    """In the order of their ids; None where the source lists none."""
+    needs_label: bool = False
+    """Whether the format forbids examples without any label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of one table that are read."""
+
+    text: str
+    label: str | None
+    indicators: tuple[str, ...]
+    """One column per label, with values in [0, 1], where there is no label column."""
+    example_id: str | None
+
+
+def find_columns(tables: Tables, errors: RowErrors) -> dict[str, Columns]:
+    """Return the columns of each role. Raises DataError for columns that are missing, differ, or are no labels."""
+    by_role = {role: _find(table, tables, errors) for role, table in tables.by_role.items()}
+    train = set(by_role["train"].indicators)
+    for role in ROLES[1:]:
+        other = set(by_role[role].indicators)
+        if train != other:
+            raise DataError(
+                "Splits must have the same labels, got "
+                f"{_shown(sorted(train - other)) or 'none'} only in train and "
+                f"{_shown(sorted(other - train)) or 'none'} only in {role}."
+            )
+    if tables.label_names is None:
+        _check_indicators(tables.by_role["train"], by_role["train"].indicators)
+    return by_role
+
+
+def find_label_column(
+    columns: Collection[str], config: DataConfig, label_names: Sequence[str] | None = None
+) -> str | None:
+    """Return the column of labels; None where each label has a column.
+
+    Without a column `labels`, the default of label_column, `label` is taken.
+    """
+    if config.label_column in columns:
+        return config.label_column
+    each_has_one = label_names is not None and set(label_names) <= set(columns)
+    is_default = config.label_column == DataConfig.label_column
+    return _OTHER_LABEL_COLUMN if is_default and _OTHER_LABEL_COLUMN in columns and not each_has_one else None
+
+
+def _find(table: Table, tables: Tables, errors: RowErrors) -> Columns:
+    text = tables.config.text_column
+    check_columns(table.file, table.columns, text)
+    example_id = next((c for name in _ID_COLUMNS for c in table.columns if c.casefold() == name), None)  # SemEval: ID
+    label = find_label_column(table.columns, tables.config, tables.label_names)
+    if label is not None:
+        return Columns(text=text, label=label, indicators=(), example_id=example_id)
+    unnamed = {column for column in table.columns if _UNNAMED.fullmatch(column)}
+    others = tuple(c for c in table.columns if c not in (text, example_id, ANSWER) and c not in unnamed)
+    indicators = tables.label_names or others
+    missing = [name for name in indicators if name not in others]
+    if missing or not others or tables.config.label_column != DataConfig.label_column:
+        raise DataError(
+            f"{shorten(table.file)} has neither a column `{shorten(tables.config.label_column)}` nor one 0/1 column "
+            f"per label, got {_shown(table.columns)}"
+            + (f"; label columns missing: {_shown(missing)}" if missing else "")
+            + ". Name the column of labels with label_column."
+        )
+    if unnamed:
+        errors.warn("A column without a name is not read", table.file)
+    return Columns(text=text, label=None, indicators=indicators, example_id=example_id)
+
+
+def _check_indicators(train: Table, columns: Sequence[str]) -> None:
+    """Raise DataError for columns most of whose cells are no values of a label, such as an author or a date."""
+    foreign = [name for name in columns if _is_foreign(train, name)]
+    if foreign:
+        raise DataError(
+            f"{shorten(train.file)} has columns that are neither text nor 0/1 labels: {_shown(foreign)}. Remove them, "
+            "or list the labels in labels.txt, one a line. If one of them contains the labels, name it with "
+            "label_column."
+        )
+
+
+def _is_foreign(table: Table, column: str) -> bool:
+    fit = unfit = 0
+    for _, cells in table.rows:
+        cell = cells.get(column)
+        if cell in (None, ""):
+            continue
+        try:
+            read_indicators({column: cell})
+            fit += 1
+        except ValueError:
+            unfit += 1
+    return unfit > fit
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return shorten(", ".join(f"`{name}`" for name in names[:_MAX_SHOWN])) + more
