@@ -186,7 +186,7 @@ class DecisionLog:
 
     def _send(self, decision: Decision) -> None:
         content = {name: value for name, value in asdict(decision).items() if name not in _FROM_SERVER}
-        self._create()
+        retry_on_conflict(self._create)
         retry_on_conflict(
             lambda: self._client.create_model_version(
                 self.name,

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import tenacity
 
 from trainer.tracking import uploader
 
@@ -20,6 +21,8 @@ mlflow.models.set_model(Lengths())
 @pytest.fixture(autouse=True)
 def _quick_uploader(monkeypatch):
     monkeypatch.setattr(uploader, "_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(uploader, "_MAX_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(uploader, "_UPLOAD_WAIT", tenacity.wait_none())
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def test_importing_costs_no_slow_library():
         ("http://h", RestException({"error_code": "PERMISSION_DENIED"}), "MLFLOW_SERVER_ALLOWED_HOSTS"),
         ("https://h", MlflowException("[SSL: CERTIFICATE_VERIFY_FAILED]"), "MLFLOW_TRACKING_SERVER_CERT_PATH"),
         ("sqlite:///m.db", MlflowException("out-of-date; run 'mlflow db upgrade'"), "mlflow db upgrade sqlite"),
+        ("http://h", MlflowException("the response body was not in a valid JSON format"), "no MLflow server"),
         ("127.0.0.1:5000", MlflowException("file store"), "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"),
         ("http://h", MlflowException("refused"), "mlflow server"),
     ],

@@ -5,7 +5,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
-from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error
+from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error, short_reason
 
 
 def of_code(name):
@@ -82,6 +82,20 @@ def test_permanent(error):
 )
 def test_transient(error):
     assert not is_permanent_error(error)
+
+
+def test_what_is_given_up_is_permanent_whatever_its_cause():
+    error = PermanentDeliveryError("the artifact store failed 4 times")
+    error.__context__ = of_status(503)
+    assert is_permanent_error(error)
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "<html>\n\n" + "<p>sign in</p>\n" * 300])
+def test_a_reason_is_one_short_line(text):
+    reason = short_reason(RuntimeError(f"http://ann:hunter2@host {text}"))
+    assert len(reason) < 300
+    assert "\n" not in reason
+    assert "hunter2" not in reason
 
 
 def test_an_error_without_a_status_has_none():

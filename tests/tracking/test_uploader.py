@@ -80,10 +80,6 @@ def test_what_a_server_took_and_does_not_have_is_sent_again_after_the_status(log
 class TestArtifactStore:
     """A store that fails while the server answers."""
 
-    @pytest.fixture(autouse=True)
-    def _quick(self, monkeypatch):
-        monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
-
     def test_it_holds_back_neither_metrics_nor_the_status(self, log):
         backend = Backend(lambda event: RuntimeError("EndpointConnectionError") if event.kind == "artifact" else None)
         fill(log, ("artifact", "artifact", "params", "status"))

@@ -7,7 +7,8 @@ from urllib.request import url2pathname
 
 from trainer.core.errors import TrackingError
 from trainer.core.redaction import redact
-from trainer.tracking.connection import describe_error, within
+from trainer.tracking.connection import within
+from trainer.tracking.delivery_errors import short_reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,9 +25,9 @@ def check_artifact_store(client: "MlflowClient", run: "Run", file: Path | None =
     try:
         within(_SECONDS, lambda: _store(client, run, file))
     except Exception as error:
+        cause, advice = f"{type(error).__name__}: {short_reason(error)}", _advice(location, error)
         raise TrackingError(
-            f"Cannot store artifacts of run {run.info.run_id} in {redact(location)} ({describe_error(error)[:300]}). "
-            f"{_advice(location, error)}"
+            f"Cannot store artifacts of run {run.info.run_id} in {redact(location)} ({cause}). {advice}"
         ) from None
 
 

@@ -2,12 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tenacity
+
 from trainer.core import artifacts
-from trainer.tracking.delivery_errors import PermanentDeliveryError
+from trainer.tracking.delivery_errors import PermanentDeliveryError, is_permanent_error
 from trainer.tracking.event_log import Event
 from trainer.tracking.registration import ModelWriter
 from trainer.tracking.verification import DIGEST_CHARACTERS, find_missing
@@ -23,6 +26,9 @@ UPLOADS = frozenset({"artifact", "model"})
 """Kinds of events that may take minutes."""
 
 _HUB_SOURCE = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(:(?P<config_name>[\w.-]+))?@(?P<revision>[\w./-]+)")
+_CREATION_KEY = "mlflow.emotions.creation_key"
+"""Tag that tells the runs of one creation; MLflow's pages hide tags whose names begin with `mlflow.`."""
+_CREATION_ATTEMPTS = 5
 
 
 class MlflowBackend:
@@ -60,6 +66,40 @@ class MlflowBackend:
     def run(self, run_id: str) -> "Run":
         """Return the run as the server has it now."""
         return self.client.get_run(run_id)
+
+    def create_run(self, experiment_id: str, tags: Mapping[str, str], name: str | None = None) -> "Run":
+        """Return a new run: exactly one, although its creation is repeated while the server fails."""
+        key = uuid.uuid4().hex
+        for attempt in _repeated():
+            with attempt:
+                # The request before may have arrived although its answer did not.
+                if attempt.retry_state.attempt_number == 1 or not self._find_runs(experiment_id, key):
+                    self.client.create_run(experiment_id, run_name=name, tags={**tags, _CREATION_KEY: key})
+        for attempt in _repeated():
+            with attempt:
+                found = self._find_runs(experiment_id, key)
+                if not found:
+                    raise ConnectionError("the server answered success and has no new run")
+        run, *copies = found
+        for copy in copies:  # of requests that MLflow 3.17 itself has repeated
+            self.client.delete_run(copy.info.run_id)
+        return run
+
+    def create_experiment(self, name: str, tags: dict[str, str]) -> str | None:
+        """Return the id of a new experiment; None when there is one of this name."""
+        from mlflow.exceptions import MlflowException
+
+        for attempt in _repeated():
+            with attempt:
+                try:
+                    return self.client.create_experiment(name, tags=tags)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+        return None
+
+    def _find_runs(self, experiment_id: str, key: str) -> "Sequence[Run]":
+        return self.client.search_runs([experiment_id], f"tags.`{_CREATION_KEY}` = '{key}'")
 
     def set_running(self, run_id: str) -> None:
         """Give a run the status RUNNING and remove the error of its earlier process."""
@@ -138,6 +178,16 @@ class MlflowBackend:
         status = _text(event, "status")
         if self.run(event.run_id).info.status != status:  # a second end would move the time of the first
             self.client.set_terminated(event.run_id, status, end_time=event.time)
+
+
+def _repeated() -> tenacity.Retrying:
+    """Return attempts at a request that MLflow 3.18 does not repeat: it creates something."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: not is_permanent_error(error)),
+        stop=tenacity.stop_after_attempt(_CREATION_ATTEMPTS),
+        wait=tenacity.wait_random_exponential(max=4),
+        reraise=True,
+    )
 
 
 def dataset_source(source: str) -> tuple[str, dict[str, str]]:

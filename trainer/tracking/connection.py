@@ -15,7 +15,7 @@ import tenacity
 from trainer.core.errors import EmotionsError, TrackingError
 from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
-from trainer.tracking.delivery_errors import http_status
+from trainer.tracking.delivery_errors import http_status, short_reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +70,7 @@ def connect(uri: str | None = None) -> MlflowBackend:
             client = within(seconds, lambda: _answering_client(uri))
     except Exception as error:
         raise TrackingError(
-            f"Cannot connect to tracking server {redact(uri)} ({redact(str(error))}). {_advice(uri, error)}"
+            f"Cannot connect to tracking server {redact(uri)} ({short_reason(error)}). {_advice(uri, error)}"
         ) from None  # the cause repeats the address with its password
     return MlflowBackend(client, uri)
 
@@ -90,9 +90,10 @@ def readable_errors(backend: MlflowBackend) -> Iterator[None]:
     except EmotionsError:
         raise
     except Exception as error:
+        cause = f"{type(error).__name__}: {short_reason(error)}"
         raise TrackingError(
-            f"A call to tracking server {redact(backend.uri)} failed ({describe_error(error)}). Correct the cause and "
-            f"try again; nothing in the run folder is lost."
+            f"A call to tracking server {redact(backend.uri)} failed ({cause}). Correct the cause and try again; "
+            f"nothing in the run folder is lost."
         ) from None  # the cause may repeat the address with its password
 
 
@@ -142,17 +143,20 @@ def _answering_client(uri: str) -> "MlflowClient":
 
 def _advice(uri: str, error: Exception) -> str:
     status, text = http_status(error), str(error)
-    if status == 401:
-        return "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-    if status == 403:
-        return "Ask for the permission, or add this host name to the server's MLFLOW_SERVER_ALLOWED_HOSTS."
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the file with the server's certificate."
-    if "db upgrade" in text:
-        return f"Make a backup, then run `mlflow db upgrade {redact(uri)}`."
-    if _HOST_AND_PORT.fullmatch(uri):
-        return f"The address has no scheme: set MLFLOW_TRACKING_URI=http://{uri}."
-    return "Start it (`mlflow server`), correct MLFLOW_TRACKING_URI, or unset it to keep runs in a local file."
+    causes = {
+        "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.": status == 401,
+        "Ask for the permission, or add this host name to the server's MLFLOW_SERVER_ALLOWED_HOSTS.": status == 403,
+        "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the file with the server's certificate.": (
+            "CERTIFICATE_VERIFY_FAILED" in text
+        ),
+        f"Make a backup, then run `mlflow db upgrade {redact(uri)}`.": "db upgrade" in text,
+        "What answers there is no MLflow server, perhaps a proxy: correct MLFLOW_TRACKING_URI.": (
+            status == 404 or "valid JSON" in text
+        ),
+        f"The address has no scheme: set MLFLOW_TRACKING_URI=http://{uri}.": _HOST_AND_PORT.fullmatch(uri) is not None,
+        "Start it (`mlflow server`), correct MLFLOW_TRACKING_URI, or unset it to keep runs in a local file.": True,
+    }
+    return next(advice for advice, applies in causes.items() if applies)
 
 
 def within(seconds: float | None, call: Callable[[], _T]) -> _T:

@@ -2,17 +2,20 @@
 
 import re
 
-__all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error"]
+from trainer.core.redaction import redact
+
+__all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error", "short_reason"]
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429})  # time limit, conflict, too early, too many requests
 _NOT_IMPLEMENTED = 501  # alone of 5xx it stays: the server lacks the call
 _PERMANENT_CODES = ("INVALID_", "MALFORMED_", "FEATURE_DISABLED")
 """Beginnings of error codes of MLflow that have no HTTP status of a refusal."""
+_REASON_CHARACTERS = 100
 _STATUS_IN_TEXT = re.compile(r"failed with error code (\d{3})\b")
 
 
 class PermanentDeliveryError(Exception):
-    """An event cannot be delivered because its file or model is missing."""
+    """An event cannot be delivered: its file or model is missing, or the artifact store does not keep it."""
 
 
 def is_permanent_error(error: BaseException) -> bool:
@@ -22,6 +25,8 @@ def is_permanent_error(error: BaseException) -> bool:
     """
     import requests
 
+    if isinstance(error, PermanentDeliveryError):
+        return True
     status = http_status(error)
     if status is not None:
         is_refusal = 400 <= status < 500 and status not in _RETRIED_STATUSES
@@ -29,8 +34,16 @@ def is_permanent_error(error: BaseException) -> bool:
         return is_refusal or status == _NOT_IMPLEMENTED or code.startswith(_PERMANENT_CODES)
     if isinstance(error, requests.RequestException):  # no connection, or an answer that no MLflow server sent
         return False
-    permanent = (PermanentDeliveryError, ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
+    permanent = (ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
     return isinstance(error, (*permanent, ValueError, TypeError, LookupError))  # the last three: a damaged event
+
+
+def short_reason(error: BaseException | None) -> str:
+    """Return beginning and end of an error's text in one line without passwords; it may contain a proxy's page."""
+    text = " ".join(redact(str(error)).split())
+    return (
+        text if len(text) <= 2 * _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]} … {text[-_REASON_CHARACTERS:]}"
+    )
 
 
 def http_status(error: BaseException) -> int | None:

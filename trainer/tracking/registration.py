@@ -72,23 +72,27 @@ class ModelWriter:
         return version
 
     def _find_or_create(self, run: "Run", digest: str) -> "LoggedModel":
-        for model in self._models(run):
-            if model.tags.get(artifacts.TAG_MODEL_DIGEST) == digest:
-                return model
-        return self._client.create_logged_model(
+        if found := self._models(run, digest):
+            return found[0]
+        made = self._client.create_logged_model(
             run.info.experiment_id,
             name=artifacts.MODEL,
             source_run_id=run.info.run_id,
             tags={artifacts.TAG_MODEL_DIGEST: digest},
             params=run.data.params,
         )
+        first = self._models(run, digest)[0]
+        if first.model_id != made.model_id:  # MLflow 3.17 repeats a request whose answer was lost
+            self._client.delete_logged_model(made.model_id)
+        return first
 
-    def _models(self, run: "Run") -> list["LoggedModel"]:
-        """Return the models of the run, oldest first."""
+    def _models(self, run: "Run", digest: str | None = None) -> list["LoggedModel"]:
+        """Return the models of the run, oldest first. digest: only those with these files."""
         models = self._client.search_logged_models(
             [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
         )
-        return sorted(models, key=lambda model: model.creation_timestamp)
+        wanted = [model for model in models if digest in (None, model.tags.get(artifacts.TAG_MODEL_DIGEST))]
+        return sorted(wanted, key=lambda model: (model.creation_timestamp, model.model_id))
 
     def _attach_test_metrics(self, run: "Run", model_id: str) -> None:
         from mlflow.entities import Metric
@@ -146,7 +150,10 @@ class ModelWriter:
             model_id=model.model_id,
             await_creation_for=60,
         )
-        return self._first_version(model, name) or int(made.version)  # another process may have been faster
+        first = self._first_version(model, name) or int(made.version)
+        if first != int(made.version):  # another process was faster, or MLflow 3.17 has repeated the request
+            self._client.delete_model_version(name, str(made.version))
+        return first
 
     def _tag_as_registered(self, model: "LoggedModel", name: str, version: int) -> None:
         # MLflow's page of a logged model reads its versions from this tag and says "Not registered" without it.

@@ -142,7 +142,7 @@ def _find_or_create_run(
     if project_run is None:
         experiment_id = _experiment_id(backend, experiment)
         # Unlike `mlflow.start_run`, the client sets no tags of user, source and commit by itself.
-        return backend.client.create_run(experiment_id, run_name=name, tags=resolve_tags())
+        return backend.create_run(experiment_id, resolve_tags(), name)
     run = backend.run(project_run)
     if name and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
         backend.client.update_run(project_run, name=name)
@@ -167,19 +167,15 @@ def _existing_run(backend: MlflowBackend, run_id: str, advice: str) -> "Run":
 
 
 def _experiment_id(backend: MlflowBackend, name: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if name is None and (given := os.environ.get("MLFLOW_EXPERIMENT_ID")):
         return given
     name = name or artifacts.DEFAULT_EXPERIMENT
-    try:
-        # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
-        # Without this tag MLflow's page takes a run with data sets for an evaluation of a language model.
-        return backend.client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
+    # Without this tag MLflow's page takes a run with data sets for an evaluation of a language model.
+    made = backend.create_experiment(name, {"mlflow.experimentKind": "custom_model_development"})
+    if made is not None:
+        return made
     found = backend.client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(

@@ -13,6 +13,7 @@ from trainer.core.run_folder import sync_command
 from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
+from trainer.tracking.delivery_errors import short_reason
 from trainer.tracking.event_log import REJECTED, EventLog
 from trainer.tracking.uploader import BackgroundUploader
 
@@ -159,7 +160,7 @@ class MlflowTracker(Tracker):
         try:
             return self._backend.model_version(self.run_id, name)
         except Exception as error:
-            _log.warning("Cannot read the new version of %s (%s).", name, redact(str(error)))
+            _log.warning("Cannot read the new version of %s (%s).", name, short_reason(error))
             return None
 
     def flush(self, seconds: float) -> bool:
@@ -195,7 +196,7 @@ class MlflowTracker(Tracker):
                 self._backend.client.set_tag(self.run_id, artifacts.TAG_ERROR, reason)
             self._backend.client.set_terminated(self.run_id, status)
         except Exception as error:
-            _log.error("Cannot set status %s of run %s (%s).", status, self.run_id, redact(str(error)))
+            _log.error("Cannot set status %s of run %s (%s).", status, self.run_id, short_reason(error))
 
     def _deliver_rest(self, seconds: float, upload_seconds: float) -> bool:
         """End the uploader after these limits of its `flush`; return whether all events are settled."""
@@ -224,7 +225,7 @@ class MlflowTracker(Tracker):
             _log.warning(
                 "The tracking server does not have all events of run %s (%s). Nothing is lost; later, run: %s",
                 self.run_id,
-                redact(str(self._uploader.error or "no answer in time")),
+                short_reason(self._uploader.error or TimeoutError("no answer in time")),
                 command,
             )
 

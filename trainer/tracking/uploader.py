@@ -11,7 +11,7 @@ import tenacity
 from trainer.core.redaction import redact
 from trainer.core.run_folder import sync_command
 from trainer.tracking.backend import UPLOADS, MlflowBackend
-from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error
+from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error, short_reason
 from trainer.tracking.event_log import REJECTED, Event, EventLog
 
 __all__ = ["BackgroundUploader", "Uploader"]
@@ -21,6 +21,7 @@ _INTERVAL_SECONDS = 5.0  # metrics gather: 112 of them take 32 ms in one call an
 _MAX_PAUSE_SECONDS = 30.0
 _JOIN_SECONDS = 2.0  # a thread inside a call may need the whole HTTP time limit; a run does not wait for it
 _UPLOAD_ATTEMPTS = 4
+_UPLOAD_WAIT: tenacity.wait.wait_base = tenacity.wait_exponential(max=4)
 _STORE_PAUSE_SECONDS = 60.0  # other uploads are not tried meanwhile: each might wait for its own time limit
 _STATUSES_OF_ACCESS = frozenset({401, 403, 404})  # about user or run: each event of the batch would be refused
 
@@ -40,7 +41,7 @@ class Uploader:
         self.reason = ""
         self._log = log
         self._backend = backend
-        self._store_failed_at = -math.inf
+        self._store_failure, self._store_failed_at = "", -math.inf
         self._said: set[object] = set()  # causes that were warned of: a missing right may refuse thousands of events
 
     def upload_pending(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
@@ -101,11 +102,11 @@ class Uploader:
         """
         self._backend.run(batch[0].run_id)  # raises when the server itself is away
         if time.monotonic() - self._store_failed_at < _STORE_PAUSE_SECONDS:
-            raise PermanentDeliveryError(f"the artifact store fails: {self.reason}")
+            raise PermanentDeliveryError(self._store_failure)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: not is_permanent_error(error)),
             stop=tenacity.stop_after_attempt(_UPLOAD_ATTEMPTS),
-            wait=tenacity.wait_exponential(max=4),
+            wait=_UPLOAD_WAIT,
             reraise=True,
         )
         try:
@@ -115,10 +116,11 @@ class Uploader:
                 raise
             self._backend.run(batch[0].run_id)
             self._store_failed_at = time.monotonic()
-            raise PermanentDeliveryError(f"the artifact store failed {_UPLOAD_ATTEMPTS} times: {error}") from error
+            self._store_failure = f"the artifact store failed {_UPLOAD_ATTEMPTS} times: {short_reason(error)}"
+            raise PermanentDeliveryError(self._store_failure) from error
 
     def _reject(self, batch: list[Event], error: Exception) -> None:
-        self.reason = redact(str(error))
+        self.reason = short_reason(error)
         self._log.reject(batch, self.reason)
         self.rejected += len(batch)
         cause = (batch[0].kind, http_status(error), type(error))
@@ -226,7 +228,7 @@ class BackgroundUploader(Uploader):
             _log.warning(
                 "Cannot send events to %s (%s). Training continues; the events are kept in %s and sent again.",
                 redact(self._backend.uri),
-                redact(str(error)),
+                short_reason(error),
                 self._log.folder,
             )
         self.error = error

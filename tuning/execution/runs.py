@@ -22,7 +22,7 @@ __all__ = ["Runs", "best_runs", "find_run"]
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """State of a trial to the status of its run. A pruned trial ended as planned, which the tag says."""
 _log = logging.getLogger(__name__)
-_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+_PARENT = "mlflow.parentRunId"
 _RUNNING = "RUNNING"
 
 
@@ -39,10 +39,11 @@ class Runs:
 
         texts = {key: str(value) for key, value in tags.items()}
         with readable_errors(self._store):
-            run = self._store.client.create_run(
+            run = self._store.create_run(
                 self._parent.info.experiment_id,
                 # User, source and commit, which `mlflow.start_run` adds and a client does not.
-                tags={**resolve_tags(), **texts, _PARENT: self._parent.info.run_id, _NAME: name},
+                {**resolve_tags(), **texts, _PARENT: self._parent.info.run_id},
+                name,
             )
         return str(run.info.run_id)
 
