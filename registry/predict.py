@@ -16,6 +16,7 @@ from registry.scoring import job
 from registry.scoring.config import PredictConfig
 from trainer.core import settings
 from trainer.core.errors import DataError
+from trainer.core.run_folder import found_again
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 from trainer.tracking.connection import connect, describe_error
@@ -132,7 +133,8 @@ def _finish(config: PredictConfig, store: "ChunkStore", screen: console.Console)
         raise DataError(f"`input` must have rows, got {config.input} without any.")
     if store.rejected == store.rows:
         raise DataError(f"No row of `input` {config.input} can be scored: all {store.rows:,} are listed in {rejects}.")
-    screen.show_note(f"Scored {store.rows - store.rejected:,} of {store.rows:,} rows: {config.output}")
+    output = found_again(Path(config.output))
+    screen.show_note(f"Scored {store.rows - store.rejected:,} of {store.rows:,} rows: {output}")
     if not store.rejected:
         return 0
     screen.show_warning(f"Rejected rows: {store.rejected:,}. Their reasons are in {rejects} (exit status 3).")

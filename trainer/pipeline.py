@@ -115,7 +115,7 @@ class TrainingRun:
                 "model": plan_summary.model_facts(self.config.model.model, self.config.loss.loss, components),
                 "training": plan_summary.training_facts(self.config.fit, batches, self.context, self.folder),
             },
-            hint=plan_summary.hint(self.config.data.dataset, self.config.model.model),
+            hint=plan_summary.hint(self.config),
         )
         for text in plan_summary.warnings(self.config, dataset, components):
             self.screen.show_warning(text)
@@ -217,9 +217,10 @@ class TrainingRun:
         """Print the scores, and where the report, the run and the model are."""
         if not self.config.run.read_test:
             self.screen.show_note(summary.dev_scores(evaluation))
-            self.screen.show_note(f"to read test and save a model: read_test=true, resume={self.tracker.run_id}")
+            command = f"{run_folder.resume_command(self.folder)} -P read_test=true"
+            self.screen.show_note(f"to read test and save a model: {command}")
             return
-        report = self.folder / artifacts.REPORT
+        report = run_folder.found_again(self.folder) / artifacts.REPORT
         self.screen.show_result(
             summary.policy_scores(evaluation),
             summary.label_scores(evaluation),

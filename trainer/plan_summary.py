@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.config import TrainConfig, unread_settings
+from trainer.core.run_folder import found_again, output_hint
 from trainer.core.settings import flatten
 from trainer.data.batching import padding_fraction
 from trainer.data.dataset import ROLES, Dataset, positives
@@ -77,7 +78,7 @@ def training_facts(fit: FitConfig, batches: BatchSchedule, context: DistributedC
         "device": f"{context.device_name}, {context.num_processes} process{'es' * (context.num_processes > 1)}",
         "precision": context.precision,
         "steps": f"{_steps(batches)} of {size}, {fit.epochs} epochs",
-        "results": str(folder),
+        "results": str(found_again(folder)),
     }
 
 
@@ -87,11 +88,12 @@ def _steps(batches: BatchSchedule) -> str:
     return f"the first {batches.last_step:,} of {batches.total_steps:,}"
 
 
-def hint(dataset: str, encoder: str) -> str:
-    """Return what the user may want to do next, for these settings `dataset` and `model`."""
-    if encoder != STARTER:
-        return _RESUME_HINT
-    return f"{_STARTER_DATA_HINT if dataset == STARTER else _STARTER_MODEL_HINT} {_RESUME_HINT}"
+def hint(config: TrainConfig) -> str:
+    """Return what the user may want to do next."""
+    later = _RESUME_HINT + output_hint(Path(config.run.output))
+    if config.model.model != STARTER:
+        return later
+    return f"{_STARTER_DATA_HINT if config.data.dataset == STARTER else _STARTER_MODEL_HINT} {later}"
 
 
 def warnings(config: TrainConfig, dataset: Dataset, components: Components) -> Iterator[str]:

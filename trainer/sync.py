@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainer.core import settings
 from trainer.core.errors import EmotionsError, TrackingError
+from trainer.core.input_files import show_path
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 
@@ -41,7 +42,7 @@ def sync_folders(config: SyncConfig) -> int:
     screen = console.make()
     folders = find_event_logs(Path(config.output))
     if not folders:
-        raise TrackingError(f"No run folder in {config.output}. Give the folder of the runs with `output`.")
+        raise TrackingError(f"No run folder in {show_path(config.output)}. Give the folder of the runs with `output`.")
     delivered, failed = 0, 0
     for folder in folders:
         if is_locked(folder):

@@ -1,5 +1,6 @@
 """The steps of a search, in the order in which `tuning.tune` calls them."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 from trainer.core import artifacts, signals
 from trainer.core.environment import child_environment
 from trainer.core.errors import TuningError
+from trainer.core.run_folder import output_hint
 from tuning.analysis.narrative import failures
 from tuning.config import TuneConfig
 from tuning.execution.monitor import TrialInterruptedError
@@ -76,8 +78,8 @@ class Search:
                     "workers": f"{len(request.workers)} with {len(request.workers[0].cores)} core(s) each",
                 },
             },
-            hint=f"To continue after a stop: the same command with -P study={study.study_name}; "
-            "with worker=true on another machine it adds workers",
+            hint=f"To continue after a stop: the same command with {_study_argument(study)}; "
+            f"with worker=true on another machine it adds workers.{output_hint(self._output)}",
         )
 
     def run_trials(self) -> None:
@@ -184,7 +186,7 @@ class Search:
             "preset": training.values["preset"],
             "losses": ", ".join(opened.request.losses),
             "seed": self.config.study.seed,
-            "to continue it": f"-P study={opened.study.study_name}",
+            "to continue it": _study_argument(opened.study),
         }
         objectives = [_LABELS[search.objective], *([_LABELS[search.against]] if search.against != "none" else [])]
         preset = self._preset(winner) if winner else {}
@@ -260,6 +262,10 @@ class Search:
         training = self.opened.request.training
         values = {**training.values, **winner.settings, "best_metric": self.config.search.objective}
         return {name: values[name] for name, component in training.components.items() if component != "run"}
+
+
+def _study_argument(study: optuna.Study) -> str:
+    return shlex.join(["-P", f"study={study.study_name}"])
 
 
 def _range(line: Mapping[str, Any]) -> str:

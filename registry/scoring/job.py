@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.scoring.config import PredictConfig
 from trainer.core.errors import DataError, SettingsError
+from trainer.core.input_files import show_path
 
 if TYPE_CHECKING:
     from registry.scoring.scorer import Scorer
@@ -29,12 +30,12 @@ def check_files(config: PredictConfig) -> None:
     source, output = Path(config.input), Path(config.output)
     # Publishing the job would destroy the input.
     if source.resolve() in (output.resolve(), rejects_file(output).resolve()):
-        raise SettingsError(f"`output` must be another file than `input`, got {output} for {source}.")
+        raise SettingsError(f"`output` must be another file than `input`, got {show_path(output)} for both.")
     if not output.parent.is_dir():
-        raise SettingsError(f"`output` must be in a folder that exists, got {output}. Make the folder first.")
+        raise SettingsError(f"`output` must be in a folder that exists, got {show_path(output)}. Make it first.")
     if output.is_dir() or (output.exists() and not config.overwrite):
         raise SettingsError(
-            f"`output` must be a new file, got {output}, which exists. "
+            f"`output` must be a new file, got {show_path(output)}, which exists. "
             "Give another name, or overwrite=true to replace a file."
         )
 

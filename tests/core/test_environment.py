@@ -10,6 +10,7 @@ import pytest
 from trainer.core import environment, errors, redaction
 from trainer.core.environment import check_launcher_variables, describe
 from trainer.core.errors import SettingsError
+from trainer.core.run_folder import output_hint, resume_command, sync_command
 
 
 def test_description_is_plain_json_and_names_what_matters(monkeypatch):
@@ -159,3 +160,20 @@ def test_variables_of_a_launcher_are_taken_together_or_refused(monkeypatch, name
         return
     with pytest.raises(SettingsError, match=f"without {missing}\\. .*-u {names[-1]} "):
         check_launcher_variables()
+
+
+def test_a_clone_that_mlflow_made_for_one_command_is_recognised(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
+    clone = tmp_path / "tmpa1b2c3d4"
+    (clone / "emotions").mkdir(parents=True)
+    monkeypatch.chdir(clone / "emotions")
+    assert not environment.in_temporary_clone()
+    (clone / ".git").mkdir()
+    assert environment.in_temporary_clone()
+    assert sync_command(Path("runs/a")).endswith(f"output={clone}/emotions/runs/a")
+    assert f"-P output={clone}/emotions/runs" in resume_command(Path("runs/a"))
+    assert "output=/absolute/folder" in output_hint(Path("runs"))
+    assert output_hint(tmp_path) == ""
+    monkeypatch.chdir(tmp_path)
+    assert sync_command(Path("runs/a")).endswith("output=runs/a")
+    assert output_hint(Path("runs")) == ""

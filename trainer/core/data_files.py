@@ -1,5 +1,6 @@
 """What training and prediction share in reading data files: suffixes, checks of a whole file, rows of Parquet."""
 
+import shlex
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core.errors import DataError, nearest, shorten
+from trainer.core.input_files import show_path
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,22 +27,22 @@ def check_file(path: Path) -> None:
     """Raise DataError unless a file is regular, readable, not empty, and neither UTF-16 nor one JSON array."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe blocks, and a device has no end
-            raise DataError(f"{shorten(path)} must be a regular file, not a folder, pipe or device.")
+            raise DataError(f"{show_path(path)} must be a regular file, not a folder, pipe or device.")
         with path.open("rb") as file:
             start = file.read(64)
     except OSError as error:
-        raise DataError(f"Cannot read {shorten(path)} ({error.strerror}).") from error
+        raise DataError(f"Cannot read {show_path(path)} ({error.strerror}).") from error
     if not start:
         raise DataError(f"{shorten(path)} must have rows, but is empty.")
     if start[:2] in _UTF16:
         raise DataError(
             f"{shorten(path)} must be UTF-8, but is UTF-16. Convert it: "
-            f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8{path.suffix}"
+            f"iconv -f UTF-16 -t UTF-8 {shlex.quote(path.name)} > utf8{path.suffix}"
         )
     if path.suffix.lower() == ".json" and start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         raise DataError(
             f"{shorten(path)} must have one JSON object per line, but is one array. Convert it: "
-            f"jq -c '.[]' {path.name} > {path.stem}.jsonl"
+            f"jq -c '.[]' {shlex.quote(path.name)} > {shlex.quote(f'{path.stem}.jsonl')}"
         )
 
 

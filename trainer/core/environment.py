@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = [
     "child_environment",
     "describe",
     "git_state",
+    "in_temporary_clone",
     "requested_threads",
 ]
 
@@ -144,6 +146,15 @@ def available_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):  # macOS and Windows lack it
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def in_temporary_clone() -> bool:
+    """Return whether the current folder is in a clone that `mlflow run GIT_URI` made for this one command."""
+    temporary = Path(tempfile.gettempdir())
+    if not Path.cwd().is_relative_to(temporary):
+        return False
+    parts = Path.cwd().relative_to(temporary).parts
+    return bool(parts) and parts[0].startswith("tmp") and (temporary / parts[0] / ".git").exists()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

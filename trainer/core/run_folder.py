@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core import artifacts
+from trainer.core.environment import in_temporary_clone
 from trainer.core.errors import SettingsError, shorten
 from trainer.core.input_files import is_file, read_json, show_path
 from trainer.core.presets import upgrade
@@ -24,7 +25,9 @@ __all__ = [
     "diff_settings",
     "find_resumable",
     "format_diff",
+    "found_again",
     "has_results",
+    "output_hint",
     "prune_cache",
     "read_config",
     "read_object",
@@ -56,7 +59,7 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
         names = sorted(path.name for path in output.glob("[!.]*/"))
         raise SettingsError(
             f"`resume` must be the id of a run with a folder in {show_path(output)}, got {quote(resume)}. "
-            f"Folders there: {shorten(', '.join(names)) or 'none'}."
+            f"Folders there: {shorten(', '.join(names)) or 'none'}.{output_hint(output)}"
         )
     if has_results(folder, with_test=bool(wanted.get("read_test", True))):
         raise SettingsError(
@@ -162,13 +165,26 @@ def prune_cache(folder: Path) -> None:
 
 def resume_command(folder: Path) -> str:
     """Return the command that continues the run of a run folder."""
-    elsewhere = ["-P", f"output={folder.parent}"] if folder.parent != Path("runs") else []
+    output = found_again(folder.parent)
+    elsewhere = ["-P", f"output={output}"] if output != Path("runs") else []
     return shlex.join(["mlflow", "run", ".", "-e", "train", "-P", f"resume={folder.name}", *elsewhere])
 
 
 def sync_command(folder: Path) -> str:
     """Return the command that delivers to the tracking server what is left in a run folder."""
-    return shlex.join(["mlflow", "run", ".", "-e", "sync", "-P", f"output={folder}"])
+    return shlex.join(["mlflow", "run", ".", "-e", "sync", "-P", f"output={found_again(folder)}"])
+
+
+def found_again(folder: Path) -> Path:
+    """Return a folder as later commands find it: absolute in a temporary clone, where they do not run."""
+    return folder.absolute() if in_temporary_clone() else folder
+
+
+def output_hint(output: Path) -> str:
+    """Return advice, after a space, when runs are left in a temporary clone; empty elsewhere."""
+    if output.is_absolute() or not in_temporary_clone():
+        return ""
+    return " This is a temporary clone of the project: give output=/absolute/folder to find runs again."
 
 
 def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:
@@ -177,7 +193,9 @@ def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mappin
         path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not has_results(path.parent, with_test=False)
     ]
     if not candidates:
-        raise SettingsError(f"resume=latest needs an unfinished run, but there is none in {show_path(output)}.")
+        raise SettingsError(
+            f"resume=latest needs an unfinished run, but there is none in {show_path(output)}.{output_hint(output)}"
+        )
     fitting = [folder for folder in candidates if _fits(folder, wanted, defaults)]
     # When none fits, the error names the differences from the newest.
     # Each start and each resume of a run writes the file again, so its time is that of the last start.

@@ -4,6 +4,7 @@ A configuration is a frozen dataclass whose fields are component dataclasses. Th
 names, so `mlflow run -P name=value` reaches every one. Order: field default < preset < flag.
 """
 
+import json
 import shlex
 import sys
 from collections import Counter
@@ -147,8 +148,10 @@ def quote(value: object) -> str:
 
 def show(value: object) -> str:
     """Return a value as a user types it."""
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict | list | tuple):  # of a file
+        return json.dumps(value, ensure_ascii=False, default=str)
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

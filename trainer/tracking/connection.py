@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -149,7 +150,7 @@ def _advice(uri: str, error: Exception) -> str:
         "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the file with the server's certificate.": (
             "CERTIFICATE_VERIFY_FAILED" in text
         ),
-        f"Make a backup, then run `mlflow db upgrade {redact(uri)}`.": "db upgrade" in text,
+        f"Make a backup, then run `mlflow db upgrade {shlex.quote(redact(uri))}`.": "db upgrade" in text,
         "What answers there is no MLflow server, perhaps a proxy: correct MLFLOW_TRACKING_URI.": (
             status == 404 or "valid JSON" in text
         ),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -43,6 +44,8 @@ _CONNECT_SECONDS = 10
 _SQLITE_LOCK_SECONDS = 60  # workers write one after another; the default is 5
 _SECRET_OPTIONS = ("password", "sslpassword")
 """Options in the query of a database URL."""
+
+_WITHOUT_STORAGE = f"Unset it to keep studies in `output`/{DATABASE}, which takes over an older optuna.journal there."
 
 Direction = Literal["maximize", "minimize"]
 
@@ -144,7 +147,7 @@ def _check_about(storage: RDBStorage, study: optuna.Study, about: Mapping[str, A
     elif differences := _differences(kept, wanted):
         raise TuningError(
             f"Cannot continue study {study.study_name}: its settings differ ({differences}). "
-            f"Give its settings again, or a new name such as study={_free_name(storage, study.study_name)}."
+            f"Give its settings again, or a new name: {shlex.quote(f'study={_free_name(storage, study.study_name)}')}."
         )
 
 
@@ -173,10 +176,27 @@ def _read_url(text: str) -> sqlalchemy.URL:
         url = None
     if url is None or (url.get_backend_name() != "sqlite" and text.count("@") > 1):
         raise TuningError(
-            f"`{STORAGE_VARIABLE}` must be a database URL such as postgresql://user:password@host/studies. The value "
-            "is not shown because it may contain a password. In a password, write @ as %40 and / as %2F."
+            f"`{STORAGE_VARIABLE}` must be a database URL such as postgresql://user:password@host/studies or "
+            "sqlite:////folder/studies.db. The value is not shown because it may contain a password. In a password, "
+            f"write @ as %40 and / as %2F. {_WITHOUT_STORAGE}"
         ) from None
+    advice = _advice(url)
+    if advice:
+        raise TuningError(f"`{STORAGE_VARIABLE}` must name a database that keeps studies, got {_shown(url)}. {advice}")
     return url
+
+
+def _advice(url: sqlalchemy.URL) -> str:
+    """Return what to write in place of a URL that is often given and never works; empty for others."""
+    backend = url.get_backend_name()
+    if backend == "postgres":  # Heroku and older libraries write it so
+        return "Write postgresql:// in place of postgres://."
+    if backend == "journal":
+        return _WITHOUT_STORAGE
+    in_memory = url.database in (None, "", ":memory:") or "mode" in url.query
+    if backend == "sqlite" and in_memory:
+        return f"A database in memory ends with its process: write sqlite:////folder/studies.db. {_WITHOUT_STORAGE}"
+    return ""
 
 
 def _serialise_transactions(storage: RDBStorage) -> None:

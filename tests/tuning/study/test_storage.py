@@ -51,8 +51,8 @@ class TestOpenStudy:
         [
             ({"objective": "macro_ap"}, "objective: macro_f1 then, macro_ap now"),
             ({"losses": ["bce", "asl"]}, "losses: bce then, bce,asl now"),
-            ({"space": {}}, r"space dropout: \{'low': 0.0, 'high': 0.3\} then, None now"),
-            ({"space": {**ABOUT["space"], "epochs": 1}}, "space epochs: None then, 1 now"),
+            ({"space": {}}, r"space dropout: '\{\"low\": 0.0, \"high\": 0.3\}' then, none now"),
+            ({"space": {**ABOUT["space"], "epochs": 1}}, "space epochs: none then, 1 now"),
             ({"repeats": 2}, "repeats: 1 then, 2 now"),
         ],
     )
@@ -69,7 +69,7 @@ class TestOpenStudy:
             open_(storage, name)
         with pytest.raises(TuningError) as caught:
             open_(storage, about={**ABOUT, "objective": "macro_ap", "losses": []})
-        assert "losses: bce then,  now; objective: macro_f1 then" in str(caught.value)
+        assert "losses: bce then, '' now; objective: macro_f1 then" in str(caught.value)
         assert str(caught.value).endswith("study=s-2.")
 
     def test_those_without_a_name_get_numbers(self, storage):
@@ -218,6 +218,23 @@ class TestStorage:
         assert shown in str(caught.value)
         assert "OPTUNA_STORAGE" in str(caught.value)
         assert caught.value.__cause__ is None
+        assert "se-cret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("url", "advice"),
+        [
+            ("postgres://me:se-cret@host/db", "postgres://host/db. Write postgresql:// in place of postgres://"),
+            ("sqlite://", "in memory"),
+            ("sqlite:///:memory:", "in memory"),
+            ("journal:///runs/optuna.journal", "Unset it to keep studies in `output`/optuna.db"),
+            ("runs/optuna.journal", "Unset it to keep studies in `output`/optuna.db"),
+        ],
+    )
+    def test_one_that_keeps_no_study_is_refused_with_the_remedy(self, url, advice, tmp_path, monkeypatch):
+        monkeypatch.setenv(STORAGE_VARIABLE, url)
+        with pytest.raises(TuningError, match="`OPTUNA_STORAGE` must") as caught:
+            open_storage(tmp_path)
+        assert advice in str(caught.value)
         assert "se-cret" not in str(caught.value)
 
     @pytest.mark.parametrize(

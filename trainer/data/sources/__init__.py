@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.core.errors import DataError, SettingsError, shorten
+from trainer.core.input_files import show_path
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES, Dataset, Split, positives
 from trainer.data.inspection import inspect_train
@@ -96,9 +97,9 @@ def _suggestion(dataset: str) -> str:
         return f"Did you mean {STARTER}?"
     parent = Path(dataset).expanduser().parent
     if not parent.is_dir():
-        return f"The folder {shorten(parent)} does not exist either."
+        return f"The folder {show_path(parent)} does not exist either."
     folders = [name for name in list_names(parent) if (parent / name).is_dir() and not name.startswith(".")]
-    return f"Folders in {shorten(parent)}: {shorten(', '.join(folders[:10]) or 'none')}."
+    return f"Folders in {show_path(parent)}: {shorten(', '.join(folders[:10]) or 'none')}."
 
 
 def _without_leaks(split: Split, *held_out: Split) -> tuple[Split, int]:
