@@ -83,7 +83,9 @@ class TestFolder:
         [
             ({"inputs": TEXTS}, 5),
             ({"instances": TEXTS}, 5),
+            ({"inputs": [{"text": "so"}, {"text": "her"}]}, 2),
             ({"dataframe_records": [{"text": "so proud", "id": 3}]}, 1),
+            ({"dataframe_records": []}, 0),
             ({"dataframe_split": {"columns": ["text"], "data": [["so"], ["her"]]}, "params": {"top_k": 1}}, 2),
         ],
     )
@@ -93,7 +95,7 @@ class TestFolder:
         answer = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
         predictions = json.loads(answer.response)["predictions"]
         assert len(predictions) == rows
-        assert set(predictions[0]) == {*NAMES, "labels"}
+        assert all(set(row) == {*NAMES, "labels"} for row in predictions)
 
 
 class TestMembers:

@@ -1,7 +1,12 @@
 """What the loaded model answers: the probabilities of the evaluation, whatever a text's form, place and company."""
 
+import copy
+import io
+import pickle
+import pickletools
 import threading
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,6 +115,9 @@ class TestPredictions:
             pytest.param(lambda: pd.DataFrame({"text": TEXTS}), id="frame"),
             pytest.param(lambda: pd.DataFrame({"id": range(5), "text": TEXTS, "more": None}), id="frame with others"),
             pytest.param(lambda: pd.DataFrame({"0": TEXTS}), id="frame of Spark"),
+            pytest.param(lambda: pd.DataFrame({"comment": TEXTS}), id="frame of one column"),
+            pytest.param(lambda: [{"text": text, "id": 3} for text in TEXTS], id="records"),
+            pytest.param(lambda: np.array([{"text": text} for text in TEXTS]), id="array of records"),
             pytest.param(lambda: pd.Series(TEXTS), id="series"),
             pytest.param(lambda: pd.Series(TEXTS, name="comment"), id="named series"),
             pytest.param(lambda: np.array(TEXTS), id="array"),
@@ -130,7 +138,33 @@ class TestPredictions:
         np.testing.assert_array_equal(table["joy"].to_numpy(), model.predict(TEXTS)["joy"].to_numpy())
 
     def test_nothing_gives_an_empty_table(self, model):
-        assert model.predict([]).shape == (0, 4)
+        for nothing in ([], pd.DataFrame(), pd.DataFrame({"text": []})):
+            assert model.predict(nothing).shape == (0, 4)
+
+    @pytest.mark.parametrize(
+        ("csv", "texts"), [("text\n2016\n3\n", ["2016", "3"]), ("text\nTrue\nFalse\n", ["True", "False"])]
+    )
+    def test_numbers_and_booleans_of_csv_are_texts(self, model, csv, texts):
+        pd.testing.assert_frame_equal(model.predict(pd.read_csv(io.StringIO(csv))), model.predict(texts))
+
+
+class TestCopies:
+    @pytest.mark.parametrize(
+        "make", [copy.deepcopy, copy.copy, lambda model: cloudpickle.loads(cloudpickle.dumps(model))]
+    )
+    def test_a_copy_answers_alike_in_the_same_precision(self, in_bf16, make):
+        again = make(in_bf16.unwrap_python_model())
+        assert again is not in_bf16.unwrap_python_model()
+        assert again.scorer.precision == "bf16"
+        table = again.predict(None, TEXTS)
+        np.testing.assert_array_equal(table[list(NAMES)].to_numpy(), scores(in_bf16, TEXTS))
+
+    def test_the_pickle_needs_mlflow_only(self, model, folder):
+        content = pickle.dumps(model)
+        assert str(folder).encode() in content
+        assert len(content) < 20_000
+        modules = {word for op, word, _ in pickletools.genops(content) if op.name in ("SHORT_BINUNICODE", "BINUNICODE")}
+        assert not [word for word in modules if word.startswith(("code_model", "emotions_", "trainer"))]
 
 
 class TestParameters:
@@ -170,7 +204,13 @@ class TestParameters:
 
 class TestBadInput:
     def test_missing_column(self, model):
-        assert_refused(model, pd.DataFrame({"comment": TEXTS}), match=r"column `text`, got \['comment'\]")
+        frame = pd.DataFrame({"comment": TEXTS, "id": range(5)})
+        assert_refused(model, frame, match=r"column `text`, got \['comment', 'id'\]")
+        assert_refused(model, [{"id": 3, "comment": "so"}], match=r"column `text`, got \['id', 'comment'\]")
+
+    @pytest.mark.parametrize("cells", [{"number": [3, 4]}, {"text": [1.5, 2.0]}, {"text": ["so", 3]}, {"text": [None]}])
+    def test_numbers_that_may_be_no_texts(self, model, cells):
+        assert_refused(model, pd.DataFrame(cells), match="text must be a string .* CSV")
 
     @pytest.mark.parametrize("value", [None, 3, float("nan"), ["so"], b"so", "half \ud83d"])
     def test_not_a_text(self, model, value):

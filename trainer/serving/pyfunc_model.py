@@ -1,7 +1,8 @@
 """The model as MLflow serves it: input in any form, output as a table. MLflow runs this file when it loads a model.
 
-Input: a DataFrame, or a dict of columns, with a column `text`; a list or array of texts, a Series, or one text. One
-column named `0` is taken for `text`: Spark numbers the columns of a UDF.
+Input: a DataFrame, a dict of columns or a list of records, with a column `text`; a list or array of texts, a Series, or
+one text. A column that is the only one may have any name: Spark numbers the columns of a UDF. Integers and booleans
+in the column `text` become texts: the scoring server reads CSV with pandas, which turns 2016 into a number.
 Output: a DataFrame, one row per text under the same index, with a probability per label and `labels`, the list of
 those at or above their threshold, the most probable first. Parameters: policy (a threshold policy), threshold (one for
 all labels, instead of the policy's), top_k (at most this many labels; 0 = all), return_probabilities (false: `labels`
@@ -13,8 +14,10 @@ the numbers of the evaluation; bf16, in the encoder; or int8, in the encoder's l
 the probabilities of a text depend a little on the texts that are scored with it.
 """
 
+import functools
 import importlib
 import json
+import operator
 import queue
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -27,12 +30,12 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import load_model
 from mlflow.pyfunc.model import PythonModel
 
 __all__ = ["ServedClassifier"]
 
 _TEXT = "text"
-_NUMBERED = (0, "0")
 _LABELS = "labels"
 _BAD_SHOWN = 10
 _VALUE_SHOWN = 60
@@ -53,8 +56,13 @@ class ServedClassifier(PythonModel):
         self.scorer: Any = importlib.import_module(f"{package}.serving.scoring").TextScorer(
             description.parent, precision=precision
         )
+        self._saved = _Saved(description.resolve().parents[1], dict(context.model_config or {}))
         self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._scoring = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy, or another process on this machine, loads the model again from its folder."""
+        return operator.methodcaller("unwrap_python_model"), (self._saved,)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row per text, as the module's docstring describes. Raises MlflowException for bad input."""
@@ -100,6 +108,21 @@ class ServedClassifier(PythonModel):
         return np.full(len(self.scorer.label_names), threshold, dtype=np.float64)
 
 
+class _Saved:
+    """The folder of a loaded model. Its pickle names no class of this module, which no other process could import."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self._load = functools.partial(load_model, str(folder), model_config=config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._load, ()
+
+    def unwrap_python_model(self) -> Any:
+        """Return the model loaded again: `copy.copy` calls this instead of unpickling."""
+        model: Any = self._load()
+        return model.unwrap_python_model()
+
+
 class _Request:
     """Texts of one call, and their probabilities (n, k) once they are scored."""
 
@@ -139,19 +162,19 @@ def _texts(model_input: Any) -> tuple[list[str], pd.Index]:
         shown = ", ".join(f"row {row}: {_shown(value)}" for row, value in list(bad.items())[:_BAD_SHOWN])
         raise _bad(
             f"Every text must be a string of Unicode characters, got {len(bad)} of another kind ({shown}). "
-            "Leave these rows out."
+            "Leave these rows out, or send JSON: numbers and missing cells of CSV are guesses."
         )
     return texts, index
 
 
 def _column(model_input: Any) -> Any:
     """Return the texts of any form of input; a Series keeps its index."""
+    if isinstance(model_input, np.ndarray):
+        model_input = model_input.tolist()  # one text, a list of texts, or of records
+    if isinstance(model_input, list) and model_input and all(isinstance(one, Mapping) for one in model_input):
+        model_input = pd.DataFrame(model_input)
     if isinstance(model_input, pd.DataFrame | Mapping):
-        if not all(isinstance(name, Hashable) for name in model_input):
-            raise TypeError("names of columns must be strings")  # MLflow cannot print such a table with our error
-        model_input = model_input[_text_column(list(model_input))]
-    if isinstance(model_input, np.ndarray) and not model_input.ndim:
-        model_input = model_input.item()
+        model_input = _text_column(model_input)
     if isinstance(model_input, str):
         model_input = [model_input]
     if not isinstance(model_input, pd.Series | np.ndarray | list | tuple):
@@ -160,12 +183,19 @@ def _column(model_input: Any) -> Any:
     return model_input
 
 
-def _text_column(names: list[Hashable]) -> Hashable:
-    if _TEXT in names:
-        return _TEXT
-    if len(names) == 1 and names[0] in _NUMBERED:
-        return names[0]
-    raise _bad(f"The input must have a column `{_TEXT}`, got {_shown([str(name) for name in names])}.")
+def _text_column(table: pd.DataFrame | Mapping[Hashable, Any]) -> Any:
+    if not all(isinstance(name, Hashable) for name in table):
+        raise TypeError("names of columns must be strings")  # MLflow cannot print such a table with our error
+    names = list(table)
+    if isinstance(table, pd.DataFrame) and table.empty and not names:  # no records: no rows
+        return []
+    if _TEXT not in names and len(names) != 1:
+        raise _bad(f"The input must have a column `{_TEXT}`, got {_shown([str(name) for name in names])}.")
+    column = table[_TEXT if _TEXT in names else names[0]]
+    # Floats are not converted: 1.10 has become 1.1, and a missing cell turns integers into floats.
+    if _TEXT in names and isinstance(column, pd.Series) and column.dtype.kind in "iub":
+        return column.astype(str)
+    return column
 
 
 def _is_text(value: Any) -> bool:
