@@ -28,7 +28,7 @@ from tuning.reporting import results
 from tuning.setup import OpenSearch
 from tuning.study import trials
 from tuning.study.command_lock import is_led
-from tuning.study.storage import create_or_load_study, name_objectives
+from tuning.study.storage import name_objectives
 from tuning.study.trials import Attribute
 
 __all__ = ["Search"]
@@ -108,11 +108,10 @@ class Search:
     def help_with_finals(self) -> None:
         """Run finals as a worker: from when the leading command queues them until all have ended."""
         opened = self.opened
-        name = finals.finals_name(opened.study.study_name)
         with signals.note_stops(opened.stop.set):
             # Without a leading command nothing queues finals.
             while not opened.stop.is_set() and is_led(opened.storage, opened.study.study_name):
-                if name in optuna.get_all_study_names(opened.storage):
+                if finals.find_finals(opened.storage, opened.study) is not None:
                     break
                 opened.stop.wait(_WAIT_SECONDS)
             else:
@@ -136,9 +135,7 @@ class Search:
             Optimizer(study, objective, len(workers), self.config.search.max_failures, opened.screen).run()
 
     def _open_finals(self) -> optuna.Study:
-        name = self.opened.study.study_name
-        about = {"finals of": name}
-        study = create_or_load_study(self.opened.storage, finals.finals_name(name), about, ["maximize"])
+        study = finals.open_finals(self.opened.storage, self.opened.study)
         study.sampler = optuna.samplers.RandomSampler()  # every trial has its parameters
         study.pruner = optuna.pruners.NopPruner()
         name_objectives(study, self.opened.request.metrics[:1])

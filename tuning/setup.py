@@ -37,6 +37,7 @@ from tuning.study.pruners import make_pruner
 from tuning.study.samplers import make_sampler
 from tuning.study.storage import (
     DATABASE,
+    RUN,
     Direction,
     close_storage,
     create_numbered_study,
@@ -51,8 +52,6 @@ __all__ = ["OpenSearch", "SearchRequest", "open_search", "read_request"]
 
 _QUEUED = "queued"
 """Study attribute: True once the initial trials are queued."""
-_RUN = "run_id"
-"""Study attribute: the MLflow run of the study."""
 _EARLIER_RUNS = 5
 
 
@@ -149,7 +148,7 @@ def open_search(
             storage=storage,
             study=study,
             tracker=tracker,
-            runs=Runs(store, find_run(store, study.user_attrs[_RUN])),
+            runs=Runs(store, find_run(store, study.user_attrs[RUN])),
             executor=executor,
             screen=screen,
             stop=threading.Event(),
@@ -204,7 +203,7 @@ def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Con
     config = request.config
     if config.study.worker:
         study = load_study(storage, config.study.study, request.about)
-        if _RUN not in study.user_attrs:
+        if RUN not in study.user_attrs:
             raise TuningError(
                 f"Study {study.study_name} has no MLflow run yet. Wait until the command without worker=true has begun."
             )
@@ -229,7 +228,7 @@ def _open_study_run(
     study: optuna.Study, request: SearchRequest, store: MlflowBackend, screen: console.Console
 ) -> Iterator[Tracker]:
     """Open the MLflow run of the study, which the first command creates and later ones resume."""
-    run_id = study.user_attrs.get(_RUN)
+    run_id = study.user_attrs.get(RUN)
     if run_id is not None:
         find_run(store, run_id)
     with open_run(
@@ -240,7 +239,7 @@ def _open_study_run(
         tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: study.study_name},
     ) as tracker:
         _enqueue_initial_trials(study, request, screen)
-        study.set_user_attr(_RUN, tracker.run_id)  # after the initial trials: it lets workers begin
+        study.set_user_attr(RUN, tracker.run_id)  # after the initial trials: it lets workers begin
         yield tracker
 
 

@@ -24,6 +24,7 @@ from tuning.study.trials import GRACE_SECONDS, make_retry_callback
 __all__ = [
     "ABOUT",
     "DATABASE",
+    "RUN",
     "STORAGE_VARIABLE",
     "Direction",
     "close_storage",
@@ -40,6 +41,8 @@ DATABASE = "optuna.db"
 HEARTBEAT_SECONDS = 15  # a quarter of GRACE_SECONDS: a few may be missed
 ABOUT = "about"
 """Study attribute: the settings that make two commands the same search."""
+RUN = "run_id"
+"""Study attribute: the MLflow run of the search."""
 _CONNECT_SECONDS = 10
 _SQLITE_LOCK_SECONDS = 60  # workers write one after another; the default is 5
 _SECRET_OPTIONS = ("password", "sslpassword")

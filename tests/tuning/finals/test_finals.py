@@ -4,14 +4,62 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tuning.finals.finals import count, enqueue, results, seed_of
+from tuning.finals.finals import count, enqueue, find_finals, open_finals, results, seed_of
 from tuning.finals.statistics import FinalRun
+from tuning.study.storage import ABOUT, RUN
 from tuning.study.trials import Attribute, retry_orphans, settings, started
 
 
 @pytest.fixture
 def finals(storage):
     return optuna.create_study(storage=storage, study_name="s.finals", direction="maximize")
+
+
+def search_of(storage, run_id, name="s"):
+    """A search with one complete trial."""
+    made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    made.set_user_attr(RUN, run_id)
+    trial = made.ask()
+    trial.set_user_attr(Attribute.SETTINGS, {})
+    made.tell(trial, 0.5)
+    return made
+
+
+def trained(finals, search):
+    """The finals with one complete trial."""
+    enqueue(finals, search, 1, [43])
+    finals.tell(finals.ask(), 0.9)
+    return finals
+
+
+class TestTheStudyOfTheFinals:
+    def test_it_is_found_again_and_is_none_before(self, storage):
+        search = search_of(storage, "r1")
+        assert find_finals(storage, search) is None
+        trained(open_finals(storage, search), search)
+        assert open_finals(storage, search).study_name == "s.finals"
+        assert len(find_finals(storage, search).trials) == 1
+
+    def test_a_study_made_again_after_it_was_deleted_has_its_own(self, storage):
+        search = search_of(storage, "r1")
+        trained(open_finals(storage, search), search)
+        optuna.delete_study(study_name="s", storage=storage)
+        again = search_of(storage, "r2")
+        assert find_finals(storage, again) is None
+        assert open_finals(storage, again).study_name == "s.finals-2"
+        assert open_finals(storage, again).trials == []
+
+    @pytest.mark.parametrize("kept", [{}, {ABOUT: {"finals of": "s"}}])
+    def test_those_of_an_older_version_are_taken_when_they_began_after_their_trials(self, storage, kept):
+        search = search_of(storage, "r1")
+        older = optuna.create_study(storage=storage, study_name="s.finals", direction="maximize")
+        for name, value in kept.items():
+            older.set_user_attr(name, value)
+        trained(older, search)
+        assert len(find_finals(storage, search).trials) == 1
+        optuna.delete_study(study_name="s", storage=storage)
+        older.set_user_attr(ABOUT, {"finals of": "s"})  # as if it had not been found
+        assert find_finals(storage, search_of(storage, "r2")) is None
 
 
 def queue(finals, search, top_k=3, seeds=3):
