@@ -169,18 +169,21 @@ def _texts(model_input: Any) -> tuple[list[str], pd.Index]:
 
 def _column(model_input: Any) -> Any:
     """Return the texts of any form of input; a Series keeps its index."""
-    if isinstance(model_input, np.ndarray):
-        model_input = model_input.tolist()  # one text, a list of texts, or of records
+    model_input = _plain(model_input)
     if isinstance(model_input, list) and model_input and all(isinstance(one, Mapping) for one in model_input):
-        model_input = pd.DataFrame(model_input)
+        model_input = pd.DataFrame([{name: _plain(cell) for name, cell in one.items()} for one in model_input])
     if isinstance(model_input, pd.DataFrame | Mapping):
-        model_input = _text_column(model_input)
+        model_input = _plain(_text_column(model_input))
     if isinstance(model_input, str):
         model_input = [model_input]
-    if not isinstance(model_input, pd.Series | np.ndarray | list | tuple):
+    if not isinstance(model_input, pd.Series | list | tuple):
         kind = type(model_input).__name__
         raise _bad(f"The input must be a DataFrame with one column `{_TEXT}`, a Series or a list of texts, got {kind}.")
     return model_input
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value  # the server makes an array of each cell
 
 
 def _text_column(table: pd.DataFrame | Mapping[Hashable, Any]) -> Any:
