@@ -63,8 +63,9 @@ class EvaluationConfig:
     calibration: Literal["auto", "none", "temperature", "platt"] = "auto"
     """Map from logits to probabilities, fitted on dev: logits divided by a temperature, or also shifted (platt);
     auto = the best by cross-validation on dev, the simpler one unless another is better beyond a standard error."""
-    threshold_policy: Literal["auto", "fixed", "global", "per_label", "per_label_shrunk"] = "auto"
-    """Threshold policy of `test/macro_f1` and of the served model; auto = the best by cross-validation on dev."""
+    threshold_policy: Literal["auto", "fixed", "global", "per_label_shrunk", "per_label"] = "auto"
+    """Threshold policy of `test/macro_f1` and of the served model; auto = the best by cross-validation on
+    dev, a simpler one unless another is better beyond a standard error."""
     threshold_folds: int = 5
     """Folds of dev over which calibration and thresholds are cross-fitted."""
     bootstrap_resamples: int = 1000

@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score
 from tests.benchmarks.intervals import Population, coverage
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation import bootstrap
-from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals, paired_bootstrap
+from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals, paired_bootstrap, paired_standard_error
 
 FEW = Resampling(num_resamples=200, seed=1)
 
@@ -126,6 +126,23 @@ def test_a_model_does_not_differ_from_itself():
     predictions, labels = split()
     result = difference_of(predictions, predictions, labels)
     assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_the_standard_error_is_that_of_the_resampled_difference():
+    first, labels = split(seed=0, num_rows=100, error=0.1)
+    second = labels ^ (np.random.default_rng(9).random(labels.shape) < 0.2)
+    scores = labelled(np.zeros(labels.shape), labels)
+    rows = np.random.default_rng(FEW.seed).integers(100, size=(200, 100))
+    gaps = [
+        np.mean([f1_score(labels[r], p[r], average="macro", zero_division=0) * sign for p, sign in signed]) * 2
+        for r in rows
+        for signed in [((first, 1), (second, -1))]
+    ]
+    expected = np.std(gaps, ddof=1)
+    assert paired_standard_error(scores, [(first, second)], FEW) == pytest.approx(expected)
+    assert paired_standard_error(scores, [(first, second)] * 2, FEW) == pytest.approx(expected)
+    assert paired_standard_error(scores, [(first, second), (second, first)], FEW) == pytest.approx(0.0, abs=1e-12)
+    assert paired_standard_error(scores, [(first, first)], FEW) == 0.0
 
 
 def test_equal_models_rarely_differ_significantly():

@@ -115,7 +115,7 @@ def test_choice_reports_plain_crossfit_scores_and_optimism():
         in_sample = predict(probabilities, fit_policy(policy, labelled(probabilities, labels), strength=0.0))
         assert choice.scores[policy] == pytest.approx(expected)
         assert choice.optimism[policy] == pytest.approx(macro_f1(labelled(probabilities, labels), in_sample) - expected)
-    assert choice.scores[choice.policy] == max(choice.scores.values())
+    assert choice.errors[max(choice.scores, key=choice.scores.get)] == 0.0
     assert choice == choose_policy(labelled(probabilities, labels), seeds=[0, 1], folds=4)
 
 
@@ -159,6 +159,32 @@ def test_per_label_is_optimistic_about_noise():
     choice = choose_policy(labelled(probabilities, labels), seeds=[0, 1, 2])
     assert choice.optimism["per_label"] > 0.02
     assert choice.optimism["fixed"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("data_seed", range(3))
+def test_the_simplest_policy_within_a_standard_error_of_the_best_is_chosen(data_seed):
+    probabilities, labels = split(data_seed, num_rows=60, num_labels=8)
+    choice = choose_policy(labelled(probabilities, labels), seeds=[0, 1])
+    good = [name for name in POLICIES if choice.scores[name] >= max(choice.scores.values()) - choice.errors[name]]
+    assert list(POLICIES) == ["fixed", "global", "per_label_shrunk", "per_label"]
+    assert choice.policy == good[0]
+
+
+def test_luck_does_not_choose_a_policy_and_many_examples_do():
+    alike = [choose_policy(labelled(*shifted(40, 0.0, seed)), seeds=[0, 1]) for seed in range(8)]
+    best = [max(choice.scores, key=choice.scores.get) for choice in alike]
+    assert sum(policy.startswith("per_label") for policy in best) >= 3
+    assert sum(choice.policy.startswith("per_label") for choice in alike) <= 1
+    different = choose_policy(labelled(*shifted(4000, 1.0, seed=0)), seeds=[0])
+    assert different.policy.startswith("per_label")
+
+
+def shifted(num_examples, by, seed):
+    """Probabilities whose logits are shifted, from -by for the first label to by for the last; labels."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-1.0, 1.5, (num_examples, 6))
+    labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    return 1 / (1 + np.exp(-(logits + np.linspace(-by, by, 6)))), labels
 
 
 def test_ties_go_to_the_simplest_policy():

@@ -10,7 +10,7 @@ Simulated coverage is 95 to 100 % (`tests/benchmarks/intervals.py`); percentiles
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,6 +28,7 @@ __all__ = [
     "bootstrap_intervals",
     "label_intervals",
     "paired_bootstrap",
+    "paired_standard_error",
 ]
 
 Interval: TypeAlias = tuple[float, float]
@@ -131,14 +132,10 @@ def paired_bootstrap(
     Source: Efron & Tibshirani 1993, ch. 13 and 15; the added one: Davison & Hinkley 1997, sec. 4.2.
     """
     resampling = resampling or Resampling()
-    hits_a, hits_b = _Hits.of(scores, predictions_a), _Hits.of(scores, predictions_b)
     scored = scores.scored
-
-    def gaps(counts: FloatArray) -> FloatArray:
-        return hits_a.f1(counts) - hits_b.f1(counts)
-
-    point = gaps(np.ones((1, scores.num_examples)))[0]
-    by_label = np.concatenate([gaps(counts) for counts in _resamples(scores.num_examples, resampling)])
+    gaps = _Gaps(_Hits.of(scores, predictions_a), _Hits.of(scores, predictions_b))
+    point = gaps.f1(np.ones((1, scores.num_examples)))[0]
+    by_label = gaps.resampled(resampling)
     drawn = by_label[:, scored].mean(axis=1)
     low, high = _interval(drawn, resampling.level)
     fewer = min(int((drawn <= 0.0).sum()), int((drawn >= 0.0).sum()))
@@ -148,6 +145,18 @@ def paired_bootstrap(
         for j in range(len(scored))
     )
     return PairedDifference(float(point[scored].mean()), low, high, p_value, per_label)
+
+
+def paired_standard_error(
+    scores: LabelledScores, pairs: Sequence[tuple[BoolArray, BoolArray]], resampling: Resampling | None = None
+) -> float:
+    """Return the standard error of the difference in macro-F1, mean over pairs of predictions, each (n, k)."""
+    scored = scores.scored
+    drawn = [
+        _Gaps(*(_Hits.of(scores, one) for one in pair)).resampled(resampling or Resampling())[:, scored].mean(axis=1)
+        for pair in pairs  # every pair is drawn again, the same examples, so that one pair is in memory
+    ]
+    return float(np.mean(drawn, axis=0).std(ddof=1))
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,22 @@ class _Hits:
         """Return F1 by label of each resample, (resamples, k)."""
         true_positives, sizes = self.weighted(counts)
         return ratio(2 * true_positives, sizes)
+
+
+@dataclass(frozen=True)
+class _Gaps:
+    """Differences in F1 between two models on the same examples."""
+
+    a: _Hits
+    b: _Hits
+
+    def f1(self, counts: FloatArray) -> FloatArray:
+        """Return F1 of a minus F1 of b by label of each resample, (resamples, k)."""
+        return self.a.f1(counts) - self.b.f1(counts)
+
+    def resampled(self, resampling: Resampling) -> FloatArray:
+        """Return `f1` of every resample, (num_resamples, k)."""
+        return np.concatenate([self.f1(counts) for counts in _resamples(len(self.a.sizes), resampling)])
 
 
 def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, FloatArray]:

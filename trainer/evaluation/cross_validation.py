@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
 
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.arrays import Array, BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.bootstrap import Resampling, paired_standard_error
 from trainer.evaluation.metrics import Confusion, confusion_counts
 from trainer.evaluation.threshold_search import ThresholdCandidates
 from trainer.evaluation.thresholds import POLICIES, FittedThresholds
@@ -18,21 +19,24 @@ from trainer.evaluation.thresholds import POLICIES, FittedThresholds
 __all__ = ["STRENGTHS", "PolicyChoice", "choose_policy", "cross_fitted_predictions", "stratified_folds"]
 
 STRENGTHS = (5.0, 10.0, 20.0, 50.0, 100.0)
+_RESAMPLING = Resampling(num_resamples=400)  # a standard error to 4 %
 _SAME_SCORE = 1e-12  # sums in another order differ by rounding, about 1e-16
 
 
 @dataclass(frozen=True)
 class PolicyChoice:
-    """The policy with the best cross-fitted score, with the scores of all."""
+    """The policy that cross-fitted scores favour, with the scores of all."""
 
     policy: str
-    """One of POLICIES: the highest score, ties going to the simpler policy."""
+    """The simplest of POLICIES whose score is not below the highest by more than the standard error of the gap."""
     strength: float
     """Best shrinkage strength, whether or not a policy that uses it was chosen."""
     scores: dict[str, float]
     """Policy → cross-fitted macro-F1, nested where the policy uses the strength, mean over seeds."""
     optimism: dict[str, float]
     """Policy → macro-F1 on the examples it was fitted on, minus `scores`."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Policy → standard error of the gap between its score and the highest; older versions had none."""
 
 
 def stratified_folds(scores: LabelledScores, *, folds: int = 5, seed: int) -> IntArray:
@@ -69,17 +73,14 @@ def cross_fitted_predictions(
             f"`fold_of_example` must give at least two folds to {scores.num_examples} examples, "
             f"got {len(folds)} for {len(fold_of_example)}."
         )
-    split = _CrossFit(scores, ThresholdCandidates.of(scores), fold_of_example)
-    predictions = np.zeros(scores.labels.shape, dtype=bool)
-    for fold in folds:
-        examples = fold_of_example == fold
-        predictions[examples] = scores.probabilities[examples] >= split.thresholds(int(fold), policy, strength)
-    return predictions
+    return _CrossFit(scores, ThresholdCandidates.of(scores), fold_of_example).predictions(policy, strength)
 
 
 def choose_policy(scores: LabelledScores, *, seeds: Sequence[int], folds: int = 5) -> PolicyChoice:
-    """Return the policy with the best cross-fitted macro-F1, averaged over one split into folds per seed.
+    """Return the simplest policy whose cross-fitted macro-F1 is not clearly below the highest.
 
+    Scores are averaged over one split into folds per seed. Clearly: by more than one standard error of the gap, from
+    resampled examples, because with few examples the highest score is mostly luck.
     The score of a policy that uses the strength is nested: for each fold, its strength is chosen by cross-fitting
     inside the other folds. The strength that goes with the answer is the best of STRENGTHS by plain cross-fitting over
     all examples; of equals the strongest. Deterministic. Needs at least 3 folds and one seed (SettingsError) and as
@@ -91,22 +92,31 @@ def choose_policy(scores: LabelledScores, *, seeds: Sequence[int], folds: int = 
     candidates = ThresholdCandidates.of(scores)
     splits = [_CrossFit(scores, candidates, stratified_folds(scores, folds=folds, seed=seed)) for seed in seeds]
     strength = _largest_best(np.mean([split.macro_f1_by_strength() for split in splits], axis=0))
-    cross_fitted = {
-        name: float(np.mean([split.macro_f1(name, None if policy.uses_strength else strength) for split in splits]))
+    predictions = {
+        name: [split.predictions(name, None if policy.uses_strength else strength) for split in splits]
         for name, policy in POLICIES.items()
+    }
+    cross_fitted = {
+        name: float(np.mean([confusion_counts(scores, one).macro_f1 for one in predicted]))
+        for name, predicted in predictions.items()
+    }
+    best = max(cross_fitted, key=lambda name: cross_fitted[name])
+    errors = {
+        name: paired_standard_error(scores, list(zip(predictions[best], predicted, strict=True)), _RESAMPLING)
+        for name, predicted in predictions.items()
     }
     whole = FittedThresholds.of(candidates)
     fitted = {name: _count(scores, whole.choose(name, strength)).macro_f1 for name in POLICIES}
-    best = max(cross_fitted.values())
-    chosen = next(name for name in POLICIES if cross_fitted[name] >= best - _SAME_SCORE)  # the simplest is first
+    chosen = next(name for name in POLICIES if cross_fitted[name] >= cross_fitted[best] - errors[name] - _SAME_SCORE)
     optimism = {name: fitted[name] - cross_fitted[name] for name in POLICIES}
-    return PolicyChoice(chosen, strength, cross_fitted, optimism)
+    return PolicyChoice(chosen, strength, cross_fitted, optimism, errors)
 
 
 class _CrossFit:
     """One split into folds, with thresholds fitted without one or two of them, once for all policies and strengths."""
 
     def __init__(self, scores: LabelledScores, candidates: ThresholdCandidates, fold_of_example: Array) -> None:
+        self._scores = scores
         self._candidates = candidates
         self._fold_of_example = fold_of_example
         self._parts = {int(fold): scores.take(fold_of_example == fold) for fold in np.unique(fold_of_example)}
@@ -121,13 +131,22 @@ class _CrossFit:
             self._fitted[unused] = FittedThresholds.of(self._candidates.take(rest))
         return self._fitted[unused].choose(policy, strength)
 
-    def macro_f1(self, policy: str, strength: float | None, left_out: int | None = None) -> float:
-        """Return cross-fitted macro-F1 over the examples of all folds except `left_out`.
+    def predictions(self, policy: str, strength: float | None) -> BoolArray:
+        """Return cross-fitted predictions (n, k).
 
         strength None: nested, the strength for each fold is the best by cross-fitting inside the other folds.
         """
+        predicted = np.zeros(self._scores.labels.shape, dtype=bool)
+        for fold, part in self._parts.items():
+            inner = _largest_best(self.macro_f1_by_strength(policy, fold)) if strength is None else strength
+            thresholds = self.thresholds(fold, policy, inner)
+            predicted[self._fold_of_example == fold] = part.probabilities >= thresholds
+        return predicted
+
+    def macro_f1(self, policy: str, strength: float, left_out: int | None = None) -> float:
+        """Return cross-fitted macro-F1 over the examples of all folds except `left_out`."""
         return _pooled_macro_f1(
-            _count(part, self.thresholds(fold, policy, self._inner(policy, fold, strength), left_out))
+            _count(part, self.thresholds(fold, policy, strength, left_out))
             for fold, part in self._parts.items()
             if fold != left_out
         )
@@ -135,9 +154,6 @@ class _CrossFit:
     def macro_f1_by_strength(self, policy: str = "per_label_shrunk", left_out: int | None = None) -> list[float]:
         """Return cross-fitted macro-F1 of a policy for each of STRENGTHS."""
         return [self.macro_f1(policy, strength, left_out) for strength in STRENGTHS]
-
-    def _inner(self, policy: str, fold: int, strength: float | None) -> float:
-        return _largest_best(self.macro_f1_by_strength(policy, fold)) if strength is None else strength
 
 
 def _pooled_macro_f1(counts: Iterable[Confusion]) -> float:

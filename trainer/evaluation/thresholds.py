@@ -91,15 +91,15 @@ def shrunk_thresholds(per_label: Array, shared: float, num_positives: Array, str
 POLICIES: Mapping[str, Policy] = {
     "fixed": Policy(lambda fitted, _: np.full(len(fitted.per_label), FIXED_THRESHOLD)),
     "global": Policy(lambda fitted, _: np.full(len(fitted.per_label), fitted.global_threshold)),
-    "per_label": Policy(lambda fitted, _: fitted.per_label),
     "per_label_shrunk": Policy(
         lambda fitted, strength: shrunk_thresholds(
             fitted.per_label, fitted.global_threshold, fitted.num_positives, strength
         ),
         uses_strength=True,
     ),
+    "per_label": Policy(lambda fitted, _: fitted.per_label),
 }
-"""From the simplest to the most flexible; ties between policies go to the earlier one."""
+"""From the simplest to the most flexible; where scores do not separate policies, the earlier one is chosen."""
 
 
 def predict(probabilities: Array, thresholds: Array) -> BoolArray:

@@ -102,7 +102,13 @@ def load_choices(folder: Path) -> Evaluation:
             name: np.array([by_label[label] for label in names]) for name, by_label in chosen["policies"].items()
         },
         policy=policy,
-        choice=PolicyChoice(policy, chosen["shrinkage_strength"], chosen["crossfitted_macro_f1"], chosen["optimism"]),
+        choice=PolicyChoice(
+            policy,
+            chosen["shrinkage_strength"],
+            chosen["crossfitted_macro_f1"],
+            chosen["optimism"],
+            chosen.get("standard_errors", {}),
+        ),
         calibration_errors={},
         dev={},
         per_label={},
@@ -210,6 +216,7 @@ def _thresholds(evaluation: Evaluation) -> dict[str, Any]:
         "shrinkage_strength": evaluation.choice.strength,
         "crossfitted_macro_f1": evaluation.choice.scores,
         "optimism": evaluation.choice.optimism,
+        "standard_errors": evaluation.choice.errors,
     }
 
 
