@@ -239,7 +239,7 @@ class TrainingRun:
         positives = ((train.labels >= 0.5) & train.observed).sum(axis=0)
         about = (self.folder, evaluation, predictions, fitted.history, (positives, len(train)))
         figures = attempt("the figures", lambda: results.write_figures(*about)) or []
-        content = (self.config, self.tracker.run_id, dataset, evaluation, figures)
+        content = (self.config, self.folder, dataset, evaluation, fitted.history, figures)
         data = attempt("the content of the report", lambda: report_data(*content))
         if data is not None:
             attempt(f"the report {artifacts.REPORT}", lambda: write_report(self.folder / artifacts.REPORT, data))

@@ -1,9 +1,11 @@
 """Collects the content of the report and the model card of a training run."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from trainer.config import TrainConfig
@@ -12,10 +14,12 @@ from trainer.core.settings import flatten
 from trainer.data.dataset import ROLES, Dataset
 from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import summary
-from trainer.reporting.report import Estimate, Picture, ReportData, Sections
+from trainer.reporting.report import Estimate, Mistake, Picture, ReportData, Sections
 
 __all__ = ["report_data", "run_note"]
 
+History = Sequence[Mapping[str, float]]
+_MISTAKES = 8  # of each kind
 _CAPTIONS = {
     "curves": "Loss, F1 on dev and learning rate over the optimizer steps",
     "per_label_f1": "F1 of each label on test, with 95 % intervals",
@@ -28,21 +32,36 @@ _CAPTIONS = {
 
 
 def report_data(
-    config: TrainConfig, run_id: str, dataset: Dataset, evaluation: Evaluation, figures: Sequence[Path]
+    config: TrainConfig,
+    folder: Path,
+    dataset: Dataset,
+    evaluation: Evaluation,
+    history: History,
+    figures: Sequence[Path],
 ) -> ReportData:
-    """Return the content of the report of a run that has read test. figures: their files."""
+    """Return the content of the report of a run that has read test.
+
+    folder: of the run, with its table of mistakes. history: rows of the training loop. figures: their files.
+    """
+    run_id, facts = folder.name, environment.describe()
     return ReportData(
         run_name=config.name,
         run_id=run_id,
         finished=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        summary=summary.in_short(evaluation),
+        computed=_computed(facts, history),
+        summary=[
+            *summary.in_short(evaluation),
+            summary.baseline(dataset.test.labels, dataset.test.observed),
+            *summary.training(history),
+        ],
         headlines=summary.headlines(evaluation),
         policies=summary.policy_scores(evaluation),
         labels=summary.label_scores(evaluation),
+        mistakes=_mistakes(folder / artifacts.ERRORS),
         settings={"Data set": _data_set(dataset), "Settings that are not the defaults": _changed(config)},
         all_settings={part.name: flatten(getattr(config, part.name)) for part in fields(config)},
         overlap=_overlap(dataset),
-        environment=_environment(environment.describe()),
+        environment=_environment(facts),
         load_code=(
             f'import mlflow\nmodel = mlflow.pyfunc.load_model("runs:/{run_id}/{artifacts.MODEL}")\n'
             f'model.predict(["{artifacts.EXAMPLE_TEXT}"])'
@@ -61,6 +80,27 @@ def run_note(evaluation: Evaluation) -> str:
     """Return the scores on test as Markdown, which MLflow's page shows as the description of the run."""
     lines = [f"- {line.name}: {_shown(line.estimate)}" for line in summary.headlines(evaluation)]
     return "\n".join(["Scores on test:", "", *lines, "", f"Details: {artifacts.REPORT} among the artifacts."])
+
+
+def _computed(facts: Mapping[str, Any], history: History) -> str:
+    """Return steps, median speed and device in a line; empty for a run without training of its own."""
+    speeds = [row[artifacts.TRAIN_SAMPLES_PER_SECOND] for row in history if artifacts.TRAIN_SAMPLES_PER_SECOND in row]
+    if not speeds:
+        return ""
+    device = ", ".join(map(str, facts["gpus"])) or f"{facts.get('cpu', 'CPU')} ({facts['cpu_available']} cores)"
+    return f"{history[-1]['step']:,.0f} steps, {median(speeds):,.0f} examples per second on {device}"
+
+
+def _mistakes(table: Path) -> list[Mistake]:
+    """Return the first mistakes of each kind on test."""
+    content = json.loads(table.read_text("utf-8"))
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+    kept = [field.name for field in fields(Mistake)]
+    return [
+        Mistake(**{name: row[name] for name in kept})
+        for kind in ("predicted", "missed")
+        for row in [row for row in rows if row["split"] == "test" and row["mistake"] == kind][:_MISTAKES]
+    ]
 
 
 def _shown(estimate: Estimate) -> str:

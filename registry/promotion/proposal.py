@@ -67,7 +67,8 @@ def draw_proposal(folder: Path, proposal: Proposal) -> str | None:
     """Draw the figure of a proposal; return its name in `folder`, or None where there are no scores to show."""
     path, truth = folder / _FIGURE, proposal.candidate.test_scores
     if proposal.difference is not None:
-        figures.f1_differences(path, truth.label_names, proposal.difference, truth.support)
+        difference = proposal.difference
+        figures.f1_differences(path, truth.label_names, difference, truth.support, decision=proposal.kind)
     elif proposal.kind != "restored":  # a rollback without a comparison was not judged by scores
         intervals = bootstrap_intervals(truth.scores, truth.predictions)
         spans = np.array([interval or (np.nan, np.nan) for interval in intervals.per_label])

@@ -57,7 +57,8 @@ def draw(name: str, path: Path, scores: LabelledScores) -> Path:
         "thresholds_per_label": (names, {"fixed": half, "per_label": half / 2}),
         "label_frequency": (names, counts, {"train": 960, "test": 120}),
     }
-    return getattr(figures, name)(path, *arguments[name])
+    options = {"decision": "refused"} if name == "f1_differences" else {}
+    return getattr(figures, name)(path, *arguments[name], **options)
 
 
 FIGURES = [name for name in figures.__all__ if inspect.isfunction(getattr(figures, name))]

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from trainer.reporting import report
-from trainer.reporting.report import Estimate, Headline, LabelScore, Picture, PolicyScore, ReportData
+from trainer.reporting.report import Estimate, Headline, LabelScore, Mistake, Picture, PolicyScore, ReportData
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -49,6 +49,7 @@ def data(tmp_path):
             ),
             LabelScore(name="grief", support=0, f1=Estimate(None), precision=float("nan")),
         ],
+        mistakes=[Mistake(text="not again", mistake="missed", label="grief", probability=0.02, labels="grief, anger")],
         settings={"Data": {"train rows": 43410, "digest": "9f0c2b1d"}, "Loss": {"loss": "combined", "ratio": 0.7}},
         overlap={"test rows also in train": 31},
         all_settings={"fit": {"learning_rate": 0.00012}},
@@ -92,6 +93,7 @@ def test_every_given_thing_is_on_the_page(data, tmp_path):
     expected += (
         "joy 1,161 0.613 0.633 0.594 0.627 0.347 grief 43,410 9f0c2b1d combined 0.7 31 3.11.7 emotions@champion "
     )
+    expected += "again missed 0.02 anger "
     expected += "0.00012 2.13.0 fair. "
     pairs = [(0.519, 0.544), (0.512, 0.539), (0.591, 0.61), (0.571, 0.652)]
     expected += " ".join(report.interval(Estimate(None, low, high)) for low, high in pairs)
@@ -125,6 +127,7 @@ def test_all_text_is_escaped(data, tmp_path):
     poisoned = replace(
         data,
         **{f.name: evil for f in fields(data) if isinstance(getattr(data, f.name), str)},
+        mistakes=[Mistake(text=evil, mistake=evil, label=evil, probability=0.5, labels=evil)],
         overlap={evil: evil},
         **{name: {evil: {evil: evil}} for name in ("settings", "all_settings", "environment")},
         summary=[evil],
@@ -167,7 +170,7 @@ def test_page_without_pictures_warnings_or_extras_is_whole(data, tmp_path):
 def test_links_in_the_page_lead_somewhere(data, tmp_path):
     tags = Page(write(data, tmp_path)).tags
     targets = {attributes["href"][1:] for _, attributes in tags if "href" in attributes}
-    assert len(targets) == 8
+    assert len(targets) == 9
     assert targets <= {attributes.get("id") for _, attributes in tags}
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from trainer import report_data
 from trainer.config import TrainConfig
@@ -66,3 +67,31 @@ def test_a_dev_split_without_a_positive_is_refused():
         check_dev(np.zeros((20, 2)), observed, folds=5)
     with pytest.raises(DataError, match=r"at least 5 .* got 3"):
         check_dev(np.ones((3, 2)), observed[:3], folds=5)
+
+
+def test_the_baseline_is_the_macro_f1_of_predicting_everything():
+    labels = split(3).labels
+    expected = f1_score(labels >= 0.5, np.ones(labels.shape), average="macro")
+
+    assert f"{expected:.3f}" in summary.baseline(labels, np.ones(labels.shape, bool))
+
+
+@pytest.mark.parametrize(
+    ("losses", "scores", "words"),
+    [
+        ([1.0, 1.6, 1.7], [0.4, 0.5, 0.45], ["step 20", "0.450", "1.700", "overfits"]),
+        ([1.0, 0.9, 0.91], [0.4, 0.5, 0.45], ["step 20", "0.450"]),
+        ([1.0, 1.6, 1.7], [0.4, 0.5, 0.6], ["more epochs"]),
+        ([1.0], [0.4], []),
+    ],
+)
+def test_the_curves_say_whether_the_training_was_too_long_or_too_short(losses, scores, words):
+    history = [{"step": 5.0, "train/loss": 2.0}]
+    history += [
+        {"step": 10.0 * place, "dev/loss": loss, "dev/macro_f1": score}
+        for place, (loss, score) in enumerate(zip(losses, scores, strict=True), start=1)
+    ]
+    text = " ".join(summary.training(history))
+
+    assert [word for word in words if word not in text] == []
+    assert ("overfits" in text) is ("overfits" in words)

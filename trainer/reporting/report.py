@@ -15,6 +15,7 @@ __all__ = [
     "Estimate",
     "Headline",
     "LabelScore",
+    "Mistake",
     "Picture",
     "PolicyScore",
     "ReportData",
@@ -25,6 +26,7 @@ __all__ = [
     "write_report",
 ]
 
+_DPI = 144  # of the figures
 DASH = "\N{EN DASH}"
 Sections = Mapping[str, Mapping[str, object]]
 """Heading to name to value."""
@@ -79,6 +81,19 @@ class LabelScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """One wrong label of one test example, of which the model was sure."""
+
+    text: str
+    mistake: str
+    """predicted: the example lacks the label. missed: it has it."""
+    label: str
+    probability: float
+    labels: str
+    """Labels of the example, as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A PNG file and its caption, which is also its text for screen readers."""
 
@@ -94,11 +109,15 @@ class ReportData:
     run_id: str
     finished: str
     """When, as text with its time zone."""
+    computed: str = ""
+    """Steps, speed and device of the training."""
     summary: Sequence[str] = ()
     """The result in sentences."""
     headlines: Sequence[Headline]
     policies: Sequence[PolicyScore]
     labels: Sequence[LabelScore]
+    mistakes: Sequence[Mistake] = ()
+    """The most confident ones on test."""
     settings: Sections
     """The data set and the settings that characterise the run."""
     all_settings: Sections = field(default_factory=dict)
@@ -122,7 +141,7 @@ def write_report(path: Path, data: ReportData) -> Path:
     # StrictUndefined: a misspelt name in the template raises instead of printing nothing.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, signed=_signed, sort_key=_sort_key, percent=_percent, embed=_embed)
-    environment.filters.update(interval=interval, show=show)
+    environment.filters.update(interval=interval, show=show, displayed_width=_displayed_width)
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(data=data), "utf-8")
@@ -172,6 +191,13 @@ def _sort_key(value: float | None) -> str:
 def _percent(value: float | None) -> str:
     # A width in CSS, which a dash would invalidate.
     return "0" if value is None or math.isnan(value) else f"{100 * min(max(value, 0.0), 1.0):.1f}"
+
+
+def _displayed_width(path: Path) -> int:
+    """Return the width in CSS pixels at which all figures have letters of one size: 96 pixels an inch."""
+    with path.open("rb") as file:
+        header = file.read(24)
+    return int.from_bytes(header[16:20]) * 96 // _DPI  # the width is in the first chunk of every PNG
 
 
 def _embed(path: Path) -> str:

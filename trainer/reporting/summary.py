@@ -1,5 +1,10 @@
 """The lines and tables of an evaluation that the report and the terminal share."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trainer.evaluation.arrays import Array
 from trainer.evaluation.calibration import LIKELY
 from trainer.evaluation.evaluation import Evaluation
 from trainer.evaluation.metrics import MIN_SUPPORT
@@ -8,17 +13,20 @@ from trainer.reporting.report import Estimate, Headline, LabelScore, PolicyScore
 
 __all__ = [
     "absent_labels",
+    "baseline",
     "dev_scores",
     "headlines",
     "in_short",
     "label_scores",
     "missing_calibration",
     "policy_scores",
+    "training",
 ]
 
 _WEAK = 0.4
 _SHOWN = 5
 _LEAST_SUPPORTED = 3
+_RISE = 1.05  # of dev loss over its lowest value, from which on it is mentioned
 
 _PLAIN = {
     "macro_ap": "macro average precision",
@@ -61,6 +69,35 @@ def missing_calibration(evaluation: Evaluation) -> list[str]:
     """Return a warning where dev allowed no calibration."""
     reason = evaluation.calibration_choice.reason
     return [f"Probabilities are not calibrated, because {reason} on dev."] if reason else []
+
+
+def baseline(labels: Array, observed: Array) -> str:
+    """Return the macro F1 of a prediction of every label for every example, as a sentence. labels, observed: (n, k)."""
+    positives = ((labels >= 0.5) & observed).sum(axis=0)
+    # Precision is the frequency of the label, and recall is 1. A label that nobody annotated counts as 0.
+    f1 = 2 * positives / np.maximum(positives + observed.sum(axis=0), 1)
+    return f"For comparison: macro F1 of predicting every label for every text is {number(float(f1.mean()))}."
+
+
+def training(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return what the curves on dev say about the length of the training. history: rows of the training loop."""
+    rows = [row for row in history if "dev/loss" in row and "dev/macro_f1" in row]
+    if len(rows) < 2:
+        return []
+    best = max(rows, key=lambda row: row["dev/macro_f1"])  # the first of equal ones
+    lowest, last = min(rows, key=lambda row: row["dev/loss"]), rows[-1]
+    if best is last:
+        return ["Macro F1 on dev was best at the last evaluation: more epochs may raise it."]
+    sentences = [
+        f"Macro F1 on dev was best at step {best['step']:,.0f} ({number(best['dev/macro_f1'])}) and "
+        f"{number(last['dev/macro_f1'])} at the end."
+    ]
+    if last["dev/loss"] > _RISE * lowest["dev/loss"]:
+        sentences.append(
+            f"Dev loss rose from {number(lowest['dev/loss'])} at step {lowest['step']:,.0f} to "
+            f"{number(last['dev/loss'])}, so the model overfits: try fewer epochs, `patience`, or more `dropout`."
+        )
+    return sentences
 
 
 def absent_labels(evaluation: Evaluation) -> list[str]:

@@ -48,20 +48,21 @@ def per_label_f1(path: Path, label_names: Sequence[str], f1: Array, intervals: A
 
 
 def f1_differences(
-    path: Path, label_names: Sequence[str], difference: "PairedDifference", support: Array, *, least: int = MIN_SUPPORT
+    path: Path, label_names: Sequence[str], difference: "PairedDifference", support: Array, *, decision: str
 ) -> Path:
     """Draw how much F1 of each label differs between two models, with 95 % intervals, the gain first; returns `path`.
 
-    support: positives on test (k,). The first row is macro-F1. Labels with fewer than `least` positives are pale,
-    because their intervals are unreliable. A label without an observed cell is left out.
+    support: positives on test (k,). decision: what the comparison led to, for the title. The first row is macro-F1.
+    Labels with fewer than MIN_SUPPORT positives are grey, because their intervals are unreliable. A label without an
+    observed cell is left out.
     """
-    title = "Difference in F1 on test, candidate minus champion"
+    title = f"Difference in F1 on test, candidate minus champion: {decision}"
     shown, title = style.select(np.asarray(support), _MOST_ROWS, title, "positives")
     gaps = [(label, *gap) for label in shown if (gap := difference.per_label[label]) is not None]
     gaps.sort(key=lambda row: -row[1])
     names = [f"{label_names[label]} ({int(support[label]):,})" for label, *_ in gaps]
     rows = [(difference.difference, difference.low, difference.high), *(row[1:] for row in gaps)]
-    looks = [VERMILLION, *(BLUE if support[label] >= least else SOFT for label, *_ in gaps)]
+    looks = [VERMILLION, *(BLUE if support[label] >= MIN_SUPPORT else SOFT for label, *_ in gaps)]
     with style.sheet(path, _size(rows), title) as figure:
         axes = figure.subplots()
         style.label_rows(axes, ["macro F1", *names])
@@ -70,7 +71,9 @@ def f1_differences(
             # butt: the default cap makes an interval longer than it is.
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2 if row == 0 else 1.4, solid_capstyle="butt")
             axes.plot([middle], [row], marker="D" if row == 0 else "o", markersize=6, color=colour)
-        axes.set_xlabel("gain in F1 (95 % interval); in brackets: positives on test")
+        axes.set_xlabel(
+            f"gain in F1 (95 % interval); in brackets: positives on test; grey: fewer than {MIN_SUPPORT} of them"
+        )
     return path
 
 
@@ -79,6 +82,7 @@ def thresholds_per_label(path: Path, label_names: Sequence[str], thresholds: Map
     values = np.stack([np.broadcast_to(chosen, len(label_names)) for chosen in thresholds.values()])
     ranges = np.ptp(values, axis=0)
     shown, title = style.select(ranges, _MOST_ROWS, "Decision threshold per label and policy", "difference")
+    shown = sorted(shown, key=lambda label: -values[:, label].mean())
     values = values[:, shown]
     with style.sheet(path, _size(shown), title) as figure:
         axes = figure.subplots()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["error_cooccurrence", "precision_recall", "reliability"]
 
 _BINS = 15
-_COLUMNS = 7
+_COLUMNS = 5
 _LINE = 0.25
 """Height in inches of a line of the title."""
 _MOST_LABELS = 40  # a panel takes 0.1 s, and a heat map memory that grows with the square of the labels
