@@ -81,7 +81,6 @@ class TrainingRun:
         if self.source_run:
             self.source_run.check_data(dataset.label_names, dataset.digests)
         check_dev(dataset.dev.labels, dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
-        packaging.check_label_names(dataset.label_names)
 
     def build(self, dataset: Dataset) -> Components:
         """Return an untrained model and encoded splits, after a check that the disk has room for checkpoints."""

@@ -81,6 +81,8 @@ class Search:
             hint=f"To continue after a stop: the same command with {_study_argument(study)}; "
             f"with worker=true on another machine it adds workers.{output_hint(self._output)}",
         )
+        for text in facts["warnings"]:
+            self.opened.screen.show_warning(text)
 
     def run_trials(self) -> None:
         """Run the trials of the search. Raises TuningError when none of them has a score."""

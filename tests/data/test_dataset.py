@@ -63,6 +63,13 @@ def test_digests_of_a_dataset_go_by_role():
     assert data.digests["train"] == data.digests["test"] != data.digests["dev"]
 
 
+@pytest.mark.parametrize("name", ["", " ", "x" * 201, "two\nlines", "\x00", "\u2028", "\ud800", "labels", "text"])
+def test_a_label_has_a_name_that_tables_and_figures_can_show(name):
+    with pytest.raises(DataError, match="A label must have a name of 1 to 200"):
+        dataset(label_names=("joy", name))
+    assert dataset(label_names=("\u6012\u308a", "x" * 200)).label_names[0] == "\u6012\u308a"
+
+
 def test_facts_are_json_and_count_what_is_left_in_train():
     facts = dataset(
         overlap=OverlapReport(dev_exact=1, dev_normalised=2, test_in_dev_normalised=3, dropped=0, dev_left=2)

@@ -109,7 +109,7 @@ class TestData:
             (remove_dev, "no file for dev"),
             (change("dev", labels="rage"), "dev.csv:41: unknown label 'rage'"),
             (rename_joy("labels"), "got labels."),
-            (rename_joy("(" * 55), "250 characters"),
+            (rename_joy("(" * 201), "1 to 200 characters"),
         ],
     )
     def test_is_refused(self, refused, own_data, damage, message):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,13 @@ import numpy.typing as npt
 from trainer.core.errors import DataError, shorten
 
 __all__ = ["ROLES", "Dataset", "OverlapReport", "Split", "positives"]
+
+_MAX_NAME = 200
+"""Characters of a label: names become columns of tables and texts of figures."""
+_UNFIT = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of control characters, halves of characters and line ends."""
+_TAKEN = ("labels", "text")
+"""Columns that a served model has besides those of its labels."""
 
 ROLES = ("train", "dev", "test")
 """train fits weights; dev stops, calibrates and chooses; test is read once, at the end."""
@@ -128,10 +136,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         k = len(self.label_names)
-        if k == 0 or len(set(self.label_names)) != k:
-            raise DataError(
-                f"Labels must be distinct and at least one, got {', '.join(self.label_names) or 'none'} in {self.name}."
-            )
+        _check_label_names(self.label_names)
         for role in ROLES:
             split: Split = getattr(self, role)
             if not len(split):
@@ -182,6 +187,18 @@ class Dataset:
             "left_in_train": left,
             "warnings": list(self.warnings),
         }
+
+
+def _check_label_names(names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) != len(names):
+        raise DataError(f"Labels must be distinct and at least one, got {shorten(', '.join(names)) or 'none'}.")
+    for name in names:
+        unfit = next((character for character in name if unicodedata.category(character) in _UNFIT), None)
+        if not name.strip() or len(name) > _MAX_NAME or unfit is not None or name in _TAKEN:
+            raise DataError(
+                f"A label must have a name of 1 to {_MAX_NAME} characters on one line, other than "
+                f"{' and '.join(_TAKEN)}, got {shorten(ascii(name)[1:-1]) or 'an empty name'}. Rename it."
+            )
 
 
 def _check_every_label_is_trained(label_names: tuple[str, ...], train: Split) -> None:
