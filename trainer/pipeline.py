@@ -89,6 +89,7 @@ class TrainingRun:
             components = build_components(dataset, self.config.data, self.config.model, cache=cache)
             if self.context.is_main:
                 run_folder.prune_cache(cache)
+                run_folder.prune_finished(self.folder.parent)
                 run_folder.check_disk(self.folder, components.num_parameters * _BYTES_PER_PARAMETER)
         self.context.seed_rank(self.config.run.seed)  # after the build: all processes draw the same first weights
         return components
@@ -247,6 +248,8 @@ class TrainingRun:
     def _save_model(self, components: Components, fitted: FitResult, evaluation: Evaluation) -> None:
         classifier, max_length = self.folder / artifacts.CLASSIFIER, self.config.data.max_length
         extra = {"max_length": max_length, "run_id": self.tracker.run_id}
+        for left in self.folder.glob(f".{artifacts.CLASSIFIER}.*"):  # by a process that was killed while it saved
+            shutil.rmtree(left)
         saving.save(fitted.model, components.tokenizer, classifier, evaluation.label_names, extra)
         target = self.folder / artifacts.MODEL
         shutil.rmtree(target, ignore_errors=True)  # of a stopped process: MLflow saves into no folder with content
@@ -307,14 +310,19 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     run: AbstractContextManager[Tracker | None] = nullcontext()
     if context.is_main:
         tags = {artifacts.TAG_PRESET: config.run.preset}
-        run = open_run(output, name=config.name, resume=resumed, parameters=_parameters(config), tags=tags)
+        facts = environment.describe()  # takes a second, in which no run is open that a kill would leave without it
+
+        def prepare(folder: Path) -> None:
+            if not (folder / artifacts.ENVIRONMENT).is_file():  # a resumed run keeps that of its start
+                text_files.write_json(folder / artifacts.ENVIRONMENT, facts)
+            text_files.write_json(folder / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
+
+        parameters = _parameters(config)
+        run = open_run(output, prepare, name=config.name, resume=resumed, parameters=parameters, tags=tags)
     with run as tracker:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))
         screen = console.make(quiet=not context.is_main)
         if tracker:
-            if not (Path(folder) / artifacts.ENVIRONMENT).is_file():  # a resumed run keeps that of its start
-                text_files.write_json(Path(folder) / artifacts.ENVIRONMENT, environment.describe())
-            text_files.write_json(Path(folder) / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
             tracker.store_artifact(artifacts.CONFIG)
         any_tracker = tracker or NullTracker(run_id, Path(folder))
         try:

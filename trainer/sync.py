@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer.core import settings
 from trainer.core.errors import EmotionsError, TrackingError
 from trainer.core.input_files import show_path
+from trainer.core.run_folder import prune_finished
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 
@@ -43,6 +44,8 @@ def sync_folders(config: SyncConfig) -> int:
     folders = find_event_logs(Path(config.output))
     if not folders:
         raise TrackingError(f"No run folder in {show_path(config.output)}. Give the folder of the runs with `output`.")
+    for output in {folder.parent for folder in folders}:
+        prune_finished(output)
     delivered, failed = 0, 0
     for folder in folders:
         if is_locked(folder):

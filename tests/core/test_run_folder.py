@@ -1,6 +1,7 @@
 """Run folders: which run a resume finds, and which settings and data count as changed."""
 
 import os
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -132,3 +133,20 @@ def test_cached_files_are_deleted_when_they_are_old(tmp_path):
     run_folder.prune_cache(tmp_path)
     run_folder.prune_cache(tmp_path / "absent")
     assert [path.name for path in tmp_path.iterdir()] == ["new.npz"]
+
+
+def test_checkpoints_of_finished_runs_are_removed(tmp_path):
+    scores = {"finished": '{"test/macro_f1": 0.5}', "trial": '{"dev/macro_f1": 0.5}', "damaged": "{", "stopped": ""}
+    for name, content in scores.items():
+        (tmp_path / name / artifacts.CHECKPOINTS / "step-3").mkdir(parents=True)
+        if content:
+            (tmp_path / name / artifacts.OUTCOME).write_text(content)
+    run_folder.prune_finished(tmp_path)
+    kept = {path.parent.name for path in tmp_path.glob(f"*/{artifacts.CHECKPOINTS}")}
+    assert kept == {"trial", "damaged", "stopped"}
+
+
+@pytest.mark.parametrize(("output", "more"), [("runs", []), ("/data/my runs", ["-P", "output=/data/my runs"])])
+def test_the_command_that_resumes_a_run_names_its_folder_unless_it_is_the_usual_one(output, more):
+    words = ["mlflow", "run", ".", "-e", "train", "-P", "resume=abc", *more]
+    assert shlex.split(run_folder.resume_command(Path(output, "abc"))) == words

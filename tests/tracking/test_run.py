@@ -449,6 +449,26 @@ def test_a_signal_while_a_run_is_opened_leaves_it_killed(database, tmp_path, mon
     assert run.info.status == "KILLED"
 
 
+def test_a_run_that_was_killed_before_its_first_event_is_ended_by_sync(database, tmp_path, monkeypatch):
+    made = database.create_run(database.create_experiment("emotions")).info.run_id
+    EventLog(tmp_path / made).close()
+    assert sync_main(["--output", str(tmp_path)]) == 0
+    assert database.get_run(made).info.status == "KILLED"
+
+
+def test_the_first_files_are_written_before_the_run_is_started(database, tmp_path, monkeypatch):
+    def prepare(folder):
+        assert folder.is_dir()
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), open_run(tmp_path, prepare):
+        pytest.fail("the run was opened")
+    experiment = database.get_experiment_by_name("emotions")
+    (run,) = database.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+    assert "No space" in run.data.tags[artifacts.TAG_ERROR]
+
+
 def test_a_run_in_use_keeps_its_status_when_it_cannot_be_resumed(database, tmp_path):
     with open_run(tmp_path) as run:
         script = (

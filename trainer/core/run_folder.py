@@ -29,6 +29,7 @@ __all__ = [
     "has_results",
     "output_hint",
     "prune_cache",
+    "prune_finished",
     "read_config",
     "read_object",
     "resume_command",
@@ -55,6 +56,11 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
     Raises SettingsError when there is no such run, when it has its results, or when its settings differ.
     """
     folder = _newest_unfinished(output, wanted, defaults) if resume == "latest" else output / resume
+    if folder.is_dir() and not is_file(folder / artifacts.CONFIG):
+        raise SettingsError(
+            f"Cannot resume run {quote(resume)}: it was stopped before it had saved its settings. Start a new run. "
+            f"This one gets its final status by: {sync_command(folder)}"
+        )
     if not is_file(folder / artifacts.CONFIG):
         names = sorted(path.name for path in output.glob("[!.]*/"))
         raise SettingsError(
@@ -62,6 +68,7 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
             f"Folders there: {shorten(', '.join(names)) or 'none'}.{output_hint(output)}"
         )
     if has_results(folder, with_test=bool(wanted.get("read_test", True))):
+        prune_finished(output)
         raise SettingsError(
             f"`resume` must be the id of an unfinished run, got {quote(resume)}, which has its results. If the server "
             f"lacks some of them: {sync_command(folder)}"
@@ -161,6 +168,14 @@ def prune_cache(folder: Path) -> None:
         with suppress(FileNotFoundError):  # runs share the cache: another may have deleted it
             if path.stat().st_mtime < oldest:
                 path.unlink()
+
+
+def prune_finished(output: Path) -> None:
+    """Delete the checkpoints of runs with all their results: the process was killed before it did so itself."""
+    for folder in output.glob(f"*/{artifacts.CHECKPOINTS}"):
+        with suppress(SettingsError):  # a damaged file of another run: who resumes it is told
+            if has_results(folder.parent, with_test=True):
+                shutil.rmtree(folder, ignore_errors=True)  # its process may be deleting it at this moment
 
 
 def resume_command(folder: Path) -> str:

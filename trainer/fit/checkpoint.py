@@ -6,7 +6,6 @@ renamed; only then is its predecessor removed: a state by the next one, best wei
 """
 
 import json
-import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,16 +77,13 @@ class CheckpointStore:
         step = self.newest_step()
         if step is None:
             return None
-        path = self.folder / f"step-{step}" / "state.pt"
-        with _readable(path):
-            # Without weights_only, unpickling could run code.
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = _load(self.folder / f"step-{step}" / "state.pt")
         return state
 
     def load_rng_states(self, step: int) -> dict[int, dict[str, Any]]:
         """Return the random states at a step by rank."""
         paths = (self.folder / "generators").glob(f"{step}-*.pt")
-        return {int(path.stem.split("-")[1]): torch.load(path, weights_only=True) for path in paths}
+        return {int(path.stem.split("-")[1]): _load(path) for path in paths}
 
     def load_best(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the best weights, saved at a step, and the values about them. Raises ModelError without them."""
@@ -115,7 +111,8 @@ class CheckpointStore:
     def _replace(self, kind: str, step: int, write: Callable[[Path], None]) -> None:
         # A leading dot keeps a partial folder out of the patterns step-* and best-*.
         partial, final = self.folder / f".partial-{kind}-{step}", self.folder / f"{kind}-{step}"
-        shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
+        for left in self.folder.glob(".partial-*"):  # by a killed process, at any step
+            shutil.rmtree(left)
         partial.mkdir(parents=True)
         with _explained_errors(self.folder):
             write(partial)
@@ -128,6 +125,12 @@ class CheckpointStore:
                 shutil.rmtree(old)
 
 
+def _load(path: Path) -> Any:
+    with _readable(path):
+        # Without weights_only, unpickling could run code.
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _save_atomically(state: Mapping[str, Any], path: Path) -> None:
     partial = path.with_suffix(".partial")
     with _explained_errors(path.parent):
@@ -137,10 +140,10 @@ def _save_atomically(state: Mapping[str, Any], path: Path) -> None:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn errors of a damaged checkpoint into ModelError; each library raises others."""
+    """Turn errors of a damaged checkpoint into ModelError; torch raises a dozen types."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:
         raise ModelError(
             f"Cannot read the checkpoint {shorten(path)} ({shorten(error)}). Restore it, or start a new run."
         ) from error

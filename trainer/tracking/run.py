@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,22 @@ class RejectedEventsError(TrackingError):
     """The server refused some of the events of a run folder for good; all others are delivered."""
 
 
+@dataclass(frozen=True)
+class _Opening:
+    """A run of this process that is not started."""
+
+    run: "Run"
+    folder: Path
+    project_run: str | None
+    """The run that `mlflow run` made, where another one is continued."""
+    prepare: Callable[[Path], object]
+    is_resumed: bool
+
+
 @contextlib.contextmanager
-def open_run(
+def open_run(  # noqa: PLR0913  # which run it is, and what is known of it at its start
     output: Path,
+    prepare: Callable[[Path], object] = lambda folder: None,
     *,
     name: str | None = None,
     experiment: str | None = None,
@@ -55,8 +69,9 @@ def open_run(
 
     Which run: `resume`, a run id; else the one that `mlflow run` made (`MLFLOW_RUN_ID`); else a new one in
     `experiment`, by default MLFLOW_EXPERIMENT_NAME or _ID, else `emotions`. `name` is its name unless the user gave
-    one. What a killed process left in the folder of a resumed run is delivered first; the project run of
-    `mlflow run -P resume=` gets a tag with the run that it continues.
+    one. `prepare` writes the first files into the folder, before the run is started. What a killed process left in the
+    folder of a resumed run is delivered first; the project run of `mlflow run -P resume=` gets a tag with the run that
+    it continues.
 
     At exit the status is FINISHED; KILLED after a stop signal, which is raised here; FAILED after any other exception,
     which becomes a tag. `mlflow run` does not change a final status.
@@ -71,8 +86,8 @@ def open_run(
             run = _find_or_create_run(backend, experiment, resume, project_run, name)
             os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
             other = project_run if project_run != run.info.run_id else None
-        recorded = _recorded(backend, run, output / run.info.run_id, other, raise_held_stop, is_resumed=bool(resume))
-        with recorded as tracker:
+        opening = _Opening(run, output / run.info.run_id, other, prepare, is_resumed=resume is not None)
+        with _recorded(backend, opening, raise_held_stop) as tracker:
             tracker.set_tags({**_git_tags(run), **(tags or {})})
             if parameters:
                 tracker.log_params(parameters)
@@ -92,13 +107,13 @@ def sync(folder: Path) -> int:
     with EventLog(folder) as log:
         events = list(log.events())
         opened = [event for event in events if event.kind == "open"]
-        if not opened:
-            raise TrackingError(f"Run folder {folder} contains no started run, so there is nothing to deliver.")
-        run_id, has_ended = opened[-1].run_id, events[-1].kind == "status"
+        # Without any event the process was killed when it had just made the folder, which has the id of the run.
+        run_id, has_ended = opened[-1].run_id if opened else folder.name, bool(events) and events[-1].kind == "status"
         if has_ended and log.delivered == log.size and not log.has_rejected:
             return 0
         # The address in the log lacks its password, so the variable comes first.
-        backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or str(opened[-1].content["uri"]))
+        started_on = str(opened[-1].content["uri"]) if opened else None
+        backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or started_on)
         uploader = Uploader(log, backend)
         with readable_errors(backend):
             status = _existing_run(backend, run_id, _SYNC_ADVICE).info.status
@@ -198,23 +213,18 @@ def _start(backend: MlflowBackend, run: "Run", log: EventLog) -> MlflowTracker:
 
 @contextlib.contextmanager
 def _recorded(
-    backend: MlflowBackend,
-    run: "Run",
-    folder: Path,
-    project_run: str | None,
-    raise_held_stop: Callable[[], None],
-    *,
-    is_resumed: bool,
+    backend: MlflowBackend, opening: _Opening, raise_held_stop: Callable[[], None]
 ) -> Iterator[MlflowTracker]:
     """Start the run, sample the system during the block, and give the run its status after it."""
     log = tracker = system_metrics = failure = None
     try:
         raise_held_stop()
+        log = EventLog(opening.folder)
+        opening.prepare(opening.folder)
         with readable_errors(backend):
-            if project_run is not None:
-                backend.client.set_tag(project_run, artifacts.TAG_RESUMES, run.info.run_id)
-            log = EventLog(folder)
-            tracker = _start(backend, run, log)
+            if opening.project_run is not None:
+                backend.client.set_tag(opening.project_run, artifacts.TAG_RESUMES, opening.run.info.run_id)
+            tracker = _start(backend, opening.run, log)
         system_metrics = SystemMetrics(tracker.log_metrics, tracker.next_step(SYSTEM_PREFIX))
         system_metrics.start()
         yield tracker
@@ -227,9 +237,9 @@ def _recorded(
             if system_metrics is not None:
                 system_metrics.stop()
             if tracker is not None:
-                _end(tracker, failure, project_run)
-            elif failure is not None and (log is not None or not is_resumed):  # else another process may write it
-                _end_unstarted(backend, run, log, failure)
+                _end(tracker, failure, opening.project_run)
+            elif failure is not None and (log is not None or not opening.is_resumed):  # else another process writes it
+                _end_unstarted(backend, opening.run, log, failure)
 
 
 def _end_unstarted(backend: MlflowBackend, run: "Run", log: EventLog | None, failure: BaseException) -> None:
