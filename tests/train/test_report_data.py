@@ -27,7 +27,7 @@ def split(seed, absent=()):
 
 @pytest.fixture(scope="module")
 def evaluation():
-    dev = evaluate_dev(split(0, absent=[1]), policy="global", folds=5, seed=0)
+    dev = evaluate_dev(split(0, absent=[1]), calibration="auto", policy="global", folds=5, seed=0)
     return add_test(dev, split(1, absent=[2]), resamples=100, seed=0)
 
 
