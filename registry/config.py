@@ -1,18 +1,14 @@
 """Settings of promote, rollback and history."""
 
-import re
 from dataclasses import dataclass, field
 
 from trainer.core.artifacts import REGISTERED_MODEL
-from trainer.core.errors import SettingsError
-from trainer.core.settings import quote, require
+from trainer.core.model_names import check_model_name
+from trainer.core.settings import require
 
-__all__ = ["LOG_SUFFIX", "GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
+__all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
 
-LOG_SUFFIX = "-ledger"  # the name that older versions gave to the decision log
 _LONGEST_REASON = 500  # a tag of the run contains it
-# No quotation mark: a search for versions puts the name into its filter. No dot alone: MLflow takes names for paths.
-_NAME = re.compile(r"\w([\w. -]{0,198}[\w.-])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +21,7 @@ class ServerConfig:
     """Folder for the folder of this command's own run, relative to the current folder."""
 
     def __post_init__(self) -> None:
-        _check_name(self.registered_model)
+        check_model_name(self.registered_model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +133,4 @@ class HistoryConfig:
     """Registered model whose champions are listed."""
 
     def __post_init__(self) -> None:
-        _check_name(self.registered_model)
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.endswith(LOG_SUFFIX):
-        raise SettingsError(
-            "`registered_model` must be letters, digits, '_', '-', '.' and spaces, begin with a letter or digit, and "
-            f"not be the name of a decision log (...{LOG_SUFFIX}), got {quote(name)}."
-        )
+        check_model_name(self.registered_model)

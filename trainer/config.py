@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.core import environment, presets, run_folder, settings
+from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.errors import SettingsError, shorten
+from trainer.core.model_names import check_model_name
 from trainer.core.settings import require, require_count
 from trainer.data.config import DataConfig
 from trainer.fit.config import FitConfig
@@ -36,7 +38,9 @@ class RunConfig:
     output: str = "runs"
     """Folder for run folders (checkpoints, results, event log), relative to the current folder."""
     register: bool = False
-    """Register the model as a new version of `emotions`."""
+    """Register the model as a new version of `registered_model`."""
+    registered_model: str = REGISTERED_MODEL
+    """Registered model of this data set. Its versions have the same labels: other labels need another name."""
     read_test: bool = True
     """Read the test split at the end and save a model. false: scores on dev and no model, as the trials of a search
     do; `resume` with read_test=true completes such a run."""
@@ -49,6 +53,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_count("processes", self.processes, _MAX_PROCESSES)
+        check_model_name(self.registered_model)
         require("seed", self.seed, 0 <= self.seed < 2**32, "be in [0, 2^32)")  # what NumPy takes
         without_model = self.register and not self.read_test
         require("register", self.register, not without_model, "be false with read_test=false, which keeps no model")
@@ -95,8 +100,8 @@ class TrainConfig:
 
     @property
     def name(self) -> str:
-        """Return the name of the run, such as `starter, combined, seed 42`."""
-        return f"{Path(self.data.dataset).name}, {self.loss.loss}, seed {self.run.seed}"
+        """Return the name of the run, such as `starter-combined-42`."""
+        return f"{Path(self.data.dataset).name}-{self.loss.loss}-{self.run.seed}"
 
 
 def parse(argv: Sequence[str]) -> TrainConfig:

@@ -81,6 +81,8 @@ class TrainingRun:
         if self.source_run:
             self.source_run.check_data(dataset.label_names, dataset.digests)
         check_dev(dataset.dev.labels, dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
+        if self.config.run.register:  # now, not after the training
+            self.tracker.check_registration(self.config.run.registered_model, dataset.label_names)
 
     def build(self, dataset: Dataset) -> Components:
         """Return an untrained model and encoded splits, after a check that the disk has room for checkpoints."""
@@ -198,11 +200,11 @@ class TrainingRun:
         # At step 0 MLflow draws a number as a bar, at any other step as a curve of one point.
         self.tracker.log_metrics({name: metrics[name] for name in artifacts.HEADLINES if name in metrics}, 0)
         if self.config.run.read_test:
-            self.tracker.set_tags({artifacts.TAG_NOTE: run_note(evaluation)})
             self._save_model(components, fitted, evaluation)
             self._write_report(dataset, fitted, evaluation, predictions)
         self.tracker.log_artifacts()
         self.tracker.tag_tables(results.table_names(self.folder))
+        self.tracker.set_tags({artifacts.TAG_NOTE: run_note(self.config, evaluation, self.tracker.page)})
         if self.config.run.register:
             self._register()  # after the model card, which describes the version
         # After all other results, because a run with this file counts as complete, and before checkpoints are deleted,
@@ -262,9 +264,9 @@ class TrainingRun:
         self.tracker.log_model(target, fitted.steps)
 
     def _register(self) -> None:
-        version = self.tracker.register(artifacts.REGISTERED_MODEL)
+        version = self.tracker.register(self.config.run.registered_model)
         state = f"version {version}" if version else "a version that the tracking server has not confirmed yet"
-        self.screen.show_note(f"registered as {artifacts.REGISTERED_MODEL}, {state}")
+        self.screen.show_note(f"registered as {self.config.run.registered_model}, {state}")
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,26 @@ def report_data(
     )
 
 
-def run_note(evaluation: Evaluation) -> str:
-    """Return the scores on test as Markdown, which MLflow's page shows as the description of the run."""
-    lines = [f"- {line.name}: {_shown(line.estimate)}" for line in summary.headlines(evaluation)]
-    return "\n".join(["Scores on test:", "", *lines, "", f"Details: {artifacts.REPORT} among the artifacts."])
+def run_note(config: TrainConfig, evaluation: Evaluation, page: str) -> str:
+    """Return what was trained and its scores as Markdown, which MLflow's page shows as the description of the run.
+
+    page: address of the run on that page.
+    """
+    about = (
+        f"{len(evaluation.label_names)} labels of data set {config.data.dataset}, encoder {config.model.model}, loss "
+        f"{config.loss.loss}, seed {config.run.seed}."
+    )
+    files = {"scores": artifacts.SCORES, "labels": artifacts.PER_LABEL, "mistakes": artifacts.ERRORS}
+    if evaluation.test:
+        files = {"report": artifacts.REPORT, **files, "model card": artifacts.MODEL_CARD_PAGE}
+    links = ", ".join(f"[{name}]({page}/artifacts/{file})" for name, file in files.items())
+    return f"{about}\n\n{_scores(evaluation)}.\n\nMore: {links}"
+
+
+def _scores(evaluation: Evaluation) -> str:
+    if not evaluation.test:
+        return summary.dev_scores(evaluation)
+    return "On test: " + ", ".join(f"{line.name} {_shown(line.estimate)}" for line in summary.headlines(evaluation))
 
 
 def _computed(facts: Mapping[str, Any], history: History) -> str:

@@ -196,7 +196,9 @@ class Search:
         if winner is None or not self.config.finals.promote:
             return
         # A process: `tuning` and `registry` never import each other.
+        model = self.opened.request.training.values["registered_model"]
         command = [sys.executable, "-m", "registry.promote", "--run_id", winner.run_id, "--output", str(self._output)]
+        command += ["--registered_model", model]
         done = subprocess.run(command, env=child_environment(), check=False)
         if done.returncode:
             raise TuningError(

@@ -269,8 +269,7 @@ class PromotionSession:
 
     def _register(self, candidate: Candidate) -> int:
         """Return the version with the model that was checked: a run may have got another one since."""
-        card = candidate.folder / artifacts.MODEL_CARD
-        return self.registry.versions.register(candidate.run_id, candidate.model_uri, card)
+        return self.registry.versions.register(candidate.run_id, candidate.model_uri, candidate.label_names)
 
     def _fetch(self, run_id: str) -> Candidate:
         """Return the artifacts of a run; downloaded once, because they no longer change."""

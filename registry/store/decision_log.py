@@ -12,9 +12,9 @@ import uuid
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from registry.config import LOG_SUFFIX
 from registry.store.versions import list_versions, retry_on_conflict
 from trainer.core.errors import RegistryError
+from trainer.core.model_names import LOG_SUFFIX
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

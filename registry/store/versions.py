@@ -1,13 +1,12 @@
 """Versions of registered models: list them, find their runs, register the model of a run."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from registry.config import LOG_SUFFIX
 from trainer.core.errors import RegistryError
+from trainer.core.model_names import LOG_SUFFIX
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,9 +31,13 @@ class Versions:
         self.model = model
         self._backend = backend
 
-    def register(self, run_id: str, model_uri: str, card: Path) -> int:
-        """Return the version with this model of a run; register it, described by `card`, when there is none yet."""
-        return retry_on_conflict(lambda: self._backend.register(run_id, self.model, card, model_uri))
+    def register(self, run_id: str, model_uri: str, label_names: Sequence[str]) -> int:
+        """Return the version with this model of a run; register it when there is none yet.
+
+        Raises SettingsError when the versions of this registered model have other labels.
+        """
+        self._backend.check_labels(self.model, label_names)
+        return retry_on_conflict(lambda: self._backend.register(run_id, self.model, model_uri))
 
     def run_of(self, version: int) -> str:
         """Return the id of the run that a version came from.

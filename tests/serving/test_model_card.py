@@ -10,7 +10,6 @@ import pytest
 from trainer.core import artifacts
 from trainer.reporting.report import DASH, Estimate, Headline, LabelScore, Picture, PolicyScore, ReportData
 from trainer.serving import model_card
-from trainer.tracking.registration import DESCRIPTION_LIMIT, truncate_description
 
 EVIL = '<script>alert("x")</script> | ![a](//evil.example/a.png) [b](javascript:b) `c` **d** \n# e'
 FACTS = {
@@ -174,14 +173,3 @@ def test_a_card_without_figure_is_whole(folder, report):
     assert "![" not in text
     assert "<img" not in page
     assert "## Environment" in text
-
-
-def test_the_description_keeps_what_a_user_must_know(folder, report):
-    labels = [label(f"emotion number {i}", 3, 0.1, 0.0, 0.9) for i in range(28)]
-    text, _ = write(folder, ReportData(**{**vars(report), "labels": labels}))
-    shown = truncate_description(text, artifacts.MODEL_CARD)
-    assert len(text) > DESCRIPTION_LIMIT
-    assert "## Limits" in shown
-    assert "emotion number 7 " in shown
-    assert "and 20 more" in shown
-    assert shown.endswith("model_card.md, an artifact of the run.\n")

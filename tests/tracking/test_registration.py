@@ -1,26 +1,57 @@
-"""The description of a version: the card, truncated between sections to the limit of MLflow's tables."""
+"""What the registry shows of a version: its labels are those of the others, its description is that of its run."""
+
+import json
 
 import pytest
 
-from trainer.tracking.registration import DESCRIPTION_LIMIT, truncate_description
-
-FIGURE = "![Reliability](figures/reliability.png)\n"
-
-
-def card(*sizes):
-    return "# Title\n\n" + "".join(f"## Part {i}\n\n{'x' * size}\n\n" for i, size in enumerate(sizes))
+from trainer.core import artifacts
+from trainer.core.errors import SettingsError
+from trainer.tracking.connection import connect
+from trainer.tracking.run import open_run
 
 
-def test_a_short_card_loses_only_its_images():
-    assert truncate_description(card(10) + FIGURE, "card.md") == card(10)
+@pytest.fixture
+def register(tmp_path, saved_model):
+    """Log a run with these labels and register its model; returns the run id."""
+
+    def call(*labels):
+        with open_run(tmp_path / "runs", name="moods-bce-1") as run:
+            (run.folder / artifacts.LABELS).write_text(json.dumps(labels))
+            run.log_artifact(artifacts.LABELS)
+            run.log_dataset("moods", "d" * 64, "test", "data/moods", {})
+            run.log_metrics({"test/macro_f1": 0.5}, 0)
+            run.set_tags({artifacts.TAG_NOTE: "On test: macro F1 0.500"})
+            run.log_model(saved_model, 3)
+            run.check_registration("moods", labels)
+            assert run.register("moods")
+        return run.run_id
+
+    return call
 
 
-def test_a_long_card_ends_between_sections_and_names_the_rest():
-    text = truncate_description(card(2000, 2000, 2000, 10), "card.md")
-    assert text == card(2000, 2000) + "The rest is in card.md, an artifact of the run.\n"
+def test_other_labels_are_refused_with_another_name_as_the_remedy(database, register):
+    register("joy", "grief")
+    backend = connect()
+    backend.check_labels("moods", ["grief", "joy"])
+    backend.check_labels("emotions", ["fear"])  # has no versions
+    with pytest.raises(SettingsError, match=r"moods: version 1 has 2 labels.*3.*fear.*registered_model="):
+        backend.check_labels("moods", ["joy", "grief", "fear"])
 
 
-@pytest.mark.parametrize("size", [4970, 4975, 5000, 25000])
-def test_no_card_is_longer_than_the_limit(size):
-    for text in (truncate_description(card(size), "card.md"), truncate_description("x" * size, "card.md")):
-        assert 0 < len(text) <= DESCRIPTION_LIMIT
+def test_labels_of_a_run_that_is_gone_are_not_compared(database, register, tmp_path):
+    run_id = register("joy", "grief")
+    artifact = next(tmp_path.rglob(f"{run_id}/artifacts/{artifacts.LABELS}"))
+    artifact.unlink()
+    connect().check_labels("moods", ["fear"])
+
+
+def test_version_and_registered_model_say_what_they_are(database, register):
+    run_id = register("joy")
+    (version,) = database.search_model_versions("name = 'moods'")
+    assert version.description.startswith("Model of run [moods-bce-1](#/experiments/")
+    assert run_id in version.description
+    assert version.description.endswith("On test: macro F1 0.500")
+    assert "moods@champion" in database.get_registered_model("moods").description
+    (model,) = database.search_logged_models([database.get_run(run_id).info.experiment_id])
+    (point,) = model.metrics
+    assert (point.key, point.dataset_name, point.dataset_digest) == ("test/macro_f1", "moods", "d" * 32)

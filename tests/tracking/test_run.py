@@ -91,6 +91,8 @@ def test_resume_under_mlflow_run_points_from_the_new_run_to_the_old(database, tm
     project_run = database.get_run(made.info.run_id)
     assert second.run_id == first.run_id
     assert project_run.data.tags[artifacts.TAG_RESUMES] == first.run_id
+    assert first.run_id in project_run.data.tags[artifacts.TAG_NOTE]
+    assert project_run.info.run_name == f"resume {database.get_run(first.run_id).info.run_name}"
     assert project_run.info.status == "FINISHED"
     assert database.get_run(first.run_id).info.status == "FINISHED"
 
@@ -292,9 +294,28 @@ def test_a_run_is_named_unless_its_user_named_it(database, tmp_path, monkeypatch
             pass
         return database.get_run(run.run_id).info.run_name
 
-    assert name_of(name="starter, bce, seed 1") == "starter, bce, seed 1"
+    assert name_of(name="starter-bce-1") == "starter-bce-1"
     assert name_of(database.create_run("0"), name="mine") == "mine"  # MLflow had generated a name
     assert name_of(database.create_run("0", run_name="trial 0"), name="mine") == "trial 0"
+
+
+def test_an_experiment_opens_in_model_training_and_keeps_what_its_user_wrote(database, tmp_path, monkeypatch):
+    kind = "mlflow.experimentKind"
+    with open_run(tmp_path):
+        own = database.get_experiment_by_name(artifacts.DEFAULT_EXPERIMENT).tags
+    assert own[kind] == "custom_model_development"
+    assert "report.html" in own[artifacts.TAG_NOTE]
+
+    monkeypatch.setenv("MLFLOW_RUN_ID", database.create_run("0").info.run_id)
+    with open_run(tmp_path):
+        default = database.get_experiment("0").tags
+    assert default[kind] == "custom_model_development"
+    assert artifacts.TAG_NOTE not in default
+
+    other = database.create_experiment("mixed", tags={kind: "genai_development"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", database.create_run(other).info.run_id)
+    with open_run(tmp_path):
+        assert database.get_experiment(other).tags[kind] == "genai_development"
 
 
 def test_a_user_without_the_permission_to_register_still_gets_the_final_status(database, tmp_path, monkeypatch, caplog):
@@ -424,7 +445,10 @@ def test_an_error_before_the_run_is_opened_is_a_tag_of_the_project_run(database,
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     tracking.report_failure(SettingsError("`epochs` must be at least 1, got 0."))
 
-    assert "`epochs`" in database.get_run(run_id).data.tags[artifacts.TAG_ERROR]
+    run = database.get_run(run_id)
+    assert "`epochs`" in run.data.tags[artifacts.TAG_ERROR]
+    assert "`epochs`" in run.data.tags[artifacts.TAG_NOTE]
+    assert run.info.run_name == "command failed"  # `mlflow run` tells its entry point
     assert database.get_run(run_id).info.status == "RUNNING"  # `mlflow run` makes it FAILED
     tracking.report_failure(SystemExit(128 + signal.SIGTERM))
     assert database.get_run(run_id).info.status == "KILLED"

@@ -1,15 +1,18 @@
 """The contents of the report that come from settings, data and environment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from trainer import report_data
+from trainer import pipeline, report_data
 from trainer.config import TrainConfig
 from trainer.core import environment
 from trainer.core.errors import DataError
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.evaluation import add_test, check_dev, evaluate_dev
+from trainer.model.config import LossConfig
 from trainer.reporting import summary
 from trainer.reporting.report import show
 
@@ -95,3 +98,17 @@ def test_the_curves_say_whether_the_training_was_too_long_or_too_short(losses, s
 
     assert [word for word in words if word not in text] == []
     assert ("overfits" in text) is ("overfits" in words)
+
+
+def test_parameters_leave_out_what_the_loss_does_not_read():
+    config = TrainConfig(loss=LossConfig(loss="asl"))
+    assert {"margin", "epochs", "seed", "processes"} < set(pipeline._parameters(config))
+    assert not {"alpha", "ratio", "output", "preset", "resume"} & set(pipeline._parameters(config))
+
+
+def test_a_run_says_what_was_trained_and_where_its_tables_are(evaluation):
+    note = report_data.run_note(TrainConfig(), evaluation, "#/experiments/1/runs/r")
+    assert note.startswith("3 labels of data set starter, encoder starter, loss combined, seed 42.")
+    assert f"macro F1 {evaluation.test['global']['macro_f1']:.3f} (" in note
+    assert "[mistakes](#/experiments/1/runs/r/artifacts/errors.json)" in note
+    assert "report.html" not in report_data.run_note(TrainConfig(), replace(evaluation, test={}), "")

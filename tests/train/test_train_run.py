@@ -105,16 +105,11 @@ def test_parameters_tags_and_inputs_name_what_was_run(finished):
     names = {name.removeprefix("cfg.") for name in data.params}
     assert names < set(config)
     assert {"loss", "learning_rate", "ratio", "seed", "processes"} < names
-    assert not names & {
-        "output",
-        "register",
-        "retrain_from",
-        "effective_number_beta",
-    }  # of the machine, and of other losses
+    assert not names & {"output", "register", "retrain_from", "class_weights"}  # of the machine, and empty
     assert data.params["cfg.learning_rate"] == "0.001"
     assert data.tags["preset"] == "starter"
     assert "macro F1" in data.tags[artifacts.TAG_NOTE]
-    assert finished.run.info.run_name == f"moods, {config['loss']}, seed {config['seed']}"
+    assert finished.run.info.run_name == f"moods-{config['loss']}-{config['seed']}"
     inputs = {tag.value: item.dataset for item in finished.run.inputs.dataset_inputs for tag in item.tags}
     assert set(inputs) == {"train", "dev", "test"}
     for role, dataset in inputs.items():
@@ -233,9 +228,11 @@ def test_served_model_gives_the_probabilities_of_the_evaluation(finished, data_f
 def test_register_makes_version_one(finished):
     (version,) = client(finished.uri).search_model_versions("name = 'emotions'")
     assert (int(version.version), version.run_id) == (1, finished.run.info.run_id)
-    card = (finished.folder / artifacts.MODEL_CARD).read_text(encoding="utf-8")
-    assert version.description.startswith(card[:1000])
-    assert len(version.description) <= 5000
+    note = finished.run.data.tags[artifacts.TAG_NOTE]
+    assert version.description.endswith(note)
+    page = f"#/experiments/{finished.run.info.experiment_id}/runs/{finished.run.info.run_id}"
+    assert f"[report]({page}/artifacts/report.html)" in note
+    assert f"macro F1 {finished.run.data.metrics['test/macro_f1']:.3f}" in note
 
 
 class TestTestDataIsReadOnce:

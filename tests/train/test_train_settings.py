@@ -67,6 +67,7 @@ CHANGES = {
     "processes": Change(value=2, seen=lambda seen: (seen.status, seen.workers, bool(seen.error))),
     "output": Change(value="elsewhere", seen=lambda seen: seen.tracker.folder.parent.name),
     "register": Change(value="true", seen=lambda seen: seen.tracker.registered),
+    "registered_model": Change(value="moods", seen=lambda seen: seen.tracker.registered, base={"register": "true"}),
     "read_test": Change(value="false", seen=logged("test/macro_f1")),
     "retrain_from": Change(value="a-run", seen=error),
     "resume": Change(value="a-run", seen=error),

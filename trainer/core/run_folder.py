@@ -39,7 +39,7 @@ __all__ = [
 
 RUNTIME_SETTINGS = (
     *("preset", "resume", "output", "processes", "micro_batch_size", "eval_batch_tokens"),
-    *("register", "log_steps", "read_test"),
+    *("register", "registered_model", "log_steps", "read_test"),
 )
 """Settings that do not change what is trained: a resumed run may have other values."""
 RUNTIME_AND_DATASET = (*RUNTIME_SETTINGS, "dataset")

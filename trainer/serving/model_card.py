@@ -65,7 +65,7 @@ def _markdown(facts: Mapping[str, Any], report: ReportData, reliability: str) ->
         limits=_limits(facts, report),
         policy=next(row.name for row in report.policies if row.chosen),
         commit=_commit(facts["environment"]),
-        registered=artifacts.REGISTERED_MODEL,
+        registered=_registered(config),
         example=artifacts.EXAMPLE_TEXT,
         model_name=artifacts.MODEL,
         reliability=reliability,
@@ -142,7 +142,7 @@ def _is_wide(row: LabelScore) -> bool:
 
 def _title(facts: Mapping[str, Any]) -> str:
     config = facts["config"]
-    return f"{artifacts.REGISTERED_MODEL}: {facts['dataset']['name']}, {config['loss']}, seed {config['seed']}"
+    return f"{_registered(config)}: {facts['dataset']['name']}, {config['loss']}, seed {config['seed']}"
 
 
 def _commit(environment: Mapping[str, Any]) -> str:
@@ -164,3 +164,7 @@ def _escape(value: object) -> str:
 
 def _template(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _registered(config: Mapping[str, Any]) -> str:
+    return str(config.get("registered_model", artifacts.REGISTERED_MODEL))  # older runs lack the setting

@@ -102,23 +102,27 @@ class MlflowBackend:
         return self.client.search_runs([experiment_id], f"tags.`{_CREATION_KEY}` = '{key}'")
 
     def set_running(self, run_id: str) -> None:
-        """Give a run the status RUNNING and remove the error of its earlier process."""
-        if artifacts.TAG_ERROR in self.run(run_id).data.tags:
-            self.client.delete_tag(run_id, artifacts.TAG_ERROR)
+        """Give a run the status RUNNING and remove what describes the end of its earlier process."""
+        tags = self.run(run_id).data.tags
+        for tag in {artifacts.TAG_ERROR, artifacts.TAG_NOTE} & tags.keys():  # the description repeats the error
+            self.client.delete_tag(run_id, tag)
         self.client.update_run(run_id, status="RUNNING")
 
     def model_version(self, run_id: str, name: str) -> int | None:
         """Return the first version of registered model `name` with the newest model of the run; None without one."""
         return self._models.version(self.run(run_id), name)
 
-    def register(self, run_id: str, name: str, card: Path, model_uri: str | None = None) -> int:
+    def register(self, run_id: str, name: str, model_uri: str | None = None) -> int:
         """Return the version of registered model `name` with a model of the run, created if there is none.
 
-        card: the model card, which becomes the description of a new version; it may be missing. model_uri: None for
-        the newest model.
+        model_uri: None for the newest model.
         Raises PermanentDeliveryError when the run has no model.
         """
-        return self._models.register(self.run(run_id), name, card, model_uri)
+        return self._models.register(self.run(run_id), name, model_uri)
+
+    def check_labels(self, name: str, label_names: Sequence[str]) -> None:
+        """Raise SettingsError when the newest version of registered model `name` has other labels than these."""
+        self._models.check_labels(name, label_names)
 
     def _write_metrics(self, batch: Sequence[Event]) -> None:
         from mlflow.entities import Metric
@@ -171,8 +175,8 @@ class MlflowBackend:
     def _write_model(self, folder: Path, event: Event) -> None:
         self._models.write(self.run(event.run_id), folder / _text(event, "folder"), _integer(event, "step"))
 
-    def _write_registration(self, folder: Path, event: Event) -> None:
-        self.register(event.run_id, _text(event, "name"), folder / artifacts.MODEL_CARD)
+    def _write_registration(self, _: Path, event: Event) -> None:
+        self.register(event.run_id, _text(event, "name"))
 
     def _write_status(self, _: Path, event: Event) -> None:
         status = _text(event, "status")

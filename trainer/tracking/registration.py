@@ -2,27 +2,32 @@
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts
+from trainer.core.errors import SettingsError
+from trainer.core.input_files import read_json
+from trainer.core.settings import quote
+from trainer.tracking import page
 from trainer.tracking.delivery_errors import PermanentDeliveryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-__all__ = ["DESCRIPTION_LIMIT", "ModelWriter", "folder_digest", "truncate_description"]
+__all__ = ["ModelWriter", "folder_digest"]
 
-DESCRIPTION_LIMIT = 5000
-"""Characters of a version's description in MLflow's tables; PostgreSQL and MySQL refuse a longer one."""
-
+_MODEL_NOTE = (
+    "Text classifiers with many rare labels. `{name}@champion` is the version in use, `@challenger` the one that was "
+    "refused last, `@previous` the champion before; `{name}-ledger` has every decision.\n\n"
+    '`mlflow.pyfunc.load_model("models:/{name}@champion").predict(["thank you so much!"])`'
+)
+_NAMES_SHOWN = 3
 _VERSIONS_TAG = "mlflow.modelVersions"
-_SECTION = re.compile(r"(?m)^(?=## )")
-_IMAGE = re.compile(r"(?m)^!\[.*\n*")
 
 
 class ModelWriter:
@@ -59,7 +64,7 @@ class ModelWriter:
         models = self._models(run)
         return self._first_version(models[-1], name) if models else None
 
-    def register(self, run: "Run", name: str, card: Path, model_uri: str | None = None) -> int:
+    def register(self, run: "Run", name: str, model_uri: str | None = None) -> int:
         """Return the version of registered model `name` with this model of the run, created if there is none.
 
         model_uri: None for the newest model.
@@ -67,9 +72,40 @@ class ModelWriter:
         models = [model for model in self._models(run) if model_uri in (None, _uri(model))]
         if not models:
             raise PermanentDeliveryError(f"run {run.info.run_id} has no model to register")
-        version = self._first_version(models[-1], name) or self._create_version(run, models[-1], name, card)
+        version = self._first_version(models[-1], name) or self._create_version(run, models[-1], name)
         self._tag_as_registered(models[-1], name, version)
         return version
+
+    def check_labels(self, name: str, label_names: Sequence[str]) -> None:
+        """Raise SettingsError when the newest version of registered model `name` has other labels than these.
+
+        Nothing is known of versions that no run of this project made.
+        """
+        found = self._client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], max_results=1)
+        known = self._labels(found[0].run_id) if found and found[0].run_id else None
+        if known is None or set(known) == set(label_names):
+            return
+        other = sorted(set(known) ^ set(label_names))
+        raise SettingsError(
+            f"`registered_model` must have versions with the same labels, got {name}: version {found[0].version} has "
+            f"{len(known)} labels, this data set {len(label_names)} (not in both: {', '.join(map(quote, other[:_NAMES_SHOWN]))}). "
+            "Give another name: registered_model=NAME."
+        )
+
+    def _labels(self, run_id: str) -> list[str] | None:
+        """Return the labels of the model of a run; None where it left no file with them, or is gone."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if all(file.path != artifacts.LABELS for file in self._client.list_artifacts(run_id)):
+                return None
+            with tempfile.TemporaryDirectory() as scratch:
+                labels: list[str] = read_json(Path(self._client.download_artifacts(run_id, artifacts.LABELS, scratch)))
+                return labels
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # the run was deleted for good
+                raise
+            return None
 
     def _find_or_create(self, run: "Run", digest: str) -> "LoggedModel":
         if found := self._models(run, digest):
@@ -98,8 +134,9 @@ class ModelWriter:
         from mlflow.entities import Metric
 
         prefix = artifacts.metric("test", "")
+        data = _test_data(run)
         points = [
-            Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id)
+            Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, **data)
             for point in run.data.to_proto().metrics  # `run.data.metrics` has neither times nor steps
             if point.key.startswith(prefix)
         ]
@@ -140,13 +177,13 @@ class ModelWriter:
         # By source: over REST, versions of `models:/m-…` have no model_id (MLflow 3.17).
         return min((int(version.version) for version in found if version.source == _uri(model)), default=None)
 
-    def _create_version(self, run: "Run", model: "LoggedModel", name: str, card: Path) -> int:
+    def _create_version(self, run: "Run", model: "LoggedModel", name: str) -> int:
         self._create_registered_model(name)
         made = self._client.create_model_version(
             name,
             _uri(model),
             run_id=run.info.run_id,
-            description=truncate_description(card.read_text(encoding="utf-8"), card.name) if card.is_file() else None,
+            description=_version_note(run),
             model_id=model.model_id,
             await_creation_for=60,
         )
@@ -166,7 +203,7 @@ class ModelWriter:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(name)
+            self._client.create_registered_model(name, description=_MODEL_NOTE.format(name=name))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -183,17 +220,18 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def truncate_description(card: str, file: str) -> str:
-    """Return a Markdown card without images; of a long one the first sections that fit, and the file with the rest."""
-    card = _IMAGE.sub("", card)
-    if len(card) <= DESCRIPTION_LIMIT:
-        return card
-    rest, text = f"The rest is in {file}, an artifact of the run.\n", ""
-    for section in _SECTION.split(card):
-        if len(text) + len(section) + len(rest) > DESCRIPTION_LIMIT:
-            break
-        text += section
-    return (text or card[: DESCRIPTION_LIMIT - len(rest) - 2] + "\n\n") + rest
+def _test_data(run: "Run") -> dict[str, str]:
+    """Return the fields of a metric that name the test split among the inputs of a run."""
+    for item in run.inputs.dataset_inputs if run.inputs else []:
+        if any(tag.value == "test" for tag in item.tags):
+            return {"dataset_name": item.dataset.name, "dataset_digest": item.dataset.digest}
+    return {}
+
+
+def _version_note(run: "Run") -> str:
+    """Return the description of a version: that of its run, with a link to it."""
+    note = run.data.tags.get(artifacts.TAG_NOTE, "")
+    return f"Model of run [{run.info.run_name}]({page.address(run)}).\n\n{note}".strip()
 
 
 def _uri(model: "LoggedModel") -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from trainer.core.errors import EmotionsError, TrackingError
 from trainer.core.redaction import redact
 from trainer.core.run_folder import has_results
 from trainer.core.tracebacks import keep_traceback
+from trainer.tracking import page
 from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe_error, readable_errors
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["MlflowTracker", "NullTracker", "RejectedEventsError", "Tracker", "open_run", "report_failure", "sync"]
 
 _log = logging.getLogger(__name__)
-_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
 _RESUME_ADVICE = "Or give the id of another run there, or start a new run without `resume`."
 _SYNC_ADVICE = (
     "Its folder keeps everything. Restore the server's database or set MLFLOW_TRACKING_URI to the server that has the "
@@ -85,6 +84,7 @@ def open_run(  # noqa: PLR0913  # which run it is, and what is known of it at it
             project_run = os.environ.get("MLFLOW_RUN_ID")
             run = _find_or_create_run(backend, experiment, resume, project_run, name)
             os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
+            page.describe_experiment(backend.client, run.info.experiment_id)
             other = project_run if project_run != run.info.run_id else None
         opening = _Opening(run, output / run.info.run_id, other, prepare, is_resumed=resume is not None)
         with _recorded(backend, opening, raise_held_stop) as tracker:
@@ -140,7 +140,7 @@ def report_failure(error: BaseException) -> None:
         return
     try:
         client = connect().client
-        client.set_tag(run_id, artifacts.TAG_ERROR, describe_error(error))
+        page.describe_failure(client, client.get_run(run_id), describe_error(error))
         if signals.is_stop(error):
             client.set_terminated(run_id, "KILLED")
     except Exception as failure:  # the command still reports `error` itself
@@ -159,8 +159,8 @@ def _find_or_create_run(
         # Unlike `mlflow.start_run`, the client sets no tags of user, source and commit by itself.
         return backend.create_run(experiment_id, resolve_tags(), name)
     run = backend.run(project_run)
-    if name and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
-        backend.client.update_run(project_run, name=name)
+    if name:
+        page.name_run(backend.client, run, name)
     return run
 
 
@@ -187,8 +187,7 @@ def _experiment_id(backend: MlflowBackend, name: str | None) -> str:
         return given
     name = name or artifacts.DEFAULT_EXPERIMENT
     # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
-    # Without this tag MLflow's page takes a run with data sets for an evaluation of a language model.
-    made = backend.create_experiment(name, {"mlflow.experimentKind": "custom_model_development"})
+    made = backend.create_experiment(name, page.new_experiment_tags(name))
     if made is not None:
         return made
     found = backend.client.get_experiment_by_name(name)
@@ -208,7 +207,7 @@ def _start(backend: MlflowBackend, run: "Run", log: EventLog) -> MlflowTracker:
     check_artifact_store(backend.client, run)
     backend.set_running(run_id)
     log.mark_delivered(log.size)  # `set_running` has done what the event "open" asks for
-    return MlflowTracker(run_id, log, backend)
+    return MlflowTracker(run_id, log, backend, page.address(run))
 
 
 @contextlib.contextmanager
@@ -223,7 +222,7 @@ def _recorded(
         opening.prepare(opening.folder)
         with readable_errors(backend):
             if opening.project_run is not None:
-                backend.client.set_tag(opening.project_run, artifacts.TAG_RESUMES, opening.run.info.run_id)
+                page.describe_resuming(backend.client, opening.project_run, opening.run)
             tracker = _start(backend, opening.run, log)
         system_metrics = SystemMetrics(tracker.log_metrics, tracker.next_step(SYSTEM_PREFIX))
         system_metrics.start()
@@ -258,7 +257,8 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
     status = _status(failure)
     try:
         if failure is not None and status != "FINISHED":  # SystemExit(0) is no failure
-            tracker.set_tags({artifacts.TAG_ERROR: describe_error(failure)})
+            text = describe_error(failure)
+            tracker.set_tags({artifacts.TAG_ERROR: text, artifacts.TAG_NOTE: page.failure_note(text)})
             if isinstance(failure, Exception) and not isinstance(failure, EmotionsError):
                 keep_traceback(failure, tracker.folder)
         tracker.close(status, project_run)

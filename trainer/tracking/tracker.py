@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -36,6 +36,8 @@ class Tracker:
         self.run_id = run_id
         self.folder = folder
         """Local folder of the run; files must be in it before they are logged."""
+        self.page = ""
+        """Address of the run on MLflow's page, relative to that page."""
 
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
         """Log values at `step` with the present time. Raises ValueError for a name that MLflow refuses."""
@@ -69,6 +71,9 @@ class Tracker:
     def log_model(self, folder: Path, step: int) -> None:
         """Log a folder that `mlflow.pyfunc.save_model` wrote as the model of the run, with its `test/` metrics."""
 
+    def check_registration(self, name: str, label_names: Sequence[str]) -> None:
+        """Raise SettingsError when the versions of registered model `name` have other labels."""
+
     def register(self, name: str) -> int | None:
         """Register the run's newest model as a version of `name`; return its number, None if the server is away."""
         return None
@@ -88,8 +93,9 @@ class MlflowTracker(Tracker):
     Raises TrackingError when the run folder cannot be written, for example because the disk is full.
     """
 
-    def __init__(self, run_id: str, log: EventLog, backend: MlflowBackend) -> None:
+    def __init__(self, run_id: str, log: EventLog, backend: MlflowBackend, page: str) -> None:
         super().__init__(run_id, log.folder)
+        self.page = page
         self._log = log
         self._backend = backend
         self._uploader = BackgroundUploader(log, backend)
@@ -151,6 +157,11 @@ class MlflowTracker(Tracker):
         # Relative, because a run folder may be moved before `sync`.
         path = model.relative_to(home) if model.is_relative_to(home) else model
         self._append("model", {"folder": str(path), "step": int(step)})
+
+    def check_registration(self, name: str, label_names: Sequence[str]) -> None:
+        """Compare with the newest version. Raises TrackingError when the server does not answer."""
+        with readable_errors(self._backend):
+            self._backend.check_labels(name, label_names)
 
     def register(self, name: str) -> int | None:
         """Register the run's newest model as a version of `name`, once per model."""

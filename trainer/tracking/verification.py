@@ -66,8 +66,8 @@ class _StoredRun:
             return False
 
     def _tags(self, event: Event | None = None) -> set[str]:
-        # The error of an earlier process is removed when the run is opened again.
-        removed = {artifacts.TAG_ERROR} if event and event.end <= self._reopened else set()
+        # What describes the end of an earlier process is removed when the run is opened again.
+        removed = {artifacts.TAG_ERROR, artifacts.TAG_NOTE} if event and event.end <= self._reopened else set()
         return self._run.data.tags.keys() | removed
 
     def _has_metrics(self, event: Event) -> bool:

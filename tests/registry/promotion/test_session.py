@@ -333,7 +333,7 @@ class TestMovesByHand:
         assert len(champions.decisions()) == 3
 
     def test_a_champion_set_before_the_first_promotion_is_recorded(self, empty, tmp_path):
-        version = connect().register(empty.run(0.8), MODEL, tmp_path / "no-card")
+        version = connect().register(empty.run(0.8), MODEL)
         empty.client.set_registered_model_alias(MODEL, "champion", str(version))
         better = empty.run(0.95, seed=2)
         empty.promote()
