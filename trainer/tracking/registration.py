@@ -85,10 +85,10 @@ class ModelWriter:
         known = self._labels(found[0].run_id) if found and found[0].run_id else None
         if known is None or set(known) == set(label_names):
             return
-        other = sorted(set(known) ^ set(label_names))
+        other = ", ".join(map(quote, sorted(set(known) ^ set(label_names))[:_NAMES_SHOWN]))
         raise SettingsError(
             f"`registered_model` must have versions with the same labels, got {name}: version {found[0].version} has "
-            f"{len(known)} labels, this data set {len(label_names)} (not in both: {', '.join(map(quote, other[:_NAMES_SHOWN]))}). "
+            f"{len(known)} labels, this data set {len(label_names)} (not in both: {other}). "
             "Give another name: registered_model=NAME."
         )
 
