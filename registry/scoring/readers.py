@@ -14,7 +14,7 @@ from registry.scoring.column_types import UNTYPED, json_schema, to_array
 from registry.scoring.rows import Reject, Row
 from trainer.core.data_files import check_columns, check_file, damage_reported, find_not_utf8, without_rows
 from trainer.core.errors import DataError
-from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, parse_json_lines, parse_table, parse_text
+from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, parse_json_lines, parse_table, parse_text, why_unfit
 
 __all__ = ["Chunk", "Reader", "open_reader"]
 
@@ -171,7 +171,7 @@ def _parquet_chunk(table: pyarrow.Table, text_column: str, before: int) -> Chunk
     reasons = dict.fromkeys(not_utf8, f"row {NOT_UTF8}")
     readable = [row for row in range(len(table)) if row not in reasons]
     texts = without_rows(table, not_utf8)[text_column].to_pylist()
-    reasons |= {row: why for row, text in zip(readable, texts, strict=True) if (why := rows.why_unfit(text))}
+    reasons |= {row: why for row, text in zip(readable, texts, strict=True) if (why := why_unfit(text))}
     rejected = sorted(reasons)
     kept = without_rows(table, rejected)
     return Chunk(

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode
+from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, why_unfit
 
-__all__ = ["Reject", "Row", "check", "is_fit", "why_unfit"]
+__all__ = ["Reject", "Row", "check", "is_fit"]
 
 _MAX_SHOWN = 200
 
@@ -38,15 +38,6 @@ class Reject:
         content = self.source[:_MAX_SHOWN].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         content += "..." * (len(self.source) > _MAX_SHOWN)
         return json.dumps({"row": self.row, **line, "reason": self.reason, "content": content}, ensure_ascii=False)
-
-
-def why_unfit(text: object) -> str:
-    """Return the reason why a text cannot be scored; empty when it can."""
-    if text is None:
-        return "text is null"
-    if not isinstance(text, str):
-        return f"text must be a string, but is of type {type(text).__name__}"
-    return "" if text.strip() else "text is blank"
 
 
 def is_fit(cells: Mapping[str, Any], text_column: str) -> bool:

@@ -49,8 +49,8 @@ CASES = [
         {"train__csv": "text,labels\nhello,0\nbye,1\n"},
         r"numbers \(0, 1\).*labels\.txt",
     ),
-    (GOOD, {"dev__csv": 'text,labels\n"  ",joy\n'}, "dev.csv:2: empty text: '  '"),
-    (GOOD, {"dev__csv": "text,labels\n,joy\n"}, "dev.csv:2: empty text: ''"),
+    (GOOD, {"dev__csv": 'text,labels\n"  ",joy\n'}, "dev.csv:2: text is blank: '  '"),
+    (GOOD, {"dev__csv": "text,labels\n,joy\n"}, "dev.csv:2: text is blank: ''"),
     (
         GOOD,
         {"dev__csv": None, "dev__jsonl": '{"text": "a \\ud83d", "labels": "joy"}\n'},
@@ -106,7 +106,7 @@ CASES = [
     (OFFICIAL, {"dev__tsv": "hi\t28\tc\n"}, "dev.tsv:1: unknown label id '28': ids go from 0 to 1"),
     (OFFICIAL, {"dev__tsv": "hi\t-1\tc\n"}, "dev.tsv:1: unknown label id '-1'"),
     (OFFICIAL, {"dev__tsv": "hi\t\tc\n"}, "dev.tsv:1: has no label id"),
-    (OFFICIAL, {"dev__tsv": " \t0\tc\n"}, "dev.tsv:1: empty text"),
+    (OFFICIAL, {"dev__tsv": " \t0\tc\n"}, "dev.tsv:1: text is blank"),
     (OFFICIAL, {"dev__tsv": b"h\xe9\t0\tc\n"}, "dev.tsv:1: invalid UTF-8 at byte 2"),
     (OFFICIAL, {"labels__txt": None}, "labels.txt .* emotions.txt.* train.tsv"),
     # JSON lines
@@ -117,7 +117,7 @@ CASES = [
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": []}\n{"text": "ho"}\n'}, "dev.jsonl:2: has no 'labels'"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [true]}\n'}, r"dev.jsonl:1: unknown label id 1: labels have names"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [["joy"]]}\n'}, "dev.jsonl:1: labels must be names or ids: .*joy"),
-    (JSON, {"dev__jsonl": '{"text": 7, "labels": []}\n'}, "dev.jsonl:1: text must be a string: 7"),
+    (JSON, {"dev__jsonl": '{"text": 7, "labels": []}\n'}, "dev.jsonl:1: text must be a string, but is of type int: 7"),
     (JSON, {"dev__jsonl": ""}, "dev.jsonl must have rows"),
     (
         JSON,

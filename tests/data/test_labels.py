@@ -238,3 +238,10 @@ def test_an_id_column_that_cannot_identify_rows_is_not_used(tmp_path, bad):
     data = read(tmp_path)
     assert data.dev.example_ids == ("dev-1", "dev-2", "dev-3")
     assert "`id`" in data.warnings[0]
+
+
+def test_a_column_with_too_many_labels_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.data.sources.rows._MAX_VALUES", 26)
+    write_cells(tmp_path, ["u1", "u2", "u3"])
+    with pytest.raises(DataError, match=r"got 3 labels and 9 rows.*u1, u2, u3.*label_column"):
+        read(tmp_path)

@@ -12,7 +12,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["NOT_UTF8", "Parsed", "is_unicode", "parse_csv", "parse_json_lines", "parse_table", "parse_text"]
+__all__ = [
+    "NOT_UTF8",
+    "Parsed",
+    "is_unicode",
+    "parse_csv",
+    "parse_json_lines",
+    "parse_table",
+    "parse_text",
+    "why_unfit",
+]
 
 NOT_UTF8 = "is not UTF-8"
 
@@ -144,3 +153,12 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def why_unfit(text: object) -> str:
+    """Return the reason why a cell is no text of an example; empty when it is one."""
+    if text is None:
+        return "text is null"
+    if not isinstance(text, str):
+        return f"text must be a string, but is of type {type(text).__name__}"
+    return "" if text.strip() else "text is blank"

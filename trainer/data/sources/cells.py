@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer.core.text_rows import why_unfit
 from trainer.data.sources.errors import quote
 from trainer.data.sources.listed_cells import is_listed, parse_listed
 
@@ -34,15 +35,14 @@ class LabelCell:
 
 def read_text(cell: Any) -> str:
     """Return the text of a cell. Raises ValueError when it is blank or no text."""
-    if not isinstance(cell, str):
-        raise ValueError(f"text must be a string: {quote(cell)}")  # noqa: TRY004  collected with the faults of a row
-    if not cell.strip():
-        raise ValueError(f"empty text: {quote(cell)}")
+    if reason := why_unfit(cell):
+        raise ValueError(f"{reason}: {quote(cell)}")
+    text: str = cell
     try:
-        cell.encode()  # JSON can spell half a surrogate pair, and tokenizers raise TypeError for it
+        text.encode()  # JSON can spell half a surrogate pair, and tokenizers raise TypeError for it
     except UnicodeEncodeError as error:
         raise ValueError(f"text contains half a surrogate pair at {error.start + 1}: {quote(cell)}") from error
-    return cell
+    return text
 
 
 def read_id(cell: Any) -> str | None:

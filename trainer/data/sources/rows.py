@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.core.errors import DataError, shorten
 from trainer.data.config import AUTO
 from trainer.data.dataset import ROLES, Split
 from trainer.data.sources.cells import LabelCell, read_id, read_indicators, read_labels, read_text
@@ -17,6 +18,7 @@ from trainer.data.sources.tabular import Table
 
 __all__ = ["build_splits"]
 
+_MAX_VALUES = 2 * 10**9  # of 5 bytes
 _ANSWERS = {"accept", "reject", "ignore"}
 
 
@@ -50,11 +52,20 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
         names = tuple(sorted(columns["train"].indicators)) or names_in(train)
         if tables.config.label_separator == AUTO:
             check_spelling(cells, train)
+    _check_size(names, sum(map(len, records.values())))
     index = LabelIndex(names, [cell for _, cell in cells], listed=tables.label_names is not None)
     matrices = {role: _read_matrices(records[role], index, errors) for role in ROLES}
     errors.raise_if_any()
     ids = {role: _example_ids(records[role], role, columns[role], by_role[role].file, errors) for role in ROLES}
     return names, {role: _to_split(records[role], *matrices[role], ids[role]) for role in ROLES}
+
+
+def _check_size(names: Sequence[str], rows: int) -> None:
+    if rows * len(names) > _MAX_VALUES:
+        raise DataError(
+            f"Labels times rows must be at most {_MAX_VALUES:,}, got {len(names):,} labels and {rows:,} rows. First "
+            f"labels: {shorten(', '.join(names[:5]))}. Is label_column the right column?"
+        )
 
 
 def _read_records(table: Table, columns: Columns, tables: Tables, errors: RowErrors) -> list[_Record]:
