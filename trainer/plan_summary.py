@@ -40,7 +40,6 @@ def token_facts(components: Components, batches: BatchSchedule) -> dict[str, str
 
 def data_facts(dataset: Dataset, tokens: dict[str, str]) -> dict[str, str]:
     """Return name → value about the data. tokens: the result of `token_facts`."""
-    overlap = dataset.overlap
     counts = ", ".join(f"{role} {len(getattr(dataset, role)):,}" for role in ROLES)
     if dataset.added is not None:
         counts += f"; trained on, dev included, {len(dataset.trained_on):,}"
@@ -51,10 +50,18 @@ def data_facts(dataset: Dataset, tokens: dict[str, str]) -> dict[str, str]:
         "labels in train": _label_counts(dataset),
         "examples": counts,
         **(partly if min(annotated.values()) < 1 else {}),
-        "also in train": f"dev {overlap.dev_normalised}, test {overlap.test_normalised} examples; "
-        f"{overlap.dropped} dropped from train",
-        **tokens,
+        **_overlap(dataset),
+        # A line of zeros tells nothing; the tags of the run have it.
+        **{name: value for name, value in tokens.items() if any(digit in value for digit in "123456789")},
     }
+
+
+def _overlap(dataset: Dataset) -> dict[str, str]:
+    overlap = dataset.overlap
+    if not (overlap.dev_normalised or overlap.test_normalised):
+        return {}
+    counts = f"dev {overlap.dev_normalised}, test {overlap.test_normalised} examples"
+    return {"also in train": f"{counts}; {overlap.dropped} dropped from train"}
 
 
 def _label_counts(dataset: Dataset) -> str:
