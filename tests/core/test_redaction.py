@@ -1,10 +1,12 @@
 """No password is shown, whatever characters it has."""
 
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.core.redaction import redact, redact_command
+from trainer.core.redaction import redact, redact_command, redact_logs
 
 _SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=4).filter(
     lambda text: text not in "postgresql+psycopg://mlflow:db.example.org:5432/studies failed 'ssl' Cannot reach=***"
@@ -21,15 +23,25 @@ _SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), 
         ("postgresql://mlflow:a@b@db/mlflow", "postgresql://db/mlflow"),
         ("'postgresql://mlflow:it's@db/mlflow'", "'postgresql://db/mlflow'"),
         (
-            "postgresql://db/m?user=u&password=a'b@c&sslmode=require",
-            "postgresql://db/m?user=u&password=***&sslmode=require",
+            "postgresql://db/m?user=u&password=a'b@c&sslmode=require failed",
+            "postgresql://db/m?*** failed",
         ),
         ("connection failed: host=db password=a/b user=u", "connection failed: host=db password=*** user=u"),
-        ("https://bucket/key?X-Amz-Signature=abc&versionId=1", "https://bucket/key?X-Amz-Signature=***&versionId=1"),
+        ("https://bucket/key?X-Amz-Signature=abc&versionId=1", "https://bucket/key?***"),
         (
             "https://store.blob.core.windows.net/c?sv=1&sig=a%2Fb&sr=c",
-            "https://store.blob.core.windows.net/c?sv=1&sig=***&sr=c",
+            "https://store.blob.core.windows.net/c?***",
         ),
+        ("/work/https:/ann:hunter2@host/x failed", "/work/https:/host/x failed"),
+        ("https:/hunter2@host/x", "https:/host/x"),
+        ("postgresql:/ann:hunter2@host/x", "postgresql:/host/x"),
+        (
+            "Max retries exceeded with url: /api/runs?key=hunter2 (Caused",
+            "Max retries exceeded with url: /api/runs?*** (Caused",
+        ),
+        ("Authorization: Bearer eyJhbGciOi.x-y", "Authorization: ***"),
+        ("401 for hf_abcdefghijklmnopqrstuvwxyz", "401 for ***"),
+        ("Is http://host:5000 up? yes", "Is http://host:5000 up? yes"),
         ("http://host:5000 mail ann@example.org", "http://host:5000 mail ann@example.org"),
         ("models:/emotions@champion on http://host/path", "models:/emotions@champion on http://host/path"),
         ("sqlite:////tmp/a@b.db", "sqlite:////tmp/a@b.db"),
@@ -65,3 +77,12 @@ def test_no_password_in_a_query_is_left(password):
 )
 def test_values_of_flags_named_as_secrets_are_masked(argv, shown):
     assert redact_command(argv) == shown
+
+
+def test_logs_of_libraries_have_no_secrets(caplog, monkeypatch):
+    monkeypatch.setattr(logging, "_logRecordFactory", logging.LogRecord)  # restored afterwards
+    redact_logs()
+    logging.getLogger("a.library").warning("Cannot reach %s in %d seconds", "http://ann:hunter2@host", 3)
+    logging.getLogger("a.library").warning("%d of %d", 1, 2)
+    assert [record.getMessage() for record in caplog.records] == ["Cannot reach http://host in 3 seconds", "1 of 2"]
+    assert caplog.records[1].args == (1, 2)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from trainer.core import signals
 from trainer.core.errors import EmotionsError, SettingsError
-from trainer.core.redaction import redact
+from trainer.core.redaction import redact, redact_logs
 from trainer.core.tracebacks import keep_traceback
 from trainer.reporting import console
 from trainer.reporting.streams import survive_lost_output
@@ -32,6 +32,7 @@ def run_cli(
     passed too. The traceback of an unexpected error goes to a file; with `--debug true` all are printed.
     """
     survive_lost_output()
+    redact_logs()
     with signals.raise_stops():
         try:
             return command(_without_debug(sys.argv[1:] if argv is None else list(argv))) or 0
@@ -40,7 +41,7 @@ def run_cli(
                 raise
             with signals.ignore_stops():
                 if os.environ.get(_DEBUG_VARIABLE):
-                    traceback.print_exception(error)
+                    print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
                 if isinstance(error, Exception):
                     console.make().show_error(_readable(error))  # on any process: the others may not have met it
                 on_error(error)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.core.errors import EmotionsError
+from trainer.core.redaction import redact
 from trainer.reporting.progress import LineProgress, LiveProgress, Progress
 from trainer.reporting.report import DASH, Estimate, LabelScore, PolicyScore, Sections, interval, number, show
 
@@ -122,7 +123,7 @@ class Console:
         console.print(line, soft_wrap=whole)
 
     def _text(self, text: str) -> str:
-        plain = "".join("?" if _is_control(letter) else letter for letter in text)
+        plain = "".join("?" if _is_control(letter) else letter for letter in redact(text))
         return plain.replace(DASH, "-") if self._out.options.ascii_only else plain
 
     @property

@@ -88,7 +88,7 @@ def open_run(  # noqa: PLR0913  # which run it is, and what is known of it at it
             other = project_run if project_run != run.info.run_id else None
         opening = _Opening(run, output / run.info.run_id, other, prepare, is_resumed=resume is not None)
         with _recorded(backend, opening, raise_held_stop) as tracker:
-            tracker.set_tags({**_git_tags(run), **(tags or {})})
+            tracker.set_tags({**_redacted_tags(run), **_git_tags(run), **(tags or {})})
             if parameters:
                 tracker.log_params(parameters)
             yield tracker
@@ -273,6 +273,12 @@ def _status(failure: BaseException | None) -> str:
     if failure is None or (isinstance(failure, SystemExit) and failure.code in (None, 0)):
         return "FINISHED"
     return "KILLED" if signals.is_stop(failure) else "FAILED"
+
+
+def _redacted_tags(run: "Run") -> dict[str, object]:
+    """Return the tags of MLflow that contain a secret, without it, such as the address of a cloned project."""
+    shown = {name: redact(value) for name, value in run.data.tags.items()}
+    return {name: value for name, value in shown.items() if value != run.data.tags[name]}
 
 
 def _git_tags(run: "Run") -> dict[str, object]:
