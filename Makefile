@@ -7,9 +7,12 @@ SHELL := bash
 ACTIVATE := . .venv/bin/activate
 STAND_IN := .venv/share/conda-stand-in
 # Written last by .ci/environment.py, so it is older than conda.yaml whenever the environment is out of date.
+MLFLOW ?= 3.18.0
+OTHER_MLFLOW := $(CURDIR)/.venv/mlflow-$(MLFLOW)
+SERVER_TESTS := tests/tracking/test_faults.py tests/tracking/test_server_away.py tests/registry/promotion/test_races.py
 STAMP := $(STAND_IN)/name
 
-.PHONY: help setup train ui docs test test-all check bench chaos clean
+.PHONY: help setup train ui docs test test-all test-mlflow check bench chaos clean
 
 help:
 	@echo "make setup   make .venv, the environment, from conda.yaml"
@@ -17,6 +20,7 @@ help:
 	@echo "make ui      open the tracked runs in the browser"
 	@echo "make test    run the tests, without those that take more than ten seconds each"
 	@echo "make test-all  run every test"
+	@echo "make test-mlflow MLFLOW=3.18.0  run the fault tests with client or server of another MLflow"
 	@echo "make check   run ruff and mypy"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   measure speed and memory"
@@ -45,6 +49,13 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+# The environment's client with a server of MLflow $(MLFLOW), the other way round, and both of that version.
+test-mlflow: $(STAMP)
+	$(ACTIVATE) && { [ -d $(OTHER_MLFLOW) ] || pip install --quiet --no-deps --target $(OTHER_MLFLOW) mlflow==$(MLFLOW); }
+	$(ACTIVATE) && MLFLOW_SERVER_PATH=$(OTHER_MLFLOW) python -m pytest $(SERVER_TESTS) $(ARGS)
+	$(ACTIVATE) && PYTHONPATH=$(OTHER_MLFLOW) MLFLOW_SERVER_PATH= python -m pytest $(SERVER_TESTS) $(ARGS)
+	$(ACTIVATE) && PYTHONPATH=$(OTHER_MLFLOW) python -m pytest --numprocesses 2 tests/tracking tests/registry tests/serving $(ARGS)
 
 check: $(STAMP)
 	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && mypy .ci/environment.py

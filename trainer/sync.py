@@ -28,6 +28,8 @@ class SyncConfig:
 
     output: str = "runs"
     """A run folder, or a folder with run folders."""
+    recreate: bool = False
+    """Make a run that the server does not have, because its database was lost, there again under a new id."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def sync_folders(config: SyncConfig) -> int:
     """Deliver every run folder and return the exit status. A folder that fails does not stop the others."""
     from trainer.tracking.event_log import find_event_logs, is_locked
-    from trainer.tracking.run import sync  # MLflow loads with it, and `--help` must not wait
 
     screen = console.make()
     folders = find_event_logs(Path(config.output))
@@ -52,7 +53,7 @@ def sync_folders(config: SyncConfig) -> int:
             screen.show_note(f"{folder}: skipped, its run is still in progress")
             continue
         try:
-            count = sync(folder)
+            count = _deliver(folder, screen, may_recreate=config.recreate)
         except EmotionsError as error:  # any other exception is a defect, which must be seen
             screen.show_error(error)
             failed += 1
@@ -62,6 +63,19 @@ def sync_folders(config: SyncConfig) -> int:
         delivered += count
     screen.show_note(f"{len(folders)} run folders: {delivered} events delivered, {failed} failed")
     return 1 if failed else 0
+
+
+def _deliver(folder: Path, screen: console.Console, *, may_recreate: bool) -> int:
+    from trainer.tracking.run import MissingRunError, recreate, sync  # MLflow loads with it, and `--help` must not wait
+
+    try:
+        return sync(folder)
+    except MissingRunError:
+        if not may_recreate:
+            raise
+    made = recreate(folder)
+    screen.show_note(f"{folder}: its run is made again as {made.name}, and the folder has this name")
+    return sync(made)
 
 
 if __name__ == "__main__":

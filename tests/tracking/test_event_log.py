@@ -133,6 +133,22 @@ def test_a_log_that_another_process_writes_is_locked_until_that_ends(tmp_path):
     assert not is_locked(tmp_path)
 
 
+def test_files_of_an_older_version_are_renamed_by_the_owner_of_their_lock_only(tmp_path):
+    for name in ("spool.jsonl", "spool.offset"):
+        (tmp_path / name).write_bytes(b"")
+    code = "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX); print(); input()"
+    command = [sys.executable, "-c", code, tmp_path / "spool.offset"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as older:
+        older.stdout.readline()
+        assert is_locked(tmp_path)
+        with pytest.raises(TrackingError, match=tmp_path.name):
+            EventLog(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["spool.jsonl", "spool.offset"]
+        older.communicate(b"\n")
+    with EventLog(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "events.offset"]
+
+
 def test_a_log_that_cannot_be_opened_keeps_no_descriptor(tmp_path):
     (tmp_path / "events.offset").write_text("x" * 20)
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -406,6 +406,14 @@ def test_an_artifact_store_that_this_machine_cannot_write_is_an_error_before_tra
     assert run.info.status == "FAILED"
 
 
+def test_a_store_whose_library_is_missing_is_an_error_before_training(database, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    database.create_experiment("on s3", artifact_location="s3://bucket/mlflow")
+
+    with pytest.raises(TrackingError, match=r"s3://bucket/mlflow.*pip install boto3"):
+        open_run(tmp_path / "runs", experiment="on s3").__enter__()
+
+
 _WRITER = """
 import pathlib, sys
 from trainer.tracking.run import open_run

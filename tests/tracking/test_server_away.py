@@ -1,7 +1,5 @@
 """A real `mlflow server` that goes away and comes back."""
 
-import shutil
-
 import pytest
 from tracking_helpers import Server, history, logged_history, wait_for
 
@@ -12,8 +10,7 @@ from trainer.tracking.run import open_run
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, _migrated_store):
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(_migrated_store, folder / "mlflow.db")
-    one = Server(folder)
+    one = Server(folder, _migrated_store)
     one.start()
     yield one
     one.stop()

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from trainer.tracking.event_log import EventLog
+
+_SERVER_PATH = os.environ.get("MLFLOW_SERVER_PATH")
+"""Set by `make test-mlflow`; empty for the version of the environment."""
 
 
 def history(client, run_id, name):
@@ -46,10 +50,15 @@ def free_port():
 
 
 class Server:
-    """A real `mlflow server` on a free port of this machine, to be stopped and started again."""
+    """A real `mlflow server` on a free port of this machine, to be stopped and started again.
 
-    def __init__(self, folder: Path):
+    It is of the version in the folder MLFLOW_SERVER_PATH, else of the tests' own. store: a database to begin with.
+    """
+
+    def __init__(self, folder: Path, store: Path | None = None):
         self.folder = folder
+        if store is not None and _SERVER_PATH is None:  # another version makes its own tables
+            shutil.copy(store, folder / "mlflow.db")
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process = None
@@ -60,6 +69,8 @@ class Server:
         artifact_store = ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment.pop("MLFLOW_TRACKING_URI", None)
+        if _SERVER_PATH is not None:
+            environment["PYTHONPATH"] = _SERVER_PATH
         with (self.folder / "server.log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", *words, *stores, *artifact_store],

@@ -136,6 +136,21 @@ class EventLog:
         """Forget which events the server refused."""
         (self.folder / REJECTED).unlink(missing_ok=True)
 
+    def change_run(self, old: str, new: str) -> None:
+        """Give the events of run `old` to run `new` and make them pending; those of other runs are removed.
+
+        The log must be opened again afterwards.
+        """
+        aside = self.folder / f"{_LOG}.new"
+        with aside.open("w", encoding="utf-8") as file:
+            for event in self.events():
+                if event.run_id == old:
+                    record = {"time": event.time, "run_id": new, "kind": event.kind, "content": event.content}
+                    file.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self.clear_rejected()
+        self.mark_delivered(0)
+        aside.replace(self.folder / _LOG)
+
     def close(self) -> None:
         """Close the files, which gives up the lock."""
         self._descriptors.close()

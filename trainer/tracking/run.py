@@ -27,14 +27,28 @@ from trainer.tracking.uploader import Uploader
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["MlflowTracker", "NullTracker", "RejectedEventsError", "Tracker", "open_run", "report_failure", "sync"]
+__all__ = [
+    "MissingRunError",
+    "MlflowTracker",
+    "NullTracker",
+    "RejectedEventsError",
+    "Tracker",
+    "open_run",
+    "recreate",
+    "report_failure",
+    "sync",
+]
 
 _log = logging.getLogger(__name__)
 _RESUME_ADVICE = "Or give the id of another run there, or start a new run without `resume`."
 _SYNC_ADVICE = (
-    "Its folder keeps everything. Restore the server's database or set MLFLOW_TRACKING_URI to the server that has the "
-    "run, then run the same command again; or delete the folder."
+    "Its folder keeps everything. Restore the server's database, set MLFLOW_TRACKING_URI to the server that has the "
+    "run, or give recreate=true to make it there again under a new id; then run the same command again."
 )
+
+
+class MissingRunError(TrackingError):
+    """The server does not have a run: its database is another one, or an older one."""
 
 
 class RejectedEventsError(TrackingError):
@@ -130,6 +144,21 @@ def sync(folder: Path) -> int:
     return count
 
 
+def recreate(folder: Path) -> Path:
+    """Make the run of a folder again on a server that does not have it; return the folder, renamed to the new run id.
+
+    Nothing is uploaded: `sync` delivers the events. The experiment is that of the environment, as for new runs.
+    """
+    with EventLog(folder) as log:
+        opened = [event for event in log.events() if event.kind == "open"][-1]
+        backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or str(opened.content["uri"]))
+        name = str(opened.content.get("name") or "") or None
+        with readable_errors(backend):
+            run_id = backend.create_run(_experiment_id(backend, None), {}, name).info.run_id
+        log.change_run(opened.run_id, run_id)
+    return folder.rename(folder.with_name(run_id))
+
+
 def report_failure(error: BaseException) -> None:
     """Tag the run that `mlflow run` made with an error from before it was opened, such as a wrong setting.
 
@@ -173,7 +202,7 @@ def _existing_run(backend: MlflowBackend, run_id: str, advice: str) -> "Run":
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # the second: no id at all
             raise
-        raise TrackingError(f"Run {run_id} does not exist on {server}. {advice}") from error
+        raise MissingRunError(f"Run {run_id} does not exist on {server}. {advice}") from error
     if run.info.lifecycle_stage != "active":
         raise TrackingError(
             f"Run {run_id} is deleted on {server}. Restore it: `mlflow runs restore --run-id {run_id}`. {advice}"
@@ -203,7 +232,8 @@ def _start(backend: MlflowBackend, run: "Run", log: EventLog) -> MlflowTracker:
     """Deliver what an earlier process left in the folder, make the run RUNNING, and return its tracker."""
     run_id = run.info.run_id
     Uploader(log, backend).upload_pending()
-    log.append(run_id, "open", {"uri": redact(backend.uri)})  # `sync` reads from it where the run was started
+    # `sync` reads from it where the run was started, and `recreate` its name.
+    log.append(run_id, "open", {"uri": redact(backend.uri), "name": run.info.run_name})
     check_artifact_store(backend.client, run)
     backend.set_running(run_id)
     log.mark_delivered(log.size)  # `set_running` has done what the event "open" asks for

@@ -1,6 +1,5 @@
 """Concurrent and killed promoters: one champion at a time, the best at the end, nothing stuck."""
 
-import shutil
 import uuid
 
 import killable_command
@@ -25,8 +24,7 @@ def served(_migrated_store, tmp_path, monkeypatch, checked):
     """Commands on a real `mlflow server`."""
     folder = tmp_path / "server"
     folder.mkdir()
-    shutil.copy(_migrated_store, folder / "mlflow.db")
-    server = Server(folder)
+    server = Server(folder, _migrated_store)
     server.start()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
