@@ -7,7 +7,6 @@ server, the artifact store or a study reach it, and a model that crashes or hang
 import json
 import subprocess
 import sys
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from registry.config import CheckConfig
 from trainer.core import artifacts
 from trainer.core.environment import child_environment
-from trainer.core.errors import RegistryError
+from trainer.core.errors import RegistryError, shorten
 from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
 from trainer.evaluation.calibration import Calibration
@@ -28,7 +27,8 @@ from trainer.tracking.connection import describe_error
 __all__ = ["Judged", "ModelCheck", "check_model"]
 
 _LIMIT_SECONDS = 1800
-_MAX_SHOWN_CHARACTERS, _MAX_CAUSE = 600, 150
+_MAX_CAUSE = 150
+_TRACEBACK = "Traceback (most recent call last)"
 # What finds Python, the libraries and a GPU, and sets threads: any other variable may be a secret.
 _ALLOWED_VARIABLES = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
@@ -103,7 +103,7 @@ def _download(model_uri: str, target: Path) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(target)))
     except Exception as error:  # each kind of artifact store has its own errors
-        cause = textwrap.shorten(describe_error(error), _MAX_CAUSE, placeholder=" ...")
+        cause = shorten(describe_error(error), _MAX_CAUSE)
         raise RegistryError(
             f"Cannot download model {model_uri} ({cause}). If it was deleted, choose another run or version."
         ) from error
@@ -129,9 +129,15 @@ def _run_child(folder: Path, texts: Path, scratch: Path, config: CheckConfig) ->
             "check_rows, or run this on a faster machine"
         )
     if done.returncode:
-        last = redact(done.stderr.strip())[-_MAX_SHOWN_CHARACTERS:]  # a traceback ends with its error
-        return f"its process ended with status {done.returncode}: {last}"
+        return f"its process ended with status {done.returncode}: {_last_error(done.stderr)}"
     return ""
+
+
+def _last_error(stderr: str) -> str:
+    text = redact(stderr.strip())
+    if _TRACEBACK in text:  # it ends with its error
+        text = text.splitlines()[-1]
+    return shorten(text, _MAX_CAUSE)
 
 
 def _environment() -> dict[str, str]:

@@ -3,7 +3,6 @@
 import getpass
 import os
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from registry.promotion.selection import select_run
 from registry.store.decision_log import CHAMPION, Decision, RegistryState
 from registry.store.model_registry import MODEL_RUN, ModelRegistry
 from trainer.core import artifacts
-from trainer.core.errors import RegistryError
+from trainer.core.errors import RegistryError, shorten
 from trainer.core.settings import flatten
 from trainer.reporting import console
 from trainer.reporting.optional import attempt
@@ -261,7 +260,7 @@ class PromotionSession:
         try:
             return self._fetch(self.registry.versions.run_of(version))
         except RegistryError as error:
-            cause = textwrap.shorten(str(error), _MAX_CAUSE, placeholder=" ...")
+            cause = shorten(error, _MAX_CAUSE)
             raise RegistryError(
                 f"Champion version {version} of {model} cannot be compared with: {cause} To continue, roll back, "
                 "remove its alias `champion` in the MLflow UI, or give another `registered_model`."

@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import numpy.typing as npt
 from registry.scoring.config import LabelChoice
 from registry.store.aliases import read_aliases
 from registry.store.versions import list_versions, model_names
-from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest
+from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest, shorten
+from trainer.core.input_files import is_file
 from trainer.core.redaction import redact
 from trainer.serving import runtime
 from trainer.tracking.connection import connect
@@ -30,7 +30,7 @@ __all__ = ["Prediction", "Scorer", "open_scorer", "resolve"]
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))")
 _FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/model or a folder with a saved model"
-_MAX_SHOWN, _MAX_CAUSE, _NAMES_SHOWN = 60, 200, 5
+_MAX_CAUSE, _NAMES_SHOWN = 200, 5
 _TEXTS_PER_CALL = 1000  # the progress bar moves after each call
 
 
@@ -78,7 +78,7 @@ def open_scorer(address: str, choice: LabelChoice) -> Iterator[Scorer]:
     """
     with tempfile.TemporaryDirectory(prefix="emotions-model-") as scratch:
         if address.startswith(("http://", "https://")):  # MLflow would look for a tracking server's artifacts there
-            raise ModelError(f"`model` must be {_FORMS}, got {_shown(redact(address))}.")
+            raise ModelError(f"`model` must be {_FORMS}, got {shorten(redact(address))}.")
         if ":/" in address:
             source = _resolve_on_server(address)
             folder = _download(source, scratch)
@@ -106,8 +106,8 @@ def resolve(client: "MlflowClient", address: str) -> str:
     if version not in versions:
         aliases = [f"@{alias} (version {number})" for alias, number in read_aliases(client, name).items()]
         raise RegistryError(
-            f"Registered model `{name}` does not have {address}. "
-            f"Versions: {', '.join(versions) or 'none'}; aliases: {', '.join(aliases) or 'none'}."
+            f"Registered model `{name}` does not have {shorten(address)}. Newest versions: "
+            f"{', '.join(versions[-_NAMES_SHOWN:])}; aliases: {', '.join(aliases[:_NAMES_SHOWN]) or 'none'}."
         )
     return f"models:/{name}/{version}"
 
@@ -139,10 +139,17 @@ def _versions(client: "MlflowClient", name: str) -> list[str]:
 def _download(source: str, scratch: str) -> Path:
     import mlflow
 
+    shown = shorten(redact(source))
     try:
-        return Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
+        folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
     except Exception as error:  # each kind of artifact store has its own errors
-        raise ModelError(f"Cannot download model {_shown(redact(source))}: {_brief(str(error))}") from error
+        raise ModelError(f"Cannot download model {shown}: {shorten(redact(str(error)), _MAX_CAUSE)}") from error
+    if not is_file(folder / "MLmodel"):  # MLflow downloads nothing from a folder that is gone
+        raise ModelError(
+            f"Cannot find the files of model {shown} in the artifact store: they were moved or deleted, or it is no "
+            "model. Restore them, or choose another version."
+        )
+    return folder
 
 
 def _load(folder: Path, source: str, choice: LabelChoice) -> "TextScorer":
@@ -153,19 +160,13 @@ def _load(folder: Path, source: str, choice: LabelChoice) -> "TextScorer":
         policies = read_serving(artifacts).thresholds
         if choice.policy is not None and choice.policy not in policies:
             near = nearest(choice.policy, policies)
-            raise SettingsError(f"`policy` must be one of {', '.join(policies)}, got {choice.policy}.{near}")
+            raise SettingsError(f"`policy` must be one of {', '.join(policies)}, got {shorten(choice.policy)}.{near}")
         return TextScorer(artifacts)
     except ModelError as error:
-        cause = _brief(str(error).replace(f"{folder}/", ""))  # paths in the model; its copy has a long name
-        raise ModelError(f"Cannot load model {_shown(source)}: {cause}") from error
-
-
-def _brief(cause: str) -> str:
-    return textwrap.shorten(redact(cause), _MAX_CAUSE, placeholder=" ...")
-
-
-def _shown(value: str) -> str:
-    return value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}..."
+        cause = shorten(
+            redact(str(error).replace(f"{folder}/", "")), _MAX_CAUSE
+        )  # paths in the model; its copy has a long name
+        raise ModelError(f"Cannot load model {shorten(source)}: {cause}") from error
 
 
 def _why_unsure(folder: Path, source: str) -> str:
@@ -173,26 +174,22 @@ def _why_unsure(folder: Path, source: str) -> str:
 
     Raises ModelError for a model of another kind, whose answers only its own loader can give.
     """
-    try:
-        has_description = (folder / "MLmodel").is_file()
-    except OSError:  # a name that is too long
-        has_description = False
-    if not has_description:
-        raise ModelError(f"`model` must be {_FORMS}, got {_shown(source)}, which has no MLmodel file.")
+    if not is_file(folder / "MLmodel"):
+        raise ModelError(f"`model` must be {_FORMS}, got {shorten(source)}, which has no MLmodel file.")
     code = runtime.read_code(folder)
     if code.is_known:
         return ""
     if code.loader == runtime.LOADER:
         return (
-            f"The code in model {_shown(source)} (digest {code.digest[:12]}) is of no version known here. It does not "
+            f"The code in model {shorten(source)} (digest {code.digest[:12]}) is of no version known here. It does not "
             "run: this version scores the texts, and a server that runs the model's code may answer otherwise."
         )
     found = (
-        f"its MLmodel names the loader {_shown(code.loader)}"
+        f"its MLmodel names the loader {shorten(code.loader)}"
         if code.loader
         else "its MLmodel or serving.json is damaged"
     )
     raise ModelError(
-        f"`model` must be one that this project saved, got {_shown(source)}: {found}. predict runs no code of a model; "
-        "if you trust it, use `mlflow models predict`."
+        f"`model` must be one that this project saved, got {shorten(source)}: {found}. predict runs no code of a "
+        "model; if you trust it, use `mlflow models predict`."
     )

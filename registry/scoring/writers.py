@@ -88,10 +88,10 @@ class _JsonLinesWriter:
         objects = (
             chunk.objects if chunk.objects is not None else [_dump(_plain(row)) for row in chunk.table.to_pylist()]
         )
-        scored = zip(objects, prediction.labels, prediction.probabilities.tolist(), strict=True)
+        scored = zip(objects, prediction.labels, prediction.probabilities, strict=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             for row, labels, probabilities in scored:
-                added = _dump(dict(zip(names, [labels, *probabilities], strict=True)))
+                added = _dump(dict(zip(names, [labels, *probabilities.tolist()], strict=True)))
                 # Appended to the text of the row, so that its numbers keep their digits.
                 file.write(f"{row[:-1].rstrip()}, {added[1:]}\n")
 

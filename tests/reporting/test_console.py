@@ -259,10 +259,10 @@ def test_many_labels_without_positives_are_abbreviated():
     assert "and 490 more" in " ".join(out.getvalue().split())
 
 
-def test_a_failed_rule_shows_the_required_value():
+def test_a_rule_shows_the_required_value():
     out = io.StringIO()
     console.make(out=out, err=out).show_rules([(True, "gain", "+0.1", "+0"), (False, "size", "9 MB", "at most 5 MB")])
     passed, failed = out.getvalue().splitlines()
-    assert "gain: +0.1" in passed
+    assert "gain: +0.1; required: +0" in passed
     assert "FAILED" in failed
     assert "at most 5 MB" in failed

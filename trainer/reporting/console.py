@@ -85,12 +85,13 @@ class Console:
             self.show_note(line)
 
     def show_rules(self, rules: Sequence[tuple[bool, str, str, str]]) -> None:
-        """Print a line for each rule: whether it passed, its name, the value and, if it failed, the required one."""
+        """Print a line for each rule: whether it passed, its name, the value and the required one."""
         for passed, name, value, required in rules:
+            line = f"{name}: {value}; required: {required}"
             if passed:
-                self._print(("  ok      ", "green"), (f"{name}: {value}", ""))
+                self._print(("  ok      ", "green"), (line, ""))
             else:
-                self._print((f"  FAILED  {name}: {value}; required: {required}", "bold red"))
+                self._print((f"  FAILED  {line}", "bold red"))
 
     def show_note(self, text: str) -> None:
         """Print one event that is neither good nor bad, such as where a run continues."""

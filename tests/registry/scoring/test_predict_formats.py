@@ -56,6 +56,17 @@ def test_every_format_to_every_format(job, inputs, source, target):
     assert [row["predicted_labels"] for row in rows] == (["|".join(one) for one in labels] if as_text else labels)
 
 
+@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl", "out.parquet"])
+def test_columns_have_the_names_of_the_labels(job, inputs, target):
+    names = ('say "hi", ok', "喜び", "line\nbreak", "tab\there", "a|b", "joy'", "", "L" * 300)
+    job.model = FakeModel(names)
+    assert job.run("in.csv", target)[0] == 0
+    rows = read(job.folder / target)
+    assert list(rows[0]) == ["id", "text", "predicted_labels", *(f"probability_{name}" for name in names)]
+    labels = [json.loads(row["predicted_labels"]) if target[-2:] == "sv" else row["predicted_labels"] for row in rows]
+    assert [len(one) for one in labels] == (probabilities(TEXTS, len(names)) >= 0.5).sum(axis=1).tolist()
+
+
 def test_lines_of_text(job):
     job.write("in.txt", "\ufeffone\r\ntwo\u2028still two\nthree")
     assert job.run("in.txt", text_column="comment")[0] == 0

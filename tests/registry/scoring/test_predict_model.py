@@ -127,13 +127,13 @@ def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
     ("model", "rules"),
     [
         ("models:/emotion@champion", ["`emotion`", "Did you mean `emotions`?", "Registered: emotions"]),
-        ("models:/emotions@best", ["models:/emotions@best", "Versions: 1, 2; aliases: @champion (version 1)"]),
-        ("models:/emotions/7", ["Versions: 1, 2; aliases: @champion (version 1)"]),
-        ("models:/emotions/Production", ["Versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotions@best", ["models:/emotions@best", "Newest versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotions/7", ["Newest versions: 1, 2; aliases: @champion (version 1)"]),
+        ("models:/emotions/Production", ["Newest versions: 1, 2; aliases: @champion (version 1)"]),
         ("models:/emotions", ["Cannot download model models:/emotions"]),
         ("runs:/0123/model", ["Cannot download model runs:/0123/model"]),
         ("nowhere", ["`model` must be", "nowhere"]),
-        ("x" * 5000, ["`model` must be"]),
+        ("x" * 300, ["`model` must be"]),
         ("http://127.0.0.1:9/model", ["`model` must be", "http://127.0.0.1:9/model"]),
         ("s3://bucket/model", ["Cannot download model s3://bucket/model"]),
         ("models:/emotions-ledger@champion", ["Registered: emotions."]),
@@ -154,6 +154,16 @@ def test_nothing_is_registered_yet(tracking_uri):
 
     with pytest.raises(RegistryError, match="Registered: none"):
         scorer.resolve(mlflow.MlflowClient(tracking_uri), "models:/emotions@champion")
+
+
+def test_a_model_whose_files_were_moved(registry, folders, texts, tmp_path, capsys):
+    copy = shutil.copytree(folders[0], tmp_path / "stored")
+    registry.create_model_version("emotions", str(copy))
+    copy.rename(tmp_path / "moved")
+    assert (
+        predict.main([f"--input={texts}", f"--output={texts.with_name('out.csv')}", "--model=models:/emotions/3"]) == 1
+    )
+    assert "Cannot find the files of model models:/emotions/3" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_server_that_is_away(texts, monkeypatch, capsys):
@@ -231,7 +241,7 @@ def changed_json(name, **values):
         (rewritten("artifacts/classifier/classifier.json", b"[]"), "damaged"),
         (changed_json("artifacts/classifier/classifier.json", label_names=[1, 2, 3]), "damaged"),
         (changed_json("artifacts/classifier/classifier.json", pooling=3), "damaged"),
-        (changed_json(f"{ENCODER}/config.json", model_type="nope"), "`nope`"),
+        (changed_json(f"{ENCODER}/config.json", model_type="nope"), "transformers"),
     ],
 )
 def test_a_foreign_or_damaged_model_is_one_short_error_and_runs_nothing(folders, tmp_path, change, rule, texts, capsys):
