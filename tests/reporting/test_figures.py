@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference
 from trainer.reporting import figures
-from trainer.reporting.figures import curves, predictions
+from trainer.reporting.figures import curves, predictions, style
 from trainer.reporting.figures.style import DPI, plain, select
 
 HISTORY = [
@@ -108,6 +108,19 @@ def test_letters_without_a_glyph_are_no_warning(tmp_path):
     scores = example(2)
     odd = make_scores(["怒り", "\U0001f9ff"], scores.probabilities, scores.labels)
     assert draw("per_label_f1", tmp_path / "f1.png", odd).exists()
+
+
+def test_letters_without_a_glyph_are_escaped(monkeypatch):
+    monkeypatch.setattr(style, "_fonts", lambda: ["DejaVu Sans"])
+    style._has_glyph.cache_clear()
+    try:
+        assert [plain(name) for name in ("怒り", "喜び", "Ärger, грусть")] == [
+            r"\u6012\u308a",
+            r"\u559c\u3073",
+            "Ärger, грусть",
+        ]
+    finally:
+        style._has_glyph.cache_clear()
 
 
 def test_same_input_gives_the_same_bytes(tmp_path):

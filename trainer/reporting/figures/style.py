@@ -1,7 +1,7 @@
 """The style of all figures: paper, colours, type, label names, and the choice among many labels."""
 
+import functools
 import unicodedata
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,8 +36,11 @@ DPI = 144
 BLUE, VERMILLION, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 INK, SOFT, LINE, PALE = "#1f2328", "#6b7280", "#c3c8d0", "#e5e7eb"
 _LONGEST_NAME = 24
-# For letters that DejaVu Sans lacks.
-_FALLBACK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Sans", "Noto Emoji")
+# For letters that DejaVu Sans lacks, on Linux, macOS and Windows.
+_FALLBACK_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Noto Sans", "Noto Emoji"),
+    *("PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic"),
+)
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -71,18 +74,13 @@ def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool =
     The object API and a private style keep the caller's matplotlib, notebook or backend untouched.
     """
     import matplotlib as mpl
-    from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    installed = set(font_manager.get_font_names())
-    # Matplotlib logs each font that is missing.
-    fonts = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the figure shows a box for it
+    with mpl.rc_context():
         mpl.rcdefaults()  # without the user's matplotlibrc
-        mpl.rcParams.update(_STYLE | {"font.family": fonts})
+        mpl.rcParams.update(_STYLE | {"font.family": _fonts()})
         figure = Figure(
             figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09) if computed else None
         )
@@ -95,11 +93,37 @@ def sheet(path: Path, size: tuple[float, float], title: str, *, computed: bool =
         canvas.print_png(path, metadata={"Software": None})  # no version: equal input, equal bytes
 
 
+@functools.cache
+def _fonts() -> list[str]:
+    """Return the fonts of the figures that are installed; matplotlib logs each one that is missing."""
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
+
+
+@functools.cache
+def _has_glyph(letter: str) -> bool:
+    from matplotlib import font_manager
+
+    files = (font_manager.findfont(name) for name in _fonts())
+    return any(font_manager.get_font(file).get_char_index(ord(letter)) for file in files)
+
+
 def plain(name: str, longest: int = _LONGEST_NAME) -> str:
-    """Return the name as one line that matplotlib prints literally: no formula, no control character, not too long."""
-    line = "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)
+    """Return the name as one line that matplotlib prints literally: no formula, no control character, not too long.
+
+    A letter that no font has is escaped: boxes in its place would make all such names equal.
+    """
+    line = "".join(_printable(letter) for letter in name[: longest + 1])
     line = line if len(line) <= longest else line[: longest - 1] + "…"
     return line.replace("$", r"\$")
+
+
+def _printable(letter: str) -> str:
+    if unicodedata.category(letter).startswith("C"):
+        return " "
+    return letter if _has_glyph(letter) else f"\\u{ord(letter):04x}"
 
 
 def note(axes: "Axes", text: str) -> None:
