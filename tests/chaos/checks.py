@@ -41,8 +41,8 @@ _MEASURED = re.compile(r"(^system/|second|latency|memory|duration|time)")
 def readable(ended: Ended) -> list[str]:
     """No traceback, and an error message of at most 300 characters."""
     faults = []
-    if "Traceback (most recent call last)" in ended.text:
-        faults.append(f"traceback: {ended.text.strip()[-700:]}")
+    if defect := re.search(r"Traceback \(most recent call last\)|Unexpected error", ended.text):
+        faults.append(f"traceback or defect: {ended.text[defect.start() :][:1500]}")
     message = " ".join(re.split(r"^error: ", ended.text, flags=re.MULTILINE)[-1].split()) if ended.status == 1 else ""
     if len(message) > LONGEST_MESSAGE:
         faults.append(f"message of {len(message)} characters: {message[:400]}")
@@ -133,7 +133,8 @@ def no_partial_files(folder: Path) -> list[str]:
 
 def no_scratch(folder: Path) -> list[str]:
     """No temporary folder or file is left."""
-    left = sorted(path.name for path in (folder / "tmp").iterdir())
+    # PyTorch keeps its compiler's cache there.
+    left = sorted(path.name for path in (folder / "tmp").iterdir() if not path.name.startswith("torchinductor_"))
     return [f"left: {', '.join(left[:3])}"] if left else []
 
 

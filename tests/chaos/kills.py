@@ -10,7 +10,7 @@ from tests.chaos import checks, commands
 from tests.chaos.commands import Ended
 from tests.chaos.moments import Moment
 from tests.chaos.promises import Attack, Attempt
-from tests.chaos.templates import Measured, accept_candidates, copy_place
+from tests.chaos.templates import Measured, Templates, accept_candidates, copy_place
 
 __all__ = ["ATTACKS"]
 
@@ -98,8 +98,8 @@ def kill_predict(attempt: Attempt) -> None:
     """Kill a scoring job up to three times and continue it."""
     templates, rng = attempt.templates, attempt.rng
     suffix = rng.choice((".csv", ".jsonl", ".parquet"))
-    wanted = templates.once(f"predicted{suffix}", lambda: _predict_undisturbed(attempt, suffix))
-    folder, argv = templates.new_folder(attempt.folder), _predict_argv(attempt, suffix)
+    wanted = templates.once(f"predicted{suffix}", lambda: predict_undisturbed(templates, suffix))
+    folder, argv = templates.new_folder(attempt.folder), predict_argv(templates, f"scored{suffix}")
     output = folder / f"scored{suffix}"
     for _ in range(rng.choice((1, 1, 2, 3))):
         ended = kill_once(attempt, "registry.predict", argv, wanted)
@@ -117,14 +117,15 @@ def kill_predict(attempt: Attempt) -> None:
     attempt.check(NO_PARTIAL, checks.no_partial_files(folder) + [f"left: {name}" for name in parts])
 
 
-def _predict_argv(attempt: Attempt, suffix: str) -> list[object]:
-    templates = attempt.templates
-    words = ["--input", templates.texts, "--output", f"scored{suffix}", "--model", templates.saved_model]
+def predict_argv(templates: Templates, output: str) -> list[object]:
+    """Return the arguments of a job of six chunks."""
+    words = ["--input", templates.texts, "--output", output, "--model", templates.saved_model]
     return [*words, "--chunk_rows", 7]
 
 
-def _predict_undisturbed(attempt: Attempt, suffix: str) -> Measured:
-    return attempt.templates.measure(f"predicted{suffix}", "registry.predict", _predict_argv(attempt, suffix))
+def predict_undisturbed(templates: Templates, suffix: str) -> Measured:
+    """Run that job undisturbed."""
+    return templates.measure(f"predicted{suffix}", "registry.predict", predict_argv(templates, f"scored{suffix}"))
 
 
 def kill_promote(attempt: Attempt) -> None:
@@ -141,9 +142,8 @@ def kill_rollback(attempt: Attempt) -> None:
 
 def _decide(attempt: Attempt, module: str, words: list[str], then: list[str] | None = None) -> None:
     templates, folder = attempt.templates, attempt.folder
-    start = templates.champions.folder
-    measured = templates.once(module, lambda: templates.measure(module, module, words, start))
-    copy_place(start, folder)
+    measured = templates.once(module, lambda: measure_decision(templates, module, words))
+    copy_place(templates.champions.folder, folder)
     kill_once(attempt, module, words, measured)
     again = commands.start(folder, "registry.promote", then or words, prepare=accept_candidates).wait()
     attempt.check(DECIDED, checks.ended_well(again))
@@ -153,6 +153,11 @@ def _decide(attempt: Attempt, module: str, words: list[str], then: list[str] | N
     commands.start(folder, "trainer.sync", []).wait()
     attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
     attempt.check(NO_PARTIAL, checks.no_partial_files(folder))
+
+
+def measure_decision(templates: Templates, module: str, words: list[str]) -> Measured:
+    """Run promote or rollback undisturbed, in a copy of the champions."""
+    return templates.measure(module, module, words, templates.champions.folder)
 
 
 def kill_history(attempt: Attempt) -> None:

@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.chaos import kills, outages, table
+from tests.chaos import disks, kills, outages, searches, signals, table
 from tests.chaos.commands import ROOT
 from tests.chaos.promises import Attack, Attempt, Ledger, family_of
 from tests.chaos.templates import TemplateError, Templates
 
 __all__ = ["ATTACKS", "Session", "main"]
 
-ATTACKS: tuple[Attack, ...] = (*kills.ATTACKS, *outages.ATTACKS)
+ATTACKS: tuple[Attack, ...] = (*kills.ATTACKS, *outages.ATTACKS, *disks.ATTACKS, *signals.ATTACKS, *searches.ATTACKS)
 _MAX_FAILURES = 40  # more tell nothing new
 PAGE = ROOT / "docs" / "reliability.md"
 
