@@ -17,15 +17,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.chaos import disks, kills, outages, searches, signals, table
+from tests.chaos import disks, inputs, kills, outages, planted, searches, signals, table
 from tests.chaos.commands import ROOT
 from tests.chaos.promises import Attack, Attempt, Ledger, family_of
 from tests.chaos.templates import TemplateError, Templates
 
 __all__ = ["ATTACKS", "Session", "main"]
 
-ATTACKS: tuple[Attack, ...] = (*kills.ATTACKS, *outages.ATTACKS, *disks.ATTACKS, *signals.ATTACKS, *searches.ATTACKS)
+_FAMILIES = (kills, searches, signals, outages, disks, inputs, planted)
+ATTACKS: tuple[Attack, ...] = tuple(attack for family in _FAMILIES for attack in family.ATTACKS)
 _MAX_FAILURES = 40  # more tell nothing new
+_SHOWN = 6
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -76,8 +78,9 @@ class Session:
         if not failed:
             shutil.rmtree(folder, ignore_errors=True)
             return
+        shown = [*failed[:_SHOWN], *([f"and {len(failed) - _SHOWN} more"] if len(failed) > _SHOWN else [])]
         command = f"python -m tests.chaos.run --seed {self.seed} --only {attack.name} --attempt {number}"
-        lines = [f"BROKEN {attack.name} {number}", *attempt.notes, *failed, f"left in {folder}", f"again: {command}"]
+        lines = [f"BROKEN {attack.name} {number}", *attempt.notes, *shown, f"left in {folder}", f"again: {command}"]
         with self._lock:
             self.failures.append("\n    ".join(lines))
             print(self.failures[-1], flush=True)
