@@ -73,12 +73,14 @@ class GateConfig:
     """Largest drop in F1 of a label with at least 40 test positives: a label fails when the whole 95 % interval of its
     difference lies below minus this."""
     max_ece_increase: float = 0.01
-    """Largest increase of the calibration error (ECE)."""
+    """Largest increase of the calibration error (ECE of the probabilities above 0.1): a candidate fails when the whole
+    95 % interval of the increase lies above this."""
     floor_macro_f1: float = 0.3
     """First champion: the lower end of the 95 % interval of macro-F1 must be above this, and above the macro-F1 of a
     model that predicts every label for every text."""
     ceiling_ece: float = 0.05
-    """First champion: highest calibration error (ECE)."""
+    """First champion: highest calibration error (ECE of the probabilities above 0.1); it fails when the whole 95 %
+    interval lies above this, or when no probability is above 0.1."""
     bootstrap_resamples: int = 2000
     """Resamples of the test examples behind each interval."""
 

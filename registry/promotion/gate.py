@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from registry.config import CheckConfig, GateConfig
 from registry.promotion.model_check import ModelCheck
-from trainer.evaluation import bootstrap, calibration, metrics, thresholds
+from trainer.evaluation import bootstrap, metrics, thresholds
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference, Resampling
+from trainer.evaluation.calibration import LIKELY, expected_calibration_error, likely_calibration_error
+from trainer.evaluation.calibration_bootstrap import likely_error, likely_error_rise
 from trainer.evaluation.metrics import MIN_SUPPORT
 
 __all__ = ["ModelScores", "Rule", "Verdict", "check_rules", "compare", "judge_first", "leak_rule"]
@@ -48,11 +50,6 @@ class ModelScores:
     def support(self) -> NDArray[np.int64]:
         """Positives of each label, (k,)."""
         return self._counts.support
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error over all labels."""
-        return calibration.expected_calibration_error(self.scores)
 
     @property
     def macro_f1(self) -> float:
@@ -107,7 +104,6 @@ def compare(candidate: ModelScores, champion: ModelScores, config: GateConfig) -
         champion.predictions,
         Resampling(num_resamples=config.bootstrap_resamples),
     )
-    rise = candidate.ece - champion.ece
     figures = {
         "macro_f1": candidate.macro_f1,
         "champion_macro_f1": champion.macro_f1,
@@ -115,22 +111,15 @@ def compare(candidate: ModelScores, champion: ModelScores, config: GateConfig) -
         "delta_macro_f1_low": difference.low,
         "delta_macro_f1_high": difference.high,
         "p_value": difference.p_value,
-        "ece": candidate.ece,
-        "champion_ece": champion.ece,
-    }
+    } | _calibration_figures(candidate, champion)
     gain = Rule(
         "macro-F1 gain",
         difference.low > config.min_gain,  # not the difference itself, which may be luck of the test examples
         f"{difference.difference:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f})",
         f"lower end above {config.min_gain:+g}",
     )
-    calibrated = Rule(
-        "calibration error",
-        rise <= config.max_ece_increase,
-        f"{candidate.ece:.4f}, champion {champion.ece:.4f} ({rise:+.4f})",
-        f"increase of at most {config.max_ece_increase:g}",
-    )
-    return Verdict((gain, _drop_rule(candidate, difference, config), calibrated), figures, difference)
+    rules = (gain, _drop_rule(candidate, difference, config), _calibration_rule(candidate, champion, config))
+    return Verdict(rules, figures, difference)
 
 
 def judge_first(candidate: ModelScores, config: GateConfig) -> Verdict:
@@ -145,14 +134,12 @@ def judge_first(candidate: ModelScores, config: GateConfig) -> Verdict:
         "macro_f1_low": low,
         "macro_f1_high": high,
         "trivial_macro_f1": trivial,
-        "ece": candidate.ece,
-    }
+    } | _calibration_figures(candidate)
     value = f"{candidate.macro_f1:.4f} (95 % interval {low:.4f} to {high:.4f})"
-    ece = candidate.ece
     rules = (
         Rule("macro F1", low > config.floor_macro_f1, value, f"lower end above {config.floor_macro_f1:g}"),
         Rule("better than predicting every label", low > trivial, value, f"lower end above {trivial:.4f}"),
-        Rule("calibration error", ece <= config.ceiling_ece, f"{ece:.4f}", f"at most {config.ceiling_ece:g}"),
+        _calibration_rule(candidate, None, config),
     )
     return Verdict(rules, figures, None)
 
@@ -204,6 +191,34 @@ def check_rules(check: ModelCheck | str, config: CheckConfig) -> tuple[Rule, ...
             f"at most {config.max_size_mb:g} MB",
         ),
     )
+
+
+def _calibration_rule(candidate: ModelScores, champion: ModelScores | None, config: GateConfig) -> Rule:
+    """Fail when the whole interval lies above the limit: with few examples the error of a calibrated model is not 0.
+
+    Only probabilities above LIKELY count: over all, a model that answers 0 to everything has a small error.
+    """
+    resampling = Resampling(num_resamples=config.bootstrap_resamples)
+    found = likely_error(candidate.scores, resampling)
+    rise = likely_error_rise(candidate.scores, champion.scores, resampling) if champion else None
+    # A champion without such a probability leaves the candidate to the limit of a first one.
+    shown, limit = (found, config.ceiling_ece) if rise is None else (rise, config.max_ece_increase)
+    name = f"{'' if rise is None else 'the rise of '}ECE of probabilities above {LIKELY:g}"
+    required = f"lower end of {name} at most {limit:g}"
+    if found is None or shown is None:
+        return Rule("calibration error", False, f"no probability above {LIKELY:g}", required)
+    value = f"{shown.value:.4f} (95 % interval {shown.low:.4f} to {shown.high:.4f})"
+    return Rule("calibration error", shown.low <= limit, value, required)
+
+
+def _calibration_figures(candidate: ModelScores, champion: ModelScores | None = None) -> dict[str, float]:
+    models = {"": candidate} | ({"champion_": champion} if champion else {})
+    errors = {
+        f"{prefix}{name}": measure(model.scores)
+        for prefix, model in models.items()
+        for name, measure in (("ece", expected_calibration_error), ("ece_likely", likely_calibration_error))
+    }
+    return {name: value for name, value in errors.items() if value is not None}
 
 
 def _drop_rule(candidate: ModelScores, difference: PairedDifference, config: GateConfig) -> Rule:

@@ -29,6 +29,7 @@ __all__ = [
     "label_intervals",
     "paired_bootstrap",
     "paired_standard_error",
+    "resamples",
 ]
 
 Interval: TypeAlias = tuple[float, float]
@@ -196,7 +197,7 @@ class _Gaps:
 
     def resampled(self, resampling: Resampling) -> FloatArray:
         """Return `f1` of every resample, (num_resamples, k)."""
-        return np.concatenate([self.f1(counts) for counts in _resamples(len(self.a.sizes), resampling)])
+        return np.concatenate([self.f1(counts) for counts in resamples(len(self.a.sizes), resampling)])
 
 
 def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, FloatArray]:
@@ -212,7 +213,7 @@ def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, F
     return np.concatenate(lower), np.concatenate(upper)
 
 
-def _resamples(num_examples: int, resampling: Resampling) -> Iterator[FloatArray]:
+def resamples(num_examples: int, resampling: Resampling) -> Iterator[FloatArray]:
     """Yield how often each example is drawn, (chunk, n); the size of chunks does not change the draws."""
     generator = np.random.default_rng(resampling.seed)
     for size in _chunks((num_examples, 1), resampling):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer.core.errors import DataError, SettingsError
-from trainer.evaluation.arrays import Array, FloatArray, LabelledScores
+from trainer.evaluation.arrays import Array, FloatArray, IntArray, LabelledScores
 
 __all__ = [
     "IDENTITY",
@@ -21,6 +21,7 @@ __all__ = [
     "NUM_BINS",
     "Calibration",
     "ReliabilityCurve",
+    "bin_numbers",
     "brier_score",
     "calibrate",
     "calibration_scores",
@@ -103,15 +104,20 @@ def brier_score(scores: LabelledScores) -> float:
     return float(np.square(scores.probabilities - scores.labels)[scores.observed].mean())
 
 
-def reliability_curve(scores: LabelledScores, *, bins: int = NUM_BINS) -> ReliabilityCurve:
-    """Return mean probability, observed rate and cell count of equal-width bins; empty bins are left out.
+def bin_numbers(probabilities: FloatArray, *, bins: int = NUM_BINS) -> IntArray:
+    """Return the bin of each probability, same shape.
 
     Bin b contains b / bins <= p < (b + 1) / bins, and the last one also p = 1.
     """
+    return np.minimum((probabilities * bins).astype(np.intp), bins - 1)
+
+
+def reliability_curve(scores: LabelledScores, *, bins: int = NUM_BINS) -> ReliabilityCurve:
+    """Return mean probability, observed rate and cell count of equal-width bins; empty bins are left out."""
     if bins < 1:
         raise SettingsError(f"`bins` must be at least 1, got {bins}. 15 is usual.")
     probabilities, targets = scores.probabilities[scores.observed], scores.labels[scores.observed]
-    bin_of_cell = np.minimum((probabilities * bins).astype(np.intp), bins - 1)
+    bin_of_cell = bin_numbers(probabilities, bins=bins)
     all_counts = np.bincount(bin_of_cell, minlength=bins)
     filled = all_counts > 0
     counts = all_counts[filled].astype(np.float64)
@@ -125,7 +131,7 @@ def reliability_curve(scores: LabelledScores, *, bins: int = NUM_BINS) -> Reliab
 def expected_calibration_error(scores: LabelledScores, *, bins: int = NUM_BINS) -> float:
     """Return the mean gap between probability and observed rate, over bins weighted by their cells; 0 is perfect.
 
-    Cells of all labels are pooled before binning (see reliability_curve for the bins).
+    Cells of all labels are pooled before binning (see bin_numbers).
     Source: Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602.
     """
     curve = reliability_curve(scores, bins=bins)

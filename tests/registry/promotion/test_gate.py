@@ -133,6 +133,52 @@ def test_a_first_champion_must_be_calibrated():
     assert broken(gate.judge_first(shy, GateConfig())) == ["calibration error"]
 
 
+def test_a_first_champion_of_a_loss_that_shifts_logits_must_be_calibrated():
+    """Over all cells its error is below the ceiling, because most labels are rare and rightly near 0."""
+    shifted = gate.judge_first(rare_labels(shift=1.2), GateConfig())
+
+    assert shifted.figures["ece"] < 0.05
+    assert "calibration error" in broken(shifted)
+    assert "calibration error" not in broken(gate.judge_first(rare_labels(shift=0.0), GateConfig()))
+
+
+def test_a_model_that_answers_zero_is_refused():
+    model = rare_labels(shift=0.0)
+    silent = change(model, scores=np.zeros_like(model.scores.probabilities))
+
+    assert gate.judge_first(silent, GateConfig()).figures["ece"] < 0.05
+    assert "calibration error" in broken(gate.judge_first(silent, GateConfig()))
+    assert "calibration error" in broken(gate.compare(silent, model, GateConfig()))
+    assert "calibration error" not in broken(gate.compare(model, silent, GateConfig()))
+
+
+@pytest.mark.parametrize("rows", [60, 224])
+def test_calibrated_models_pass_the_rule_for_calibration(rows):
+    """By point estimates, noise alone refuses one in five or more of these candidates."""
+    refused = refused_by_point = 0
+    for seed in range(30):
+        first, second = rare_labels(shift=0.0, rows=rows, seed=seed), rare_labels(shift=0.0, rows=rows, seed=seed, by=1)
+        verdict = gate.compare(first, second, GateConfig(bootstrap_resamples=200))
+        refused += "calibration error" in broken(verdict)
+        refused_by_point += verdict.figures["ece_likely"] - verdict.figures["champion_ece_likely"] > 0.01
+    assert refused_by_point >= 6
+    assert refused <= 2
+
+
+def rare_labels(shift, rows=400, seed=0, by=0):
+    """A model with 20 labels, most of them rare; its logits are `shift` above calibrated ones. by: another model."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(np.linspace(-8.5, -5.5, 20), 1.0, (rows, 20))
+    parts = [rng.normal(0, 1.5, common.shape) for _ in range(2)]
+    labels = (rng.random(common.shape) < 1 / (1 + np.exp(-(common + parts[0] + parts[1])))).astype(np.float32)
+    known = common + parts[by]  # the other part is unknown to this model, which shrinks its logits
+    logits = known / np.sqrt(1 + np.pi * 1.5**2 / 8) + shift
+    scores = dataclasses.replace(
+        make_scored(0.9, labels, names=tuple("abcdefghijklmnopqrst")).scores, scores=1 / (1 + np.exp(-logits))
+    )
+    return gate.ModelScores(scores, np.full(20, 0.2))
+
+
 def test_each_model_is_judged_by_its_thresholds():
     champion = make_scored(0.9)
     timid = dataclasses.replace(champion, thresholds=np.full(len(LABELS), 0.99))
