@@ -93,6 +93,7 @@ def not_utf8_parquet():
         ("x.csv", latin_1(), "Windows-1252: iconv -f WINDOWS-1252"),
         ("x.csv", latin_1().decode("latin-1").encode("utf-16"), "is UTF-16. Convert it: iconv -f UTF-16"),
         ("x.tsv", latin_1().decode("latin-1").encode("utf-16"), "is UTF-16. Convert it: iconv -f UTF-16"),
+        ("x.jsonl", '{"text": "a"}'.encode("utf-16-le"), "bytes of zero"),
         ("x.csv", b"what a day,joy\n", "no column `text`, got `what a day`, `joy`.* must name the columns"),
         ("x.json", b'\n[{"text": "a"}]', "is one array. Convert it: jq"),
         ("x.parquet", not_utf8_parquet(), "train.parquet:2: row is not UTF-8"),

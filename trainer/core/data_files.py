@@ -24,7 +24,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError unless a file is regular, readable, not empty, and neither UTF-16 nor one JSON array."""
+    """Raise DataError unless a file is regular, readable and not empty, and begins as its suffix says."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe blocks, and a device has no end
             raise DataError(f"{show_path(path)} must be a regular file, not a folder, pipe or device.")

@@ -77,13 +77,13 @@ def _load(path: str, config_name: str | None, revision: str | None) -> Any:
         return datasets.load_dataset(path, config_name, revision=revision)
     except ConnectionError as error:  # before OSError, its base class
         raise DataError(
-            f"Cannot reach the Hugging Face hub for {path}, and the local cache does not contain it ({error}). "
-            "Offline, pass a folder with -P dataset=FOLDER, or download the data set once with a connection and then "
-            "set HF_HUB_OFFLINE=1."
+            f"Cannot reach the Hugging Face hub for {path}, and the local cache does not contain it "
+            f"({shorten(error)}). Offline, pass a folder with -P dataset=FOLDER, or download the data set once with a "
+            "connection and then set HF_HUB_OFFLINE=1."
         ) from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"Cannot load {path}, config {config_name or 'default'}, revision {revision or 'main'} ({error}). "
+            f"Cannot load {path}, config {config_name or 'default'}, revision {revision or 'main'} ({shorten(error)}). "
             "Write a config as owner/name:config; a local folder must exist."
         ) from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core.data_files import check_file, damage_reported, find_not_utf8, without_rows
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
 from trainer.core.text_rows import NOT_UTF8, Parsed, parse_csv, parse_json_lines, parse_table
 from trainer.data.sources.errors import RowErrors, quote
 
@@ -15,6 +15,7 @@ __all__ = ["Table", "read_delimited", "read_table"]
 
 _LINE_END = "\r\n"
 _MAX_BYTES = 8 * 2**30  # rows are kept in memory, where they need several times the size of their file
+_START = 2**16
 _Rows = list[tuple[int, Mapping[str, Any]]]
 
 
@@ -120,6 +121,9 @@ def _lines(path: Path, errors: RowErrors, newline: str = "") -> Iterator[str]:
 
 
 def _decoded(path: Path, errors: RowErrors) -> str:
+    with path.open("rb") as file:
+        if b"\0" in file.read(_START):  # before all of it is read: a sparse file is long and has nothing else
+            raise DataError(f"{shorten(path)} must be text in UTF-8, but has bytes of zero: it is UTF-16 or no text.")
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
