@@ -3,7 +3,6 @@
 `mlflow run . -e history`, or `python -m registry.history`.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,6 +14,7 @@ from trainer.core.errors import RegistryError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 from trainer.tracking.connection import connect, readable_errors
+from trainer.tracking.run import report_failure
 
 if TYPE_CHECKING:
     from registry.store.aliases import Snapshot
@@ -25,7 +25,7 @@ __all__ = ["history", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 when the decision log was read, 1 when there is none or it is damaged."""
-    return run_cli(lambda arguments: history(settings.parse(HistoryConfig, arguments)), argv)
+    return run_cli(lambda arguments: history(settings.parse(HistoryConfig, arguments)), argv, report_failure)
 
 
 def history(config: HistoryConfig) -> None:
@@ -36,7 +36,6 @@ def history(config: HistoryConfig) -> None:
         versions,
     )  # MLflow loads with the connection, `--help` does not need it
 
-    os.environ.pop("MLFLOW_RUN_ID", None)  # `mlflow run` sets it; this command writes to no run
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))

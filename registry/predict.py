@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict(config: PredictConfig, screen: console.Console) -> int:
     """Score the input into the output and return the exit status. An interrupted job keeps its complete chunks."""
-    run_id, began = os.environ.pop("MLFLOW_RUN_ID", None), time.monotonic()  # `mlflow run` sets the id
+    run_id, began = os.environ.get("MLFLOW_RUN_ID"), time.monotonic()  # `mlflow run` sets the id
     job.check_files(config)
     from registry.scoring import readers, writers  # these and the model load for seconds, `--help` does not need them
     from registry.scoring.chunk_store import ChunkStore

@@ -14,6 +14,8 @@ from trainer.core.input_files import show_path
 from trainer.core.run_folder import prune_finished
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
+from trainer.tracking.event_log import find_event_logs, is_locked
+from trainer.tracking.run import report_failure, sync
 
 __all__ = ["SyncConfig", "main", "sync_folders"]
 
@@ -34,13 +36,11 @@ class SyncConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every folder is delivered, 1 when one is not."""
-    return run_cli(lambda argv: sync_folders(settings.parse(SyncConfig, argv)), argv)
+    return run_cli(lambda argv: sync_folders(settings.parse(SyncConfig, argv)), argv, report_failure)
 
 
 def sync_folders(config: SyncConfig) -> int:
     """Deliver every run folder and return the exit status. A folder that fails does not stop the others."""
-    from trainer.tracking.event_log import find_event_logs, is_locked
-
     screen = console.make()
     folders = find_event_logs(Path(config.output))
     if not folders:
@@ -66,7 +66,7 @@ def sync_folders(config: SyncConfig) -> int:
 
 
 def _deliver(folder: Path, screen: console.Console, *, may_recreate: bool) -> int:
-    from trainer.tracking.run import MissingRunError, recreate, sync  # MLflow loads with it, and `--help` must not wait
+    from trainer.tracking.run import MissingRunError, recreate  # MLflow loads with it, and `--help` must not wait
 
     try:
         return sync(folder)

@@ -13,7 +13,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
-from trainer.core import artifacts, signals
+from trainer.core import artifacts
 from trainer.core.errors import SettingsError, TuningError, nearest
 from trainer.core.run_folder import RUNTIME_AND_DATASET, what_is_trained
 from trainer.core.settings import flatten
@@ -246,9 +246,12 @@ def _open_study_run(
 @contextmanager
 def _worker_environment() -> Iterator[None]:
     """Hide the run that `mlflow run` created: a worker has none, and trainings must not write to it."""
-    os.environ.pop("MLFLOW_RUN_ID", None)
-    with signals.raise_stops():
+    hidden = os.environ.pop("MLFLOW_RUN_ID", None)
+    try:
         yield
+    finally:
+        if hidden is not None:
+            os.environ["MLFLOW_RUN_ID"] = hidden  # an error or a stop is reported to it
 
 
 def _make_sampler(study: optuna.Study, request: SearchRequest) -> optuna.samplers.BaseSampler:

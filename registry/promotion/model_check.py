@@ -6,7 +6,6 @@ server, the artifact store or a study reach it, and a model that crashes or hang
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from registry.config import CheckConfig
 from trainer.core import artifacts
+from trainer.core.child_process import child_command, parent_pipe
 from trainer.core.environment import child_environment
 from trainer.core.errors import RegistryError, shorten
 from trainer.core.input_files import read_json
@@ -114,15 +114,17 @@ def _run_child(folder: Path, texts: Path, scratch: Path, config: CheckConfig) ->
     module = "registry.promotion.foreign_check" if config.allow_foreign_code else "trainer.serving.check"
     arguments = ["--model", str(folder), "--texts", str(texts), "--output", str(scratch)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", module, *arguments],
-            cwd=scratch,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_LIMIT_SECONDS,
-        )
+        with parent_pipe() as pipe:
+            done = subprocess.run(
+                child_command(module, arguments, "-P"),
+                cwd=scratch,
+                env=_environment(),
+                stdin=pipe,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_LIMIT_SECONDS,
+            )
     except subprocess.TimeoutExpired:
         return (
             f"no answer after {_LIMIT_SECONDS} seconds for {config.check_rows or 'all'} test examples; lower "

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -42,6 +43,61 @@ def test_the_number_of_processes_is_that_of_the_gpus_unless_it_is_given(monkeypa
     assert launcher.count_processes("6") == 6
     with pytest.raises(SettingsError, match=r"`processes` .*6, got 1000"):
         launcher.count_processes("1000")
+
+
+_WORKER = """
+import os, sys, time
+from trainer.core import signals
+from trainer.launch import launcher
+
+def main():
+    if sys.argv[1] == "fail":
+        return 3
+    try:
+        with signals.raise_stops():
+            open(sys.argv[2] + os.environ["RANK"], "w").close()
+            time.sleep(60)
+    finally:
+        open(sys.argv[2] + os.environ["RANK"] + ".closed", "w").close()
+
+launcher.end_with(main)
+"""
+
+
+@pytest.fixture
+def launched(root, tmp_path, monkeypatch):
+    """A launcher of two workers, as a process."""
+    (tmp_path / "worker.py").write_text(_WORKER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(root)]))
+
+    def start(*words):
+        script = (
+            "import sys; from trainer.launch import launcher; sys.exit(launcher.run_workers('worker', sys.argv[1:], 2))"
+        )
+        command = [sys.executable, "-c", script, *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    return start
+
+
+def test_the_status_is_that_of_a_worker_without_a_word_of_torchrun(launched, tmp_path):
+    failing = launched("fail", str(tmp_path / "at"))
+    assert failing.communicate(timeout=120)[0] == ""
+    assert failing.returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_launcher_stops_its_workers_and_is_its_status(launched, tmp_path, number):
+    stopped = launched("wait", str(tmp_path / "at"))
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("at?"))) < 2:
+        assert time.monotonic() < until
+        assert stopped.poll() is None
+        time.sleep(0.05)
+    stopped.send_signal(number)
+    assert stopped.communicate(timeout=120)[0] == ""
+    assert stopped.returncode == 128 + number
+    assert len(list(tmp_path.glob("at?.closed"))) == 2
 
 
 @pytest.fixture

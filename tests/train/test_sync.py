@@ -4,7 +4,6 @@ import pytest
 
 from trainer import sync
 from trainer.core.errors import TrackingError
-from trainer.tracking import event_log, run
 from trainer.tracking.event_log import EventLog
 
 
@@ -21,7 +20,7 @@ def output(tmp_path, monkeypatch):
             raise TrackingError("no permission on http://there")
         return 7 if folder.name == "good" else 0
 
-    monkeypatch.setattr(run, "sync", deliver)
+    monkeypatch.setattr(sync, "sync", deliver)
     return output
 
 
@@ -39,7 +38,7 @@ def test_delivered_folders_end_the_command_with_success(output, capsys):
 
 
 def test_a_run_in_progress_is_skipped(output, monkeypatch, capsys):
-    monkeypatch.setattr(event_log, "is_locked", lambda folder: folder.name == "bad")
+    monkeypatch.setattr(sync, "is_locked", lambda folder: folder.name == "bad")
     assert sync.main([f"--output={output}"]) == 0
     assert "bad: skipped" in " ".join(capsys.readouterr().out.split())
 

@@ -1,16 +1,25 @@
 """Tracebacks of unexpected errors, which go to a file: the terminal shows one line."""
 
+import os
 import tempfile
 import traceback
 from pathlib import Path
 
 from trainer.core.redaction import redact
 
-__all__ = ["TRACEBACK", "keep_traceback"]
+__all__ = ["DEBUG_VARIABLE", "TRACEBACK", "is_debugging", "keep_traceback"]
 
+DEBUG_VARIABLE = "EMOTIONS_DEBUG"
+"""Set by debug=true: a variable, because the processes of a run and the trials of a search inherit it."""
 TRACEBACK = "traceback.txt"
+"""File of a run folder."""
 _PATH = "traceback_file"
 """Attribute of an exception whose traceback is written."""
+
+
+def is_debugging() -> bool:
+    """Return whether tracebacks are printed."""
+    return bool(os.environ.get(DEBUG_VARIABLE))
 
 
 def keep_traceback(error: BaseException, folder: Path | None = None) -> Path | None:

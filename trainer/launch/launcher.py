@@ -1,6 +1,7 @@
 """Starts the processes of a run: one in this process, or several through torchrun."""
 
 import ctypes
+import logging
 import os
 import runpy
 import signal
@@ -11,12 +12,15 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from trainer.core import signals
 from trainer.core.environment import available_cores
 from trainer.core.errors import SettingsError
+from trainer.core.tracebacks import is_debugging
 
 __all__ = ["count_processes", "end_with", "in_worker", "run_workers"]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_PARENT_VARIABLE = "EMOTIONS_PARENT_PID"
 _MIN_PROCESSES = 2  # also one core can run two, for a trial
 
 
@@ -51,22 +55,21 @@ def run_workers(module: str, argv: Sequence[str], processes: int) -> int:
     command = [sys.executable, "-m", "trainer.launch.launcher", "--standalone", f"--nproc-per-node={processes}"]
     threads = str(max(len(available_cores()) // processes, 1))  # torchrun would give each worker one thread
     environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)
+    environment[_PARENT_VARIABLE] = str(os.getpid())
     workers = subprocess.Popen([*command, "-m", module, *argv], env=environment)
-    # A scheduler may signal this process alone, and its workers must stop too.
-    forwarded = {number: signal.signal(number, _forward_to(workers)) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        status = workers.wait()
-    finally:
-        for number, handler in forwarded.items():
-            signal.signal(number, handler)
-    return status if status >= 0 else 128 - status  # the status that a shell gives a death by signal
+    received: list[int] = []
 
-
-def _forward_to(workers: "subprocess.Popen[bytes]") -> "signal._HANDLER":
     def forward(number: int, _frame: FrameType | None) -> None:
-        workers.send_signal(number)
+        if not received:  # torchrun would leave its workers at a second one
+            workers.send_signal(number)
+        received.append(number)
 
-    return forward
+    # A scheduler may signal this process alone, and its workers must stop too.
+    with signals.signal_handlers(forward, *signals.STOP_SIGNALS):
+        status = workers.wait()
+    if received:
+        return 128 + received[0]
+    return status if status >= 0 else 128 - status  # the status that a shell gives a death by signal
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
@@ -96,14 +99,34 @@ def _end_with_parent() -> None:
 
     Other systems have no such call; there the workers of a killed launcher must be stopped by hand.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = os.environ.get(_PARENT_VARIABLE)  # absent under a torchrun that the user started
+    if parent is not None and int(parent) != os.getppid():  # killed before the call above
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _torchrun() -> None:
-    """Run torchrun in this process, so that it ends with its parent, as the workers do."""
+def _torchrun() -> NoReturn:
+    """Run torchrun in this process, so that it ends with its parent, as the workers do, and end with their status.
+
+    What a worker has to say it has said: torchrun's own messages and traceback are left out.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     _end_with_parent()
-    runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+    os.environ[_PARENT_VARIABLE] = str(os.getpid())
+    if not is_debugging():
+        logging.disable(logging.CRITICAL)
+    try:
+        runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        sys.exit(failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode)
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

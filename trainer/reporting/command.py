@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 from trainer.core import signals
 from trainer.core.errors import EmotionsError, SettingsError
+from trainer.core.parent import end_with_mlflow_run
 from trainer.core.redaction import redact, redact_logs
-from trainer.core.tracebacks import keep_traceback
+from trainer.core.tracebacks import DEBUG_VARIABLE, is_debugging, keep_traceback
 from trainer.reporting import console
 from trainer.reporting.streams import survive_lost_output
 
 __all__ = ["run_cli"]
 
-_DEBUG_VARIABLE = "EMOTIONS_DEBUG"  # a variable: the processes of a run and the trials of a search inherit it
 _DEBUG_FLAG = "--debug"
 _CTRL_C_STATUS = 130
 _MAX_SHOWN_CHARACTERS = 200
@@ -35,12 +35,13 @@ def run_cli(
     redact_logs()
     with signals.raise_stops():
         try:
+            end_with_mlflow_run()
             return command(_without_debug(sys.argv[1:] if argv is None else list(argv))) or 0
         except BaseException as error:
             if isinstance(error, SystemExit) and not signals.is_stop(error):  # of `--help`
                 raise
             with signals.ignore_stops():
-                if os.environ.get(_DEBUG_VARIABLE):
+                if is_debugging():
                     print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
                 if isinstance(error, Exception):
                     console.make().show_error(_readable(error))  # on any process: the others may not have met it
@@ -60,7 +61,7 @@ def _without_debug(words: list[str]) -> list[str]:
         value = value if equals else next(rest, "")
         if value.lower() not in ("true", "false"):
             raise SettingsError(f"`debug` must be true or false, got {value or 'an empty value'}.")
-        os.environ[_DEBUG_VARIABLE] = "true" if value.lower() == "true" else ""
+        os.environ[DEBUG_VARIABLE] = "true" if value.lower() == "true" else ""
     return kept
 
 

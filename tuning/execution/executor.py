@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 from trainer.config import PRESETS, RunConfig, TrainConfig, unread_settings
 from trainer.core import artifacts
+from trainer.core.child_process import STOP_SECONDS
 from trainer.core.presets import load_preset
 from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
 from trainer.core.settings import as_argv, from_flat
 from trainer.tracking.event_log import is_locked, read_metrics
-from tuning.execution.process import STOP_SECONDS, TrainingProcess
+from tuning.execution.process import TrainingProcess
 from tuning.execution.resources import Resources
 
 __all__ = [

@@ -2,26 +2,18 @@
 
 import contextlib
 import os
-import runpy
-import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
-
+from trainer.core.child_process import STOP_SECONDS, child_command, kill_tree
 from trainer.core.environment import child_environment
 from tuning.execution.resources import Resources
 
-__all__ = ["STOP_SECONDS", "TRAINING", "TrainingProcess"]
+__all__ = ["TRAINING", "TrainingProcess"]
 
 TRAINING = "trainer.train"
 """Module that trains when it is run."""
-STOP_SECONDS = 30.0
-"""Time for a training to close its run after SIGTERM; then it is killed."""
 
 
 class TrainingProcess:
@@ -33,8 +25,7 @@ class TrainingProcess:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(resources.gpus)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                # This module watches the pipe, then runs the training.
-                [sys.executable, "-m", __name__, TRAINING, *argv],
+                child_command(TRAINING, argv),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -59,31 +50,7 @@ class TrainingProcess:
 
     def clean_up(self) -> None:
         """Kill the training and everything that it started."""
-        _kill_tree(self._process.pid)
+        kill_tree(self._process.pid)
         self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
-
-
-def _kill_tree(pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):  # workers of torchrun have process groups of their own
-        # The children first: those of a process that is gone cannot be listed.
-        for process in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _end_with_parent() -> None:
-    """Wait until the parent closes the pipe, which its death does too, and end this process like a stop."""
-    os.read(sys.stdin.fileno(), 1)  # unbuffered: a lock on the buffer would abort the interpreter's shutdown
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_SECONDS)
-    _kill_tree(os.getpid())  # the training did not react to SIGTERM
-
-
-if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.argv = sys.argv[1:]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
