@@ -15,7 +15,7 @@ from trainer.core.run_folder import prune_finished
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 from trainer.tracking.event_log import find_event_logs, is_locked
-from trainer.tracking.run import report_failure, sync
+from trainer.tracking.run import MissingRunError, recreate, report_failure, sync
 
 __all__ = ["SyncConfig", "main", "sync_folders"]
 
@@ -66,8 +66,6 @@ def sync_folders(config: SyncConfig) -> int:
 
 
 def _deliver(folder: Path, screen: console.Console, *, may_recreate: bool) -> int:
-    from trainer.tracking.run import MissingRunError, recreate  # MLflow loads with it, and `--help` must not wait
-
     try:
         return sync(folder)
     except MissingRunError:
