@@ -11,7 +11,7 @@ import numpy as np
 from registry.promotion.gate import ModelScores
 from registry.promotion.model_check import Judged
 from trainer.core import artifacts
-from trainer.core.errors import RegistryError
+from trainer.core.errors import RegistryError, shorten
 from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
 from trainer.evaluation.calibration import Calibration, calibrate
@@ -174,7 +174,7 @@ def check_same_test(candidate: Candidate, champion: Candidate) -> None:
         raise RegistryError(
             f"Run {candidate.run_id} has other labels than the champion, or another order of them "
             f"({len(candidate.label_names)} against {len(champion.label_names)}; not in both: "
-            f"{', '.join(other[:5]) or 'none'}). Register it under another name: registered_model=."
+            f"{shorten(', '.join(other[:5]) or 'none')}). Register it under another name: registered_model=."
         )
     same = candidate.test_digest == champion.test_digest
     # The order too: the paired bootstrap compares the predictions row by row.

@@ -155,7 +155,7 @@ def _measure(judged: Judged, rows: NDArray[Any], scratch: Path, config: CheckCon
     names = result["label_names"]
     if set(names) != set(judged.label_names):
         other = sorted(set(names) ^ set(judged.label_names))
-        return f"its labels are not those of the run; not in both: {', '.join(other[:5])}"
+        return f"its labels are not those of the run; not in both: {shorten(', '.join(other[:5]))}"
     columns = [names.index(name) for name in judged.label_names]  # a foreign model may have another order
     served = np.array(scores["probabilities"].to_pylist(), dtype=np.float64)[:, columns]
     predicted = np.array([np.isin(judged.label_names, labels) for labels in scores["labels"].to_pylist()])

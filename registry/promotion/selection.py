@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Selection", "select_run"]
 
-_PAGE = 1000
+_PAGE, _SETS_SHOWN = 1000, 3
 _OTHER = {role: f"whose {role} examples differ from the champion's" for role in ("dev", "test")}
 _NO_DEV_DIGEST = f"without the tag {artifacts.TAG_DATA_DIGEST}.dev, which older versions did not write"
 _ROLLED_BACK = "whose model was rolled back"
@@ -115,7 +115,8 @@ def _check_one_digest(runs: list[_Contender], role: str, experiment: str) -> Non
     # Rising: a better run replaces others.
     best = {run.digests[role]: run for run in sorted(runs, key=lambda run: run.score)}
     if len(best) > 1:
-        listed = "; ".join(f"{run.run_id} ({run.score:.4f})" for run in best.values())
+        ranked = sorted(best.values(), key=lambda run: run.score, reverse=True)
+        listed = "; ".join(f"{run.run_id} ({run.score:.4f})" for run in ranked[:_SETS_SHOWN])
         raise RegistryError(
             f"The candidates in {experiment} have {len(best)} different sets of {role} examples, so their scores "
             f"cannot be compared. Name a run with run_id; the best of each set: {listed}."

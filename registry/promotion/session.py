@@ -277,11 +277,13 @@ class PromotionSession:
         return self._candidates[run_id]
 
     def _previous(self, state: RegistryState) -> int:
-        if state.previous is None:
+        existing = set(self.registry.versions.numbers())
+        earlier = [version for version in state.champions[:-1] if version is not None and version in existing]
+        if not earlier:
             raise RegistryError(
                 f"{self.registry.model} has no champion before version {state.champion}. Name a version: version=."
             )
-        return state.previous
+        return earlier[-1]
 
     def _count_judged(self, decisions: list[Decision], candidate: Candidate) -> None:
         same_test = [decision for decision in decisions if decision.facts.get(_TEST_DIGEST) == candidate.test_digest]

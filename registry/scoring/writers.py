@@ -21,7 +21,7 @@ from registry.scoring.chunk_store import concatenate
 from registry.scoring.column_types import UNTYPED, number_type, to_numbers
 from registry.scoring.readers import Chunk
 from registry.scoring.scorer import Prediction
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
 
 __all__ = ["Writer", "added_columns", "check_columns", "writer_for"]
 
@@ -56,7 +56,7 @@ def check_columns(columns: Sequence[str], label_names: Sequence[str]) -> None:
     taken = [name for name in added_columns(label_names) if name in columns]
     if taken:
         raise DataError(
-            f"Columns of the input must differ from those that scoring adds, got {', '.join(taken)}. "
+            f"Columns of the input must differ from those that scoring adds, got {shorten(', '.join(taken))}. "
             "Rename or remove them; they may come from an earlier job."
         )
 

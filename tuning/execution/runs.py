@@ -114,7 +114,7 @@ def find_run(store: MlflowBackend, run_id: str) -> "Run":
 
     with readable_errors(store):
         try:
-            return store.run(run_id)
+            run = store.run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -122,6 +122,12 @@ def find_run(store: MlflowBackend, run_id: str) -> "Run":
                 f"Cannot find the run of the study, {run_id}, on {redact(store.uri)}. "
                 "Set MLFLOW_TRACKING_URI to the server on which the study began, or start another study."
             ) from None
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"The run of the study, {run_id}, is deleted. `mlflow runs restore --run-id {run_id}` brings it back; or "
+            "start another study."
+        )
+    return run
 
 
 def best_runs(

@@ -105,6 +105,13 @@ def test_foreign_code_runs_on_request_and_without_secrets(tmp_path):
     assert environment["HF_HUB_OFFLINE"] == "1"
 
 
+def test_a_process_that_ends_with_an_error_gives_its_last_line(saved_model, tmp_path, monkeypatch):
+    stderr = 'Traceback (most recent call last):\n  File "check.py", line 1\nRuntimeError: out of tokens\n'
+    monkeypatch.setattr(model_check.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr=stderr))
+    reason = check_model(str(saved_model[0]), saved_model[1], CheckConfig(), tmp_path)
+    assert reason == "its process ended with status 1: RuntimeError: out of tokens"
+
+
 def test_a_model_that_does_not_answer_in_time_is_refused(saved_model, tmp_path, monkeypatch):
     monkeypatch.setattr(model_check, "_LIMIT_SECONDS", 0.2)
     check = check_model(str(saved_model[0]), saved_model[1], CheckConfig(), tmp_path)

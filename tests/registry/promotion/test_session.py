@@ -163,6 +163,11 @@ class TestRollback:
         assert "its process ended with status 1" in champions.text
         assert champions.aliases() == {"champion": 3, "previous": 2}
 
+    def test_a_deleted_champion_before_is_passed_over(self, champions):
+        champions.client.delete_model_version(MODEL, "2")
+        assert champions.rollback() == 0
+        assert champions.aliases()["champion"] == 1
+
     def test_it_needs_another_version_that_exists(self, champions):
         assert champions.rollback("--version", "9") == 1
         assert f"`version` must be a version of {MODEL}, got 9. Its newest versions: 1, 2, 3." in champions.text
