@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["history", "main"]
 
+_EXAMPLE = "mlflow run . -e history -P registered_model=emotions"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 when the decision log was read, 1 when there is none or it is damaged."""
-    return run_cli(lambda arguments: history(settings.parse(HistoryConfig, arguments)), argv, report_failure)
+    return run_cli(_start, argv, report_failure)
+
+
+def _start(argv: Sequence[str]) -> None:
+    history(settings.parse(HistoryConfig, argv, example=_EXAMPLE))
 
 
 def history(config: HistoryConfig) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SOME_REJECTED", "main", "predict"]
 
+_EXAMPLE = "mlflow run . -e predict -P input=texts.csv -P output=labels.parquet"
+
 SOME_REJECTED = 3
 """Exit status when the output is written and some rows were rejected."""
 
@@ -37,7 +39,9 @@ SOME_REJECTED = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every row was scored, 3 when some were rejected, 1 after an error of the user."""
     return run_cli(
-        lambda arguments: predict(settings.parse(PredictConfig, arguments), console.make()), argv, report_failure
+        lambda arguments: predict(settings.parse(PredictConfig, arguments, example=_EXAMPLE), console.make()),
+        argv,
+        report_failure,
     )
 
 

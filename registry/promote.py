@@ -13,12 +13,16 @@ from trainer.tracking.run import report_failure
 
 __all__ = ["main", "promote"]
 
+_EXAMPLE = "mlflow run . -e promote -P run_id=RUN_ID -P dry_run=true"
+
 _REFUSED = 2  # 1 is an error: there was no decision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 after a decision, 1 when none was possible; with `exit_code` 2 when the candidate was refused."""
-    return run_cli(lambda arguments: promote(settings.parse(PromoteConfig, arguments)), argv, report_failure)
+    return run_cli(
+        lambda arguments: promote(settings.parse(PromoteConfig, arguments, example=_EXAMPLE)), argv, report_failure
+    )
 
 
 def promote(config: PromoteConfig) -> int:

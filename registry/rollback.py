@@ -14,10 +14,14 @@ from trainer.tracking.run import report_failure
 
 __all__ = ["main", "rollback"]
 
+_EXAMPLE = "mlflow run . -e rollback -P version=3 -P reason='sad texts came out as joy'"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 when the version is champion; 1 when it cannot be, and nothing was changed."""
-    return run_cli(lambda arguments: rollback(settings.parse(RollbackConfig, arguments)), argv, report_failure)
+    return run_cli(
+        lambda arguments: rollback(settings.parse(RollbackConfig, arguments, example=_EXAMPLE)), argv, report_failure
+    )
 
 
 def rollback(config: RollbackConfig) -> None:

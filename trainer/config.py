@@ -19,6 +19,7 @@ from trainer.model.losses.table import unused_settings
 
 __all__ = ["PRESETS", "EvaluationConfig", "RunConfig", "TrainConfig", "check_runnable", "parse", "unread_settings"]
 
+_EXAMPLE = "mlflow run . -e train -P preset=goemotions-minilm -P dataset=FOLDER -P epochs=4"
 PRESETS = Path(__file__).parent / "presets"
 _MAX_PROCESSES = 1024  # on one machine; without GPUs the launcher allows fewer
 _OF_THIS_COMMAND = ("output", "read_test")
@@ -111,7 +112,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     when a flag, or a preset that is not the default, contradicts the settings of the run to resume. Raises ModelError
     for a model that cannot exist.
     """
-    config, names = settings.parse(TrainConfig, argv, PRESETS), settings.names_given(argv)
+    config, names = settings.parse(TrainConfig, argv, PRESETS, example=_EXAMPLE), settings.names_given(argv)
     if os.environ.get("RANK", "0") != "0":  # the other processes get the settings of the main one
         return config
     if config.run.resume:

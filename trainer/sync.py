@@ -19,6 +19,8 @@ from trainer.tracking.run import MissingRunError, recreate, report_failure, sync
 
 __all__ = ["SyncConfig", "main", "sync_folders"]
 
+_EXAMPLE = "mlflow run . -e sync -P output=runs"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
@@ -36,7 +38,11 @@ class SyncConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 when every folder is delivered, 1 when one is not."""
-    return run_cli(lambda argv: sync_folders(settings.parse(SyncConfig, argv)), argv, report_failure)
+    return run_cli(_start, argv, report_failure)
+
+
+def _start(argv: Sequence[str]) -> int:
+    return sync_folders(settings.parse(SyncConfig, argv, example=_EXAMPLE))
 
 
 def sync_folders(config: SyncConfig) -> int:

@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError, TuningError, nearest
 from trainer.core.run_folder import RUNTIME_AND_DATASET, what_is_trained
-from trainer.core.settings import flatten
+from trainer.core.settings import flatten, quote
 from trainer.model.losses.table import LOSSES
 from trainer.reporting import console
 from trainer.tracking.backend import MlflowBackend
@@ -285,13 +285,13 @@ def _losses(losses: str, training: TrainingSettings, given: Mapping[str, Any]) -
     if not losses:
         return (training.values["loss"],)
     if "loss" in given:
-        raise SettingsError(f"`loss` must be left out when `losses` is given, got {given['loss']}.")
+        raise SettingsError(f"`loss` must be left out when `losses` is given, got {quote(given['loss'])}.")
     names = tuple(part.strip() for part in losses.split(","))
     if len(set(names)) < len(names):
-        raise SettingsError(f"`losses` must name each loss once, got {losses}.")
+        raise SettingsError(f"`losses` must name each loss once, got {quote(losses)}.")
     for name in names:
         if name not in LOSSES:
-            raise SettingsError(f"`losses` must name {', '.join(LOSSES)}, got {name}.{nearest(name, LOSSES)}")
+            raise SettingsError(f"`losses` must name {', '.join(LOSSES)}, got {quote(name)}.{nearest(name, LOSSES)}")
     return names
 
 

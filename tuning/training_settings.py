@@ -58,7 +58,7 @@ def read_training_settings(given: Mapping[str, Any], own: Mapping[str, Any]) -> 
     """
     for name, reason in _LEFT_TO_THE_SEARCH.items():
         if name in given:
-            raise SettingsError(f"`{name}` must be left to the search, got {settings.show(given[name])}: {reason}.")
+            raise SettingsError(f"`{name}` must be left to the search, got {settings.quote(given[name])}: {reason}.")
     config = settings.parse(TrainConfig, settings.as_argv({**given, **own}), PRESETS)
     check_runnable(config)
     dataset = sources.load(config.data, seed=config.run.seed)  # now: bad data would fail every trial

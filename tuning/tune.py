@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "tune"]
 
+_EXAMPLE = "mlflow run . -e tune -P dataset=FOLDER -P losses=bce,asl -P trials=40 -P workers=4"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status of a search: 0 when it has ended well, 1 on an error that the user can fix."""
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start(argv: Sequence[str]) -> None:
-    config, rest = settings.parse_known(TuneConfig, argv)
+    config, rest = settings.parse_known(TuneConfig, argv, example=_EXAMPLE)
     training = settings.flatten(settings.parse(TrainConfig, rest, PRESETS, other_class=TuneConfig))
     tune(config, {name: training[name] for name in settings.names_given(rest)})
 

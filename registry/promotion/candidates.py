@@ -14,6 +14,7 @@ from trainer.core import artifacts
 from trainer.core.errors import RegistryError, shorten
 from trainer.core.input_files import read_json
 from trainer.core.redaction import redact
+from trainer.core.settings import quote
 from trainer.evaluation.calibration import Calibration, calibrate
 from trainer.runs.results import Predictions, read_predictions
 
@@ -196,8 +197,8 @@ def _finished_run(client: "MlflowClient", run_id: str) -> "Run":
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise RegistryError(
-            f"`run_id` must be a run on the tracking server, got {run_id} ({redact(str(error))}). Look the id up in "
-            "`mlflow ui`."
+            f"`run_id` must be a run on the tracking server, got {quote(run_id)} ({redact(str(error))}). Look "
+            "it up in `mlflow ui`."
         ) from error
     if run.info.lifecycle_stage != "active":
         raise RegistryError(f"Run {run_id} is deleted. `mlflow runs restore` brings it back.")

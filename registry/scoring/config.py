@@ -1,5 +1,6 @@
 """Settings of batch scoring: input, output, model, and how labels are chosen."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ __all__ = ["INPUT_SUFFIXES", "OUTPUT_SUFFIXES", "LabelChoice", "PredictConfig"]
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 INPUT_SUFFIXES = (*SUFFIXES, ".txt")
+_ADDRESS = re.compile(r"models:/+([^/@:]+[@/][^/@:]+|m-\w+)")  # the second: the address of a logged model
 _MAX_LABELS = 1_000_000
 _MAX_ROWS = 10_000_000
 
@@ -71,6 +73,8 @@ class PredictConfig:
         _check_suffix("output", self.output, OUTPUT_SUFFIXES)
         for name in ("model", "text_column"):
             require(name, getattr(self, name), bool(getattr(self, name).strip()), "not be empty")
+        is_address = not self.model.startswith("models:") or _ADDRESS.fullmatch(self.model) is not None
+        require("model", self.model, is_address, "be models:/NAME@ALIAS or models:/NAME/VERSION")
         is_threshold = self.threshold == -1 or 0 <= self.threshold <= 1
         require("threshold", self.threshold, is_threshold, "be in [0, 1], or -1 for none")
         require("top_k", self.top_k, 0 <= self.top_k <= _MAX_LABELS, f"be in [0, {_MAX_LABELS}]; 0 is all")

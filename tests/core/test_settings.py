@@ -53,7 +53,8 @@ class Other:
     """Settings of another part of the same command."""
 
     rows: int = 1
-    """Rows."""
+    """Rows, of a table
+    or of a file."""
 
 
 @pytest.fixture
@@ -219,6 +220,14 @@ def test_help_documents_every_setting_and_shows_the_values_of_the_preset(presets
     assert "default: deep" in shown
     for name in settings.flatten(Whole()):
         assert f"--{name} " in shown
+
+
+def test_help_ends_with_an_example_and_joins_the_lines_of_a_text(capsys):
+    with pytest.raises(SystemExit):
+        settings.parse(Other, ["--help"], example="mlflow run . -e train -P rows=2")
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1] == "Example:  mlflow run . -e train -P rows=2"
+    assert "Rows, of a table or of a file." in shown
 
 
 def test_train_settings_have_unique_names_and_their_help_loads_nothing_slow():

@@ -211,8 +211,20 @@ class TestRefused:
 
     def test_a_folder_without_config(self, own_model):
         (own_model / "config.json").unlink()
-        with pytest.raises(ModelError, match=r"transformers cannot load .*own"):
+        with pytest.raises(ModelError, match=r"own/config\.json: No such file"):
             load(own_model)
+
+    @pytest.mark.parametrize("damage", [lambda path: path.write_text("[" * 100_000), lambda path: path.write_text("{")])
+    def test_a_damaged_config(self, own_model, damage):
+        damage(own_model / "config.json")
+        with pytest.raises(ModelError, match=r"own/config\.json: n"):
+            load(own_model)
+
+    @pytest.mark.parametrize("name", ["~nobody", "x" * 3000, "a/b/c"])
+    def test_a_name_that_cannot_exist(self, name):
+        with pytest.raises(ModelError, match=r"`model` must be") as caught:
+            load(name)
+        assert len(str(caught.value)) < 400
 
     def test_missing_weights(self, own_model):
         weights = load_file(own_model / "model.safetensors")

@@ -8,8 +8,8 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -67,23 +67,29 @@ _OTHER_NAMES = {
 
 
 def parse(
-    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None, *, other_class: Any = None
+    config_class: type[Config],
+    argv: Sequence[str],
+    preset_folder: Path | None = None,
+    *,
+    other_class: Any = None,
+    example: str = "",
 ) -> Config:
     """Return the configuration of a command line of `--name value` or `--name=value` arguments.
 
     preset_folder: the folder of the presets, for a configuration that has the setting `preset`.
     other_class: another configuration of the same command, whose names an error may offer too.
+    example: a command, which ends the help.
     Raises SettingsError for an unknown name, a name given twice, a missing value, a value of the wrong type or out of
     range, and a preset that cannot be read. Exits with status 0 after `--help`, which shows the preset's defaults.
     """
-    config, rest = parse_known(config_class, argv, preset_folder)
+    config, rest = parse_known(config_class, argv, preset_folder, example=example)
     if rest:
         raise SettingsError(_unknown(rest[0], [*_hints(config_class), *(_hints(other_class) if other_class else ())]))
     return config
 
 
 def parse_known(
-    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None
+    config_class: type[Config], argv: Sequence[str], preset_folder: Path | None = None, *, example: str = ""
 ) -> tuple[Config, list[str]]:
     """Return the configuration of a command line, and the arguments that it does not know."""
     argv = _without_none(argv)
@@ -97,7 +103,12 @@ def parse_known(
         values = {**load_preset(chosen.preset, preset_folder), "preset": chosen.preset}
         # Without the checks: a flag may complete what the preset leaves contradictory.
         default = _build(config_class, _typed(config_class, values, f"preset {shorten(chosen.preset)}"), _new_unchecked)
-    config, rest = _run_tyro(config_class, argv, default)
+    try:
+        config, rest = _run_tyro(config_class, argv, default)
+    except SystemExit:  # after the help
+        if example:
+            print(f"\nExample:  {example}")
+        raise
     return from_flat(config_class, flatten(config)), rest  # checks what tyro accepts: empty text
 
 
@@ -287,12 +298,12 @@ def _run_tyro(
             text = event.value if isinstance(event, InvalidChoice) else event.message
             raise SettingsError(_wrong_value(name, hint, text))
 
-    with on_parse_error(raise_ours):
+    with on_parse_error(raise_ours), _joined_help_lines():
         return tyro.cli(
             config_class,
             default=default,
             args=argv,
-            prog=Path(sys.argv[0]).name,
+            prog=_program(),
             add_help=add_help,
             return_unknown_args=True,
             # Every flag has a value, also a bool, because MLproject can pass `--name {name}` and no bare flag.
@@ -300,6 +311,25 @@ def _run_tyro(
             use_underscores=True,
             registry=_readers(),
         )
+
+
+@contextmanager
+def _joined_help_lines() -> Iterator[None]:
+    """Join the lines of each help text in the block: tyro wraps them, but keeps the line breaks of the source."""
+    from tyro import _docstrings
+
+    read = _docstrings.get_field_docstring
+    _docstrings.get_field_docstring = lambda *field: " ".join((read(*field) or "").split()) or None
+    try:
+        yield
+    finally:
+        _docstrings.get_field_docstring = read
+
+
+def _program() -> str:
+    """Return the command that started this process, such as `python -m trainer.train`."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {module.name}" if module else Path(sys.argv[0]).name
 
 
 def _readers() -> Any:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainer.core.errors import SettingsError
-from trainer.core.settings import require
+from trainer.core.settings import quote, require
 
 __all__ = ["AUTO", "DataConfig"]
 
@@ -49,13 +49,15 @@ class DataConfig:
         for name in ("dataset", "text_column", "label_column"):
             require(name, getattr(self, name), bool(getattr(self, name).strip()), "not be empty")
         if self.text_column == self.label_column:
-            raise SettingsError(f"`text_column` and `label_column` must differ, got {self.text_column} for both.")
+            raise SettingsError(
+                f"`text_column` and `label_column` must differ, got {quote(self.text_column)} for both."
+            )
         require("label_separator", self.label_separator, bool(self.label_separator), "not be empty")
         require("max_length", self.max_length, 4 <= self.max_length <= _MAX_TOKENS, f"be in [4, {_MAX_TOKENS}]")
         require("overlap", self.overlap, self.overlap in ("drop", "keep"), "be drop or keep")
         require("max_train_rows", self.max_train_rows, 0 <= self.max_train_rows <= 10**9, "be in [0, 10^9]; 0 is all")
         if self.dataset_revision and self.dataset == "starter":
             raise SettingsError(
-                f"`dataset_revision` must be empty for the starter data set, got {self.dataset_revision}. "
+                f"`dataset_revision` must be empty for the starter data set, got {quote(self.dataset_revision)}. "
                 "Only hub data sets have revisions."
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from typing_extensions import Doc
 
 from trainer.core.errors import SettingsError, nearest
-from trainer.core.settings import require
+from trainer.core.settings import quote, require
 from trainer.model.losses import table
 
 __all__ = ["CLASS_WEIGHTS", "STARTER", "LossConfig", "ModelConfig", "PoolingName"]
@@ -50,7 +50,7 @@ class ModelConfig:
             raise SettingsError("`model` must not be empty.")
         if self.model_revision and self.model == STARTER:
             raise SettingsError(
-                f"`model_revision` must be empty for the starter, got {self.model_revision}. "
+                f"`model_revision` must be empty for the starter, got {quote(self.model_revision)}. "
                 "Only hub models have revisions."
             )
         _require_choice("pooling", self.pooling, get_args(PoolingName))
@@ -108,4 +108,4 @@ class LossConfig:
 def _require_choice(name: str, value: str, choices: tuple[str, ...], besides: str = "") -> None:
     if value not in choices:
         listed = ", ".join(choices) + besides
-        raise SettingsError(f"`{name}` must be one of {listed}, got {value}.{nearest(value, choices)}")
+        raise SettingsError(f"`{name}` must be one of {listed}, got {quote(value)}.{nearest(value, choices)}")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.core.errors import ModelError, SettingsError, nearest
+from trainer.core.errors import ModelError, SettingsError, nearest, shorten
+from trainer.core.input_files import is_file, is_folder, read_json, show_path
+from trainer.core.settings import quote
 from trainer.model.config import STARTER, ModelConfig
 
 __all__ = ["STARTER_FOLDER", "EncoderLocation", "locate_encoder"]
@@ -41,16 +43,32 @@ def locate_encoder(config: ModelConfig) -> EncoderLocation:
     SettingsError for the revision of a local model.
     """
     name = config.model
-    path = STARTER_FOLDER if name == STARTER else Path(name).expanduser()
-    if path.is_file() and path.suffix == ".json":
+    path = STARTER_FOLDER if name == STARTER else _expanded(name)
+    if is_file(path) and path.suffix == ".json":
+        _check_json(path)
         return _local(config, str(path), path.parent, None)
-    if path.is_dir():
+    if is_folder(path):
         _check_weights(path)
+        _check_json(path / "config.json")
         return _local(config, str(path), path, str(path))
     if name == STARTER or not _may_be_hub_id(name):
         _raise_missing(name, path)
     options = {"revision": config.model_revision} if config.model_revision else {}
     return EncoderLocation(name, name, name, name, options, is_local=False)
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # `~nobody`: there is no such user
+        return Path(name)
+
+
+def _check_json(path: Path) -> None:
+    try:
+        read_json(path)  # transformers reads a pipe for ever, and a deep file with a RecursionError
+    except ValueError as error:
+        raise ModelError(f"Cannot read the config of `model`, {show_path(path)}: {error}.") from error
 
 
 def _may_be_hub_id(name: str) -> bool:
@@ -64,8 +82,8 @@ def _may_be_hub_id(name: str) -> bool:
 def _local(config: ModelConfig, config_path: str, folder: Path, weights: str | None) -> EncoderLocation:
     if config.model_revision:
         raise SettingsError(
-            f"`model_revision` must be empty for the local model {config.model}, got {config.model_revision}. "
-            "Only hub models have revisions."
+            f"`model_revision` must be empty for the local model {shorten(config.model)}, got "
+            f"{quote(config.model_revision)}. Only hub models have revisions."
         )
     # `make_starter` writes the vocabulary into a folder below the config file.
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
@@ -81,8 +99,8 @@ def _raise_missing(name: str, path: Path) -> None:
             "another encoder."
         )
     raise ModelError(
-        f"`model` must be `{STARTER}`, a folder, a config file, or a hub id `owner/name`, got {name}. "
-        f"{path.absolute()} does not exist.{nearest(name, [STARTER])}"
+        f"`model` must be `{STARTER}`, a folder, a config file, or a hub id `owner/name`, got {quote(name)}. "
+        f"{shorten(path.absolute())} does not exist.{nearest(name, [STARTER])}"
     )
 
 

@@ -38,7 +38,7 @@ class SourceRun:
         if changed or tuple(label_names) != self.evaluation.label_names:
             difference = f"other examples in {', '.join(changed)}" if changed else "other labels"
             raise SettingsError(
-                f"`retrain_from` must be a run on the same data, got {self.run_id}, which had {difference}. "
+                f"`retrain_from` must be a run on the same data, got {quote(self.run_id)}, which had {difference}. "
                 "Restore its data, or name another run."
             )
 

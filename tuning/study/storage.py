@@ -15,9 +15,9 @@ from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import RDBStorage
 
 from trainer.config import TrainConfig
-from trainer.core.errors import TuningError
+from trainer.core.errors import TuningError, shorten
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff
-from trainer.core.settings import flatten
+from trainer.core.settings import flatten, quote
 from tuning.config import TuneConfig
 from tuning.study.trials import GRACE_SECONDS, make_retry_callback
 
@@ -136,8 +136,8 @@ def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optu
     except KeyError:
         names = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
         raise TuningError(
-            f"`study` must exist for worker=true, got {name or 'no name'}. Studies there: {names}. "
-            "Start the search without worker=true first."
+            f"`study` must exist for worker=true, got {quote(name) if name else 'no name'}. "
+            f"Studies there: {shorten(names)}. Start the search without worker=true first."
         ) from None
     _check_about(storage, study, about)
     return study

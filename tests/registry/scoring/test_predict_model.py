@@ -130,7 +130,7 @@ def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
         ("models:/emotions@best", ["models:/emotions@best", "Newest versions: 1, 2; aliases: @champion (version 1)"]),
         ("models:/emotions/7", ["Newest versions: 1, 2; aliases: @champion (version 1)"]),
         ("models:/emotions/Production", ["Newest versions: 1, 2; aliases: @champion (version 1)"]),
-        ("models:/emotions", ["Cannot download model models:/emotions"]),
+        ("models:/emotions", ["`model` must be models:/NAME@ALIAS or models:/NAME/VERSION"]),
         ("runs:/0123/model", ["Cannot download model runs:/0123/model"]),
         ("nowhere", ["`model` must be", "nowhere"]),
         ("x" * 300, ["`model` must be"]),

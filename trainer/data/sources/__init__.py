@@ -11,6 +11,7 @@ import numpy as np
 
 from trainer.core.errors import DataError, SettingsError, shorten
 from trainer.core.input_files import show_path
+from trainer.core.settings import quote
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES, Dataset, Split, positives
 from trainer.data.inspection import inspect_train
@@ -85,7 +86,9 @@ def _read(config: DataConfig) -> tuple[SourceData, list[str]]:
             f"got {shorten(config.dataset)}. {_suggestion(config.dataset)}"
         )
     if location.is_folder and config.dataset_revision:
-        raise SettingsError(f"`dataset_revision` must be empty for a local folder, got {config.dataset_revision}.")
+        raise SettingsError(
+            f"`dataset_revision` must be empty for a local folder, got {quote(config.dataset_revision)}."
+        )
     errors = RowErrors(config.dataset)
     data = source.read(location, errors)
     errors.raise_if_any()
