@@ -58,6 +58,8 @@ def predict(config: PredictConfig, screen: console.Console) -> int:
     with open_scorer(config.model, config.choice) as scorer, ChunkStore(output) as store:
         writers.check_columns(reader.columns, scorer.label_names)
         fingerprint = job.fingerprint(config, scorer)
+        if not store.has(fingerprint):  # the output may be that of another job, which was killed at its end
+            job.check_new(output, overwrite=config.overwrite)
         _show_start(store.open_job(fingerprint), store, scorer, screen)
         writer = writers.writer_for(output)
         _score(reader, scorer, store, writer, config.chunk_rows, screen)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from registry.scoring.job import rejects_file
+from registry.scoring.job import PUBLISHED, is_published, parts_folder, rejects_file
 from registry.scoring.rows import Reject
 from trainer.core.errors import DataError, SettingsError
 from trainer.core.text_files import write_json
@@ -30,7 +30,7 @@ class ChunkStore:
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self.folder = output.with_name(f".{output.name}.parts")
+        self.folder = parts_folder(output)
         self.chunks = self.rows = self.rejected = 0
 
     def __enter__(self) -> Self:
@@ -54,13 +54,16 @@ class ChunkStore:
             shutil.rmtree(self.folder)
         self._lock.close()
 
+    def has(self, job: Mapping[str, Any]) -> bool:
+        """Return whether the folder is that of this job."""
+        return bool(self._earlier_job() == job)
+
     def open_job(self, job: Mapping[str, Any]) -> list[str]:
         """Keep the chunks of the same job, or start over; returns the names of what differs from the earlier job.
 
         job: what the output depends on, as JSON.
         """
-        path = self.folder / _JOB
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        path, earlier = self.folder / _JOB, self._earlier_job()
         if earlier == job:
             self._count()
             return []
@@ -88,20 +91,39 @@ class ChunkStore:
 
         join: writes one file from several. Without a scored row there is no output, without a reject no list.
         """
-        joined = self.folder / f"joined{self._output.suffix}"
         with self._writing():
-            rejects_file(self._output).unlink(missing_ok=True)  # of an earlier job with this output
-            if self.rejected:  # before the output: where that exists, the list of its rejects does too
-                _empty(joined)
-                concatenate(self._files("rejects"), joined)
-                joined.replace(rejects_file(self._output))
-            if self.rows > self.rejected:
-                _empty(joined)
-                join(joined, self._files("part"))
-                joined.replace(self._output)  # renamed: no reader sees a part of the output
+            if not is_published(self._output):
+                self._write_output(join)
+            kept = (PUBLISHED, _JOB, _LOCK)  # until all chunks are gone, the same command finds its job finished
+            for file in self.folder.iterdir():
+                if file.name not in kept:
+                    file.unlink()
             shutil.rmtree(self.folder)
 
+    def _write_output(self, join: Join) -> None:
+        joined = self.folder / f"joined{self._output.suffix}"
+        rejects_file(self._output).unlink(missing_ok=True)  # of an earlier job with this output
+        if self.rejected:  # before the output: where that exists, the list of its rejects does too
+            _empty(joined)
+            concatenate(self._files("rejects"), joined)
+            joined.replace(rejects_file(self._output))
+        if self.rows > self.rejected:
+            _empty(joined)
+            join(joined, self._files("part"))
+            stat = joined.stat()
+            counts = {"chunks": self.chunks, "rows": self.rows, "rejected": self.rejected}
+            write_json(self.folder / PUBLISHED, {"size": stat.st_size, "time": stat.st_mtime_ns, **counts})
+            joined.replace(self._output)  # renamed: no reader sees a part of the output
+
+    def _earlier_job(self) -> Any:
+        path = self.folder / _JOB
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
     def _count(self) -> None:
+        if is_published(self._output):  # some of the chunks may be removed
+            kept = json.loads((self.folder / PUBLISHED).read_text(encoding="utf-8"))
+            self.chunks, self.rows, self.rejected = kept["chunks"], kept["rows"], kept["rejected"]
+            return
         while (path := self._file("json")).is_file():
             self._add_counts(json.loads(path.read_text(encoding="utf-8")))
 

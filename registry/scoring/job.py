@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from registry.scoring.config import PredictConfig
 from trainer.core.errors import DataError, SettingsError
-from trainer.core.input_files import show_path
+from trainer.core.input_files import read_json, show_path
 
 if TYPE_CHECKING:
     from registry.scoring.scorer import Scorer
 
-__all__ = ["check_files", "fingerprint", "rejects_file"]
+__all__ = ["PUBLISHED", "check_files", "check_new", "fingerprint", "is_published", "parts_folder", "rejects_file"]
 
+PUBLISHED = "published.json"
+"""File of the folder with the chunks: size and time of the finished output, written before the output."""
 _FORMAT = 2
 """Increase it when parts are written in another way."""
 
@@ -20,6 +22,20 @@ _FORMAT = 2
 def rejects_file(output: Path) -> Path:
     """Return the path of the list of rejected rows."""
     return output.with_name(f"{output.name}.rejects.jsonl")
+
+
+def parts_folder(output: Path) -> Path:
+    """Return the path of the folder with the scored chunks."""
+    return output.with_name(f".{output.name}.parts")
+
+
+def is_published(output: Path) -> bool:
+    """Return whether the output is that of the job whose folder is still there: it was killed while it removed it."""
+    marker = parts_folder(output) / PUBLISHED
+    if not (marker.is_file() and output.is_file()):
+        return False
+    kept, now = read_json(marker), output.stat()
+    return (kept["size"], kept["time"]) == (now.st_size, now.st_mtime_ns)
 
 
 def check_files(config: PredictConfig) -> None:
@@ -33,7 +49,13 @@ def check_files(config: PredictConfig) -> None:
         raise SettingsError(f"`output` must be another file than `input`, got {show_path(output)} for both.")
     if not output.parent.is_dir():
         raise SettingsError(f"`output` must be in a folder that exists, got {show_path(output)}. Make it first.")
-    if output.is_dir() or (output.exists() and not config.overwrite):
+    if not is_published(output):  # a job that was killed at its end has its output
+        check_new(output, overwrite=config.overwrite)
+
+
+def check_new(output: Path, *, overwrite: bool) -> None:
+    """Raise SettingsError when the output exists and must not be replaced."""
+    if output.is_dir() or (output.exists() and not overwrite):
         raise SettingsError(
             f"`output` must be a new file, got {show_path(output)}, which exists. "
             "Give another name, or overwrite=true to replace a file."

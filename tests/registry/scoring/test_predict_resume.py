@@ -1,5 +1,7 @@
 """A job that was stopped continues after its complete chunks, and its output equals that of a job that was not."""
 
+import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from batch_jobs import FakeModel
 
 from registry import predict
 from registry.scoring import scorer
+from registry.scoring.chunk_store import ChunkStore
 from trainer.reporting import console
 
 LINES = [f"text {i}" if i % 7 else "" for i in range(20)]
@@ -25,9 +28,9 @@ from pathlib import Path
 from batch_jobs import FakeModel, Job
 
 class Slow(FakeModel):
-    def predict(self, texts, params=None):
+    def probabilities(self, texts):
         time.sleep(0.2 if texts else 0)
-        return super().predict(texts, params)
+        return super().probabilities(texts)
 
 class Silent:
     def readouterr(self):
@@ -127,7 +130,7 @@ def test_a_chunk_without_its_counts_is_not_finished(whole, stopped):
 
 def test_an_input_that_changes_meanwhile_is_noticed(job, monkeypatch):
     job.write("in.txt", "one\ntwo")
-    monkeypatch.setattr(FakeModel, "predict", _changing(job, FakeModel.predict))
+    monkeypatch.setattr(FakeModel, "probabilities", _changing(job, FakeModel.probabilities))
     status, said = job.run("in.txt")
     assert status == 1
     assert "changed while it was scored" in said
@@ -143,11 +146,11 @@ def test_an_input_that_goes_away_is_noticed(job, monkeypatch):
     assert "Cannot read `input`" in said
 
 
-def _changing(job, predict):
-    def changed(self, texts, params=None):
+def _changing(job, probabilities):
+    def changed(self, texts):
         if texts:
             job.write("in.txt", "three\nfour\nfive")
-        return predict(self, texts, params)
+        return probabilities(self, texts)
 
     return changed
 
@@ -182,6 +185,57 @@ def test_a_job_that_was_killed_while_its_chunks_were_joined_writes_each_row_once
     assert output(stopped) == whole
 
 
+class Killed(BaseException):
+    """Ends a job without a further write of it."""
+
+
+@pytest.mark.parametrize("writes", range(1, 26))
+def test_a_job_that_is_killed_before_any_write_of_its_end_is_finished_by_the_same_command(whole, stopped, writes):
+    """`writes`: files that the end of the job renames or removes, before the kill; 25 are more than there are."""
+    done = []
+
+    def counted(real):
+        def call(*given, **more):
+            if len(done) == writes:
+                raise Killed
+            done.append(given)
+            return real(*given, **more)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        publish = ChunkStore.publish
+
+        def publish_and_die(store, join):
+            for owner, name in ((Path, "unlink"), (Path, "replace"), (Path, "write_bytes"), (shutil, "rmtree")):
+                patch.setattr(owner, name, counted(getattr(owner, name)))
+            publish(store, join)
+
+        patch.setattr(ChunkStore, "publish", publish_and_die)
+        patch.setattr(ChunkStore, "__exit__", lambda store, *_: store._lock.close())
+        with contextlib.suppress(Killed):
+            stopped.run("in.txt", chunk_rows=3)
+    assert len(done) <= writes
+    stopped.model = FakeModel()
+    if (stopped.folder / ".out.jsonl.parts").exists():
+        status, said = stopped.run("in.txt", chunk_rows=3)
+        assert (status, "which exists" in said) == (3, False), said
+        assert stopped.model.scored == []
+    assert output(stopped) == whole
+    assert ".out.jsonl.parts" not in stopped.files()
+
+
+def test_another_job_does_not_replace_an_output_whose_job_was_killed_at_its_end(whole, stopped, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_: None)
+        assert stopped.run("in.txt", chunk_rows=3)[0] == 3
+    status, said = stopped.run("in.txt", chunk_rows=3, threshold=0.3)
+    assert status == 1
+    assert "which exists" in said
+    assert output(stopped) == whole
+    assert stopped.run("in.txt", chunk_rows=3, threshold=0.3, overwrite="true")[0] == 3
+
+
 def test_two_jobs_do_not_write_one_output(stopped):
     lock = stopped.folder / ".out.jsonl.parts" / "lock"
     code = (
@@ -198,10 +252,8 @@ def test_two_jobs_do_not_write_one_output(stopped):
 
 def test_sigterm_is_the_exit_status_of_a_terminated_process(job, monkeypatch):
     job.write("in.txt", "one")
-    monkeypatch.setattr(FakeModel, "predict", lambda *_args, **_kwargs: signal.raise_signal(signal.SIGTERM))
-    with pytest.raises(SystemExit) as stopped:
-        job.run("in.txt")
-    assert stopped.value.code == 128 + signal.SIGTERM
+    monkeypatch.setattr(FakeModel, "probabilities", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert job.run("in.txt")[0] == 128 + signal.SIGTERM
 
 
 def test_progress_goes_to_the_end(job):
