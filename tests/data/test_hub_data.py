@@ -143,3 +143,16 @@ class TestCommit:
         other = self.COMMIT[::-1]
         with pytest.raises(DataError, match=f"commit {other}.*{self.COMMIT}"):
             load(DataConfig(dataset="owner/go_emotions", dataset_revision=other), seed=0)
+
+
+def test_a_value_per_label_takes_its_names_from_labels_txt(tmp_path):
+    folder = tmp_path / "vectors"
+    folder.mkdir()
+    for stem in ("train", "validation", "test"):
+        columns = {"text": ["so glad", "go away"], "label": [[1.0, 0.0], [0.0, 0.5]]}
+        datasets.Dataset.from_dict(columns).to_parquet(folder / f"{stem}-0.parquet")
+    with pytest.raises(DataError, match=r"numbers \(0, 0.5, 1\).*labels.txt"):
+        load(DataConfig(dataset=str(folder)), seed=0)
+    (folder / "labels.txt").write_text("joy\nanger")
+    data = load(DataConfig(dataset=str(folder), overlap="keep"), seed=0)
+    assert (data.label_names, data.dev.labels.tolist()) == (("joy", "anger"), [[1.0, 0.0], [0.0, 0.5]])

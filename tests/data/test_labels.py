@@ -167,6 +167,12 @@ def test_the_separator_decides(tmp_path, separator, cells, names):
     assert read(tmp_path, label_separator=separator).label_names == names
 
 
+def test_rows_that_cannot_be_read_are_named_before_labels_that_look_odd(tmp_path):
+    write_cells(tmp_path, ["['joy' + 'x']", "1", "2"])
+    with pytest.raises(DataError, match=r"3 faulty rows.*\n.*train\.csv:2: looks like a list"):
+        read(tmp_path)
+
+
 def test_listed_names_may_have_any_sign(tmp_path):
     write_cells(tmp_path, ["fear, anxiety", "joy/pride", "joy, [sic]", "[sic]"])
     (tmp_path / "labels.txt").write_text("joy\nfear, anxiety\njoy/pride\n[sic]")

@@ -83,7 +83,7 @@ def _read(config: DataConfig) -> tuple[SourceData, list[str]]:
     if source is None:
         raise DataError(
             f"`dataset` must be {STARTER}, an existing folder, or a hub id like owner/name or owner/name:config, "
-            f"got {shorten(config.dataset)}. {_suggestion(config.dataset)}"
+            f"got {shorten(config.dataset, 60)}. {_suggestion(config.dataset)}"
         )
     if location.is_folder and config.dataset_revision:
         raise SettingsError(

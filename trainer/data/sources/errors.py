@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
 
 __all__ = ["RowErrors", "quote"]
 
@@ -46,6 +46,6 @@ class RowErrors:
             return
         first = "" if self.count <= _SHOWN_ERRORS else f" (first {_SHOWN_ERRORS} shown)"
         raise DataError(
-            f"The data set {self._dataset} has {self.count} faulty row{'s' * (self.count > 1)}{first}. Correct them:\n"
-            + "\n".join(self._first)
+            f"The data set {shorten(self._dataset)} has {self.count} faulty row{'s' * (self.count > 1)}{first}. "
+            "Correct them:\n" + "\n".join(self._first)
         )

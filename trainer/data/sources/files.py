@@ -66,7 +66,7 @@ def file_per_role(folder: Path) -> dict[str, Path]:
     for role, paths in files.items():
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
-            raise DataError(f"{folder} contains several files for {role}: {names}. Keep one of them.")
+            raise DataError(f"{shorten(folder)} contains several files for {role}: {names}. Keep one of them.")
     return {role: files[role][0] for role in ROLES}
 
 
@@ -81,7 +81,9 @@ def read_label_names(folder: Path) -> tuple[str, ...] | None:
         raise DataError(f"Cannot read {show_path(path)}: {error}.") from error
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if not names or repeated:
-        raise DataError(f"{path} must list distinct labels, one a line, got {shorten(', '.join(repeated) or 'none')}.")
+        raise DataError(
+            f"{shorten(path)} must list distinct labels, one a line, got {shorten(', '.join(repeated) or 'none')}."
+        )
     return names
 
 

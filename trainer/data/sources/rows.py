@@ -49,9 +49,13 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
     train = [record.labels for record in records["train"]]
     names = tables.label_names
     if names is None:
-        names = tuple(sorted(columns["train"].indicators)) or names_in(train)
-        if tables.config.label_separator == AUTO:
-            check_spelling(cells, train)
+        try:
+            names = tuple(sorted(columns["train"].indicators)) or names_in(train)
+            if tables.config.label_separator == AUTO:
+                check_spelling(cells, train)
+        except DataError:
+            errors.raise_if_any()  # what cannot be read explains labels that look odd
+            raise
     _check_size(names, sum(map(len, records.values())))
     index = LabelIndex(names, [cell for _, cell in cells], listed=tables.label_names is not None)
     matrices = {role: _read_matrices(records[role], index, errors) for role in ROLES}
