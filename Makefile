@@ -35,10 +35,13 @@ $(STAMP): conda.yaml .ci/environment.py .ci/conda-stand-in/bin/conda .ci/conda-s
 	$(PYTHON) .ci/environment.py .venv
 
 # MLFLOW_CONDA_HOME: where conda is installed too, `mlflow run` would build a second environment from the same pins.
+# Alone, `mlflow run` writes to the experiment Default.
+train: export MLFLOW_EXPERIMENT_NAME ?= emotions
 train: $(STAMP)
 	$(ACTIVATE) && MLFLOW_CONDA_HOME="$$VIRTUAL_ENV/share/conda-stand-in" mlflow run . -e train -P loss=combined $(ARGS)
 
 ui: $(STAMP)
+	@echo 'Open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning (MLflow itself opens in its mode for language models)'
 	$(ACTIVATE) && mlflow ui $(ARGS)
 
 docs: $(STAMP)

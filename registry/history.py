@@ -13,6 +13,7 @@ from trainer.core import settings
 from trainer.core.errors import RegistryError
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
+from trainer.tracking import page
 from trainer.tracking.connection import connect, readable_errors
 from trainer.tracking.run import report_failure
 
@@ -44,6 +45,8 @@ def history(config: HistoryConfig) -> None:
 
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
+        if run_id := os.environ.get("MLFLOW_RUN_ID"):  # of `mlflow run`, which has an empty run for this command
+            page.describe_command(store.client, run_id, f"history {model}", "Printed the decisions; changed nothing.")
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))
         if not snapshot.decisions:
             names = versions.model_names(store.client)

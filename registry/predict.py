@@ -16,13 +16,17 @@ from registry.scoring import job
 from registry.scoring.config import PredictConfig
 from trainer.core import settings
 from trainer.core.errors import DataError
+from trainer.core.redaction import redact
 from trainer.core.run_folder import found_again
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
+from trainer.tracking import page
 from trainer.tracking.connection import connect, describe_error
 from trainer.tracking.run import report_failure
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from registry.scoring.chunk_store import ChunkStore
     from registry.scoring.readers import Chunk, Reader
     from registry.scoring.scorer import Scorer
@@ -69,7 +73,7 @@ def predict(config: PredictConfig, screen: console.Console) -> int:
         columns = (*reader.columns, *writers.added_columns(scorer.label_names))
         store.publish(partial(writer.join, columns=columns))
         if run_id:
-            _log_to_run(run_id, scorer, store, time.monotonic() - began, screen)
+            _log_to_run(run_id, config, scorer, store, time.monotonic() - began, screen)
         return _finish(config, store, screen)
 
 
@@ -121,16 +125,38 @@ class _ChunkProgress:
         self._position = chunk.position
 
 
-def _log_to_run(run_id: str, scorer: "Scorer", store: "ChunkStore", seconds: float, screen: console.Console) -> None:
+def _log_to_run(  # all that the page says of a job
+    run_id: str, config: PredictConfig, scorer: "Scorer", store: "ChunkStore", seconds: float, screen: console.Console
+) -> None:
     """Log what scored how many rows to the run of `mlflow run`; the output is complete without it."""
     numbers = {"predict/rows": store.rows, "predict/rejected_rows": store.rejected, "predict/seconds": seconds}
+    version = scorer.source.removeprefix("models:/")
+    note = (
+        f"{store.rows - store.rejected:,} of {store.rows:,} rows of {redact(config.input)} were scored in "
+        f"{seconds:.1f} seconds with {redact(scorer.source)}; {store.rejected:,} were rejected. "
+        f"Output: {redact(config.output)}"
+    )
     try:
         client = connect().client
+        page.describe_command(client, run_id, f"predict {redact(version)}", note)
         client.log_param(run_id, "scored_with", scorer.source)
         for name, value in numbers.items():
             client.log_metric(run_id, name, value)
+        _link_model(client, run_id, version)
     except Exception as error:  # the output is complete: no error of the server may fail the job
         screen.show_warning(f"Cannot log the numbers of this job to run {run_id}: {describe_error(error)}")
+
+
+def _link_model(client: "MlflowClient", run_id: str, version: str) -> None:
+    """Make the logged model behind `NAME/VERSION` an input of the run, which MLflow's page links."""
+    from mlflow.entities import LoggedModelInput
+
+    name, _, number = version.rpartition("/")
+    if not name or not number.isdecimal():  # `runs:/…` or a folder
+        return
+    source = client.get_model_version(name, number).source or ""
+    if source.startswith("models:/m-"):
+        client.log_inputs(run_id, models=[LoggedModelInput(source.removeprefix("models:/"))])
 
 
 def _finish(config: PredictConfig, store: "ChunkStore", screen: console.Console) -> int:

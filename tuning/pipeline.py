@@ -26,6 +26,7 @@ from tuning.finals import finals
 from tuning.finals.statistics import FinalRun
 from tuning.finals.winner import Winner, WinnerTraining, train_winner
 from tuning.reporting import results
+from tuning.reporting.best_curve import BestCurve
 from tuning.setup import OpenSearch
 from tuning.study import trials
 from tuning.study.command_lock import is_led
@@ -87,7 +88,10 @@ class Search:
 
     def run_trials(self) -> None:
         """Run the trials of the search. Raises TuningError when none of them has a score."""
-        self._optimize(self.opened.study, self._search_phase())
+        curve = BestCurve(self.opened.tracker) if self.opened.tracker else None  # a worker has no tracker
+        self._optimize(self.opened.study, self._search_phase(), curve)
+        if curve:  # trials of other machines end without a callback here
+            curve(self.opened.study)
         if not trials.scored(self.opened.study):
             causes = {cause: len(numbers) for cause, numbers in failures(self.opened.study).items()}
             raise TuningError(
@@ -130,12 +134,13 @@ class Search:
         self._write_report(finished, winner)
         self._promote(winner)
 
-    def _optimize(self, study: optuna.Study, phase: Phase) -> None:
+    def _optimize(self, study: optuna.Study, phase: Phase, curve: BestCurve | None = None) -> None:
         opened = self.opened
         workers = opened.request.workers
         objective = Objective(phase, opened.executor, opened.runs, ResourcePool(workers), opened.stop)
         with signals.note_stops(opened.stop.set):
-            Optimizer(study, objective, len(workers), self.config.search.max_failures, opened.screen).run()
+            most = self.config.search.max_failures
+            Optimizer(study, objective, len(workers), most, opened.screen, curve).run()
 
     def _open_finals(self) -> optuna.Study:
         study = finals.open_finals(self.opened.storage, self.opened.study)
@@ -210,6 +215,7 @@ class Search:
         search = self.config.search
         seeds = [self.config.study.seed + offset for offset in range(search.repeats)]
         return Phase(
+            study=self.opened.study.study_name,
             name="trial",
             settings=self._shared_settings(read_test=False),
             output=self._output,
@@ -227,6 +233,7 @@ class Search:
 
     def _finals_phase(self, study: optuna.Study) -> Phase:
         return Phase(
+            study=self.opened.study.study_name,
             name="final",
             settings=self._shared_settings(read_test=False),
             output=self._output,

@@ -157,6 +157,7 @@ class PromotionSession:
         self.tracker.log_metrics({f"promotion/{name}": value for name, value in proposal.figures.items()}, 0)
         if self.registry.dry_run:
             self.tracker.set_tags({"promotion.dry_run": True, "promotion.would_be": proposal.kind})
+            self._describe(f"Dry run, would be {proposal.kind}: run {_linked(proposal.candidate)}", proposal.why)
 
     def commit(self, proposal: Proposal) -> Decision | None:
         """Append the decision to the log and write aliases and tags; return None when another decision came first."""
@@ -186,7 +187,15 @@ class PromotionSession:
                 "entry": decision.number,
             }
             self.tracker.set_tags({f"promotion.{name}": value for name, value in tags.items()})
+            what = f"Version {decision.version} of {self.registry.model} {decision.kind}, model of run"
+            self._describe(f"{what} {_linked(candidate)}", decision.why)
         return decision
+
+    def _describe(self, what: str, why: str) -> None:
+        note = f"{what}: {why}."
+        if (self.folder / artifacts.PROMOTION).is_file():
+            note += f"\n\nRules and scores: [promotion.json]({self.tracker.page}/artifacts/{artifacts.PROMOTION})"
+        self.tracker.set_tags({artifacts.TAG_NOTE: note})
 
     def reconcile(self) -> bool:
         """Complete an interrupted decision, record aliases moved by hand, and print both; return whether any moved."""
@@ -201,6 +210,7 @@ class PromotionSession:
         for remark in self.remarks:
             self.screen.show_note(remark)
         self.screen.show_note(f"run {candidate.run_id} is champion already: nothing to decide")
+        self._describe(f"Run {_linked(candidate)}", "it is champion already, so there was nothing to decide")
 
     def show(self, proposal: Proposal, decision: Decision | None) -> None:
         """Print the decision and its reasons."""
@@ -321,6 +331,10 @@ def open_session(
         session = PromotionSession(store.client, registry, tracker, screen, settings, Path(scratch))
         session.begin()
         yield session
+
+
+def _linked(candidate: Candidate) -> str:
+    return f"[{candidate.run_name}](#/runs/{candidate.run_id})"
 
 
 def _user() -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "address",
+    "describe_command",
     "describe_experiment",
     "describe_failure",
     "describe_resuming",
@@ -19,7 +20,8 @@ __all__ = [
     "new_experiment_tags",
 ]
 
-# Without this tag the page takes a run with data sets for an evaluation of a language model, and opens in that mode.
+# MLflow's type of an experiment that trains models. The page of MLflow 3.17 opens in the mode that was chosen last, or that
+# the address names (`?workflowType=machine_learning`), whatever the type; those before and other clients read it.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE = (
     "Text classifiers with many rare labels: training runs, searches with a nested run for each trial, promotions and "
@@ -62,6 +64,14 @@ def describe_resuming(client: "MlflowClient", project_run: str, run: "Run") -> N
         project_run, artifacts.TAG_NOTE, f"This command continues run [{run.info.run_name}]({address(run)})."
     )
     name_run(client, client.get_run(project_run), f"resume {run.info.run_name}")
+
+
+def describe_command(client: "MlflowClient", run_id: str, name: str, note: str) -> None:
+    """Name and describe the run that `mlflow run` made for a command that trains nothing."""
+    run = client.get_run(run_id)
+    describe_experiment(client, run.info.experiment_id)
+    name_run(client, run, name)
+    client.set_tag(run_id, artifacts.TAG_NOTE, note)
 
 
 def describe_failure(client: "MlflowClient", run: "Run", error: str) -> None:

@@ -82,6 +82,10 @@ class Tracker:
         """Wait until the server has everything; False when it has taken nothing for `seconds`."""
         return True
 
+    def next_step(self, prefix: str) -> int:
+        """Return the step after the last one of the metrics `prefix…` that a resumed run has logged; 0 without any."""
+        return 0
+
 
 class NullTracker(Tracker):
     """Records nothing: for all processes but the first, and for tests."""

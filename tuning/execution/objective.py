@@ -36,8 +36,10 @@ _MAX_KILLS = 2
 class Phase:
     """What all trials of the search, or all of the finals, have in common."""
 
+    study: str
+    """Name of the search; with `name` it begins the names of runs."""
     name: str
-    """`trial` or `final`: begins the names of runs."""
+    """`trial` or `final`."""
     settings: Mapping[str, Any]
     """Settings of training that no trial changes."""
     output: Path
@@ -136,8 +138,10 @@ class Objective:
 
     def _create_run(self, trial: optuna.Trial, seed: int) -> str:
         several = len(self.phase.seeds(trial)) > 1
-        name = f"{self.phase.name} {trial.number}" + (f" seed {seed}" if several else "")
-        tags = {artifacts.TAG_STUDY: trial.study.study_name, artifacts.TAG_TRIAL: trial.number}
+        study = self.phase.study
+        name = f"{study}-{self.phase.name}-{trial.number}" + (f"-seed-{seed}" if several else "")
+        number = trial.user_attrs.get(Attribute.SOURCE, trial.number)  # that of the search, also for a final
+        tags = {artifacts.TAG_STUDY: study, artifacts.TAG_TRIAL: number}
         patient = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TrackingError),  # the server restarts, for instance
             stop=tenacity.stop_any(tenacity.stop_after_delay(_SERVER_SECONDS), tenacity.stop_when_event_set(self.stop)),

@@ -1,6 +1,7 @@
 """Runs the trials of a phase with `study.optimize`, until as many as requested have ended."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import optuna
@@ -28,6 +29,8 @@ class Optimizer:
     workers: int
     max_failures: int
     screen: console.Console
+    on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None
+    """Called at the end of each trial."""
     _causes: list[str] = field(default_factory=list)
     _progress: console.Progress = field(default_factory=console.Progress)
 
@@ -56,7 +59,7 @@ class Optimizer:
                 n_trials=count,
                 n_jobs=min(self.workers, count),
                 catch=(TrainingFailedError, TrialInterruptedError),  # these end the trial and not the search
-                callbacks=[self._retry_if_interrupted, self._show, self._stop_if_done],
+                callbacks=[self._retry_if_interrupted, self._show, *filter(None, [self.on_trial]), self._stop_if_done],
             )
         except ValueError:  # Optuna's answer to the end of a trial that another worker has taken over
             if not self.objective.lost:

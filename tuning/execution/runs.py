@@ -47,6 +47,14 @@ class Runs:
             )
         return str(run.info.run_id)
 
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name. Only warns when the server does not answer."""
+        try:
+            with readable_errors(self._store):
+                self._store.client.update_run(run_id, name=name)
+        except TrackingError as error:
+            _log.warning("run %s keeps its name: %s", run_id, error)
+
     def close(self, folder: Path, state: str, cause: str | None = None) -> None:
         """Upload what the ended training has not, and give its run the status and tags of this state.
 

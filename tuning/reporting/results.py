@@ -22,6 +22,7 @@ __all__ = ["PRESET", "log", "show"]
 
 PRESET = "winner.yaml"
 _LABELS = {"macro_f1": "macro F1", "micro_f1": "micro F1", "macro_ap": "macro AP"}
+_TRIALS = "search/trials"
 _HEADLINES = (*_LABELS, "macro_f1_low", "macro_f1_high")
 
 
@@ -60,7 +61,11 @@ def log(  # noqa: PLR0913, PLR0917  # everything that a search results in
     tracker.tag_tables([TRIALS])
     if winner:
         tracker.set_tags({artifacts.TAG_WINNER: winner.run_id})
-    tracker.log_metrics(_metrics(study, finals, winner), 0)
+    numbers = _metrics(study, finals, winner)
+    # A single number is at step 0, where MLflow draws a bar; a continued study has other numbers.
+    step = int(numbers[_TRIALS]) if tracker.next_step(_TRIALS) else 0
+    tracker.log_metrics(numbers, step)
+    tracker.set_tags({artifacts.TAG_NOTE: _note(study, objectives, winner, tracker.page)})
 
 
 def show(
@@ -84,6 +89,22 @@ def show(
     screen.show_note(f"run:      {tracker.run_id}")
 
 
+def _note(study: optuna.Study, objectives: Sequence[str], winner: Winner | None, page: str) -> str:
+    """Return the result as Markdown, which MLflow's page shows as the description of the run."""
+    best = scored(study)[0]
+    lines = [
+        f"Search over {count(len(started(study)), 'trial')}; best trial: {best.number}, {objectives[0]} "
+        f"{score(best):.4f} (optimistic, as the best of many)."
+    ]
+    if winner:
+        run = f"[{study.study_name}-winner]({page.rpartition('/')[0]}/{winner.run_id})"
+        scores = ", ".join(f"{name} {one.value:.3f}" for name, one in _test_estimates(winner).items() if one.value)
+        lines.append(f"Winner: settings of trial {winner.trial}, model of run {run}. On test: {scores}.")
+    files = {"report": artifacts.REPORT, "trials": TRIALS, **({"preset of the winner": PRESET} if winner else {})}
+    lines.append("More: " + ", ".join(f"[{name}]({page}/artifacts/{file})" for name, file in files.items()))
+    return "\n\n".join(lines)
+
+
 def _test_scores(winner: Winner) -> dict[str, float]:
     named = {name: artifacts.metric("test", name) for name in _HEADLINES}
     return {name: winner.scores[metric] for name, metric in named.items() if metric in winner.scores}
@@ -102,7 +123,7 @@ def _test_estimates(winner: Winner) -> dict[str, Estimate]:
 def _metrics(study: optuna.Study, finals: Sequence[FinalRun], winner: Winner | None) -> dict[str, float]:
     known = started(study)
     spent = sum(taken for trial in known if (taken := seconds(trial)) is not None)
-    found = {"search/best": score(scored(study)[0]), "search/trials": len(known), "search/trainer_seconds": spent}
+    found = {_TRIALS: len(known), "search/trainer_seconds": spent}
     summaries = {one.trial: one for one in rank(finals)}
     mean = summaries[winner.trial].mean if winner else None
     scores = {artifacts.metric("test", name): value for name, value in (_test_scores(winner) if winner else {}).items()}

@@ -47,6 +47,10 @@ class TestPromote:
         artifacts = {file.path for file in champions.client.list_artifacts(run.info.run_id)}
         assert artifacts == {"promotion.json", "promotion.png"}
         assert run.info.status == "FINISHED"
+        note = run.data.tags["mlflow.note.content"]
+        assert note.startswith(f"Version 4 of {MODEL} promoted, model of run [")
+        assert decision["why"] in note
+        assert f"runs/{run.info.run_id}/artifacts/promotion.json" in note
         assert run.data.metrics["promotion/delta_macro_f1"] == decision["figures"]["delta_macro_f1"]
         assert champions.client.get_model_version(MODEL, "4").tags == {
             "promotion.decision": "promoted",

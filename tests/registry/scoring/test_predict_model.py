@@ -1,7 +1,6 @@
 """Batch scoring with a real model, from a folder and from the registry: versions, aliases and equal numbers."""
 
 import json
-import os
 import pickle
 import re
 import shutil
@@ -283,7 +282,15 @@ def test_the_run_of_the_project_gets_the_version_and_the_counts(registry, texts,
     assert data.params["scored_with"] == "models:/emotions/1"
     assert (data.metrics["predict/rows"], data.metrics["predict/rejected_rows"]) == (7, 0)
     assert data.metrics["predict/seconds"] > 0
-    assert "MLFLOW_RUN_ID" not in os.environ
+    assert registry.get_run(run).info.run_name == "predict emotions/1"
+    assert data.tags["mlflow.note.content"].startswith("7 of 7 rows of ")
+
+
+def test_the_run_of_the_project_says_why_the_job_failed(registry, texts, monkeypatch, capsys):
+    run = registry.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    assert predict.main(["--input", str(texts), "--output", str(texts.parent / "no" / "out.parquet")]) == 1
+    assert "`output`" in registry.get_run(run).data.tags["error"]
 
 
 def test_a_folder_needs_no_server_and_only_the_output_is_written(folders, texts, monkeypatch, capsys):
