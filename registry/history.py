@@ -3,6 +3,7 @@
 `mlflow run . -e history`, or `python -m registry.history`.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime

@@ -20,8 +20,8 @@ __all__ = [
     "new_experiment_tags",
 ]
 
-# MLflow's type of an experiment that trains models. The page of MLflow 3.17 opens in the mode that was chosen last, or that
-# the address names (`?workflowType=machine_learning`), whatever the type; those before and other clients read it.
+# MLflow's type of an experiment that trains models. The page of MLflow 3.17 does not read it: it opens in the mode that
+# was chosen last, or that the address names (`?workflowType=machine_learning`). Earlier pages do.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE = (
     "Text classifiers with many rare labels: training runs, searches with a nested run for each trial, promotions and "
