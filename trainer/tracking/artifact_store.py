@@ -49,7 +49,8 @@ def _local_folder(location: str) -> Path | None:
 
 def _advice(location: str, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"Install it (`pip install {error.name}`), or start the server with --serve-artifacts."
+        package = "boto3" if location.startswith("s3:") else error.name
+        return f"Install what is missing (`pip install {package}`), or start the server with --serve-artifacts."
     if _local_folder(location) is not None:
         return "This is a path of the server's machine: start the server with --serve-artifacts, or correct its rights."
     if "redential" in f"{type(error).__name__}{error}":
