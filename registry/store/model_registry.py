@@ -6,6 +6,7 @@ from registry.store.aliases import Move, external_moves, is_interrupted, read_al
 from registry.store.decision_log import CHAMPION, Decision, DecisionLog, RegistryState
 from registry.store.versions import Versions
 from trainer.core.errors import RegistryError
+from trainer.tracking.registration import check_no_prompt
 
 if TYPE_CHECKING:
     from trainer.tracking.backend import MlflowBackend
@@ -32,7 +33,7 @@ class ModelRegistry:
         return self.log.read()[1]
 
     def check_name(self) -> None:
-        """Raise RegistryError unless the name is free, or a registered model that the decision log is about."""
+        """Raise RegistryError or SettingsError unless the name is free, or a model that the decision log is about."""
         from mlflow.exceptions import MlflowException
 
         created = None
@@ -41,10 +42,7 @@ class ModelRegistry:
         except MlflowException as error:  # MLflow says the same of a prompt
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            if self._client.get_prompt(self.model) is not None:
-                raise RegistryError(
-                    f"`registered_model` must be free or a registered model, got {self.model}, which is a prompt."
-                ) from None
+            check_no_prompt(self._client, self.model)
         decisions, _ = self.log.read()
         # A new model counts its versions from 1 again: the log would speak of other versions.
         if decisions and (created is None or decisions[0].at < created):

@@ -55,3 +55,9 @@ def test_version_and_registered_model_say_what_they_are(database, register):
     (model,) = database.search_logged_models([database.get_run(run_id).info.experiment_id])
     (point,) = model.metrics
     assert (point.key, point.dataset_name, point.dataset_digest) == ("test/macro_f1", "moods", "d" * 32)
+
+
+def test_the_name_of_a_prompt_is_refused_before_the_training(tracking_uri):
+    connect().client.register_prompt("moods", "classify {{text}}")
+    with pytest.raises(SettingsError, match="got moods, which is a prompt"):
+        connect().check_labels("moods", ["joy"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-__all__ = ["ModelWriter", "folder_digest"]
+__all__ = ["ModelWriter", "check_no_prompt", "folder_digest"]
 
 _MODEL_NOTE = (
     "Text classifiers with many rare labels. `{name}@champion` is the version in use, `@challenger` the one that was "
@@ -79,8 +79,9 @@ class ModelWriter:
     def check_labels(self, name: str, label_names: Sequence[str]) -> None:
         """Raise SettingsError when the newest version of registered model `name` has other labels than these.
 
-        Nothing is known of versions that no run of this project made.
+        Nothing is known of versions that no run of this project made. A name that is a prompt's is an error too.
         """
+        check_no_prompt(self._client, name)
         found = self._client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], max_results=1)
         known = self._labels(found[0].run_id) if found and found[0].run_id else None
         if known is None or set(known) == set(label_names):
@@ -207,6 +208,12 @@ class ModelWriter:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def check_no_prompt(client: "MlflowClient", name: str) -> None:
+    """Raise SettingsError when a prompt has this name: MLflow then creates no registered model."""
+    if client.get_prompt(name) is not None:
+        raise SettingsError(f"`registered_model` must be free or a registered model, got {name}, which is a prompt.")
 
 
 def folder_digest(folder: Path) -> str:
