@@ -8,6 +8,8 @@ import pytest
 from trainer.core import artifacts, text_files
 from trainer.core.errors import SettingsError
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.calibration import Calibration
+from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.evaluation import evaluate_dev
 from trainer.evaluation.thresholds import POLICIES
 from trainer.runs import results
@@ -130,3 +132,9 @@ def test_a_run_without_its_results_is_refused(folder, name, content, reason):
         text_files.write_json(folder / name, content)
     with pytest.raises(SettingsError, match=f"`retrain_from` .*first .*{reason}"):
         find(folder)
+
+
+def test_a_run_of_an_older_version_has_a_temperature_alone(folder):
+    text_files.write_json(folder / artifacts.CALIBRATION, {"method": "temperature", "temperature": 0.75})
+    choice = find(folder).evaluation.calibration_choice
+    assert choice == CalibrationChoice(method="temperature", calibration=Calibration(temperature=0.75, bias=0.0))
