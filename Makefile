@@ -41,7 +41,7 @@ train: $(STAMP)
 	$(ACTIVATE) && MLFLOW_CONDA_HOME="$$VIRTUAL_ENV/share/conda-stand-in" mlflow run . -e train -P loss=combined $(ARGS)
 
 ui: $(STAMP)
-	@echo 'Open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning (MLflow itself opens in its mode for language models)'
+	@echo 'In the browser, choose "Model training" at the top of the side bar once: MLflow opens in its mode for language models.'
 	$(ACTIVATE) && mlflow ui $(ARGS)
 
 docs: $(STAMP)

@@ -95,7 +95,9 @@ def run_note(config: TrainConfig, evaluation: Evaluation, page: str) -> str:
 def _scores(evaluation: Evaluation) -> str:
     if not evaluation.test:
         return summary.dev_scores(evaluation)
-    return "On test: " + ", ".join(f"{line.name} {_shown(line.estimate)}" for line in summary.headlines(evaluation))
+    # The page folds a description after five lines.
+    lines = [line for line in summary.headlines(evaluation) if line.estimate.low is not None or "(ECE)" in line.name]
+    return "On test: " + ", ".join(f"{line.name} {_shown(line.estimate)}" for line in lines)
 
 
 def _computed(facts: Mapping[str, Any], history: History) -> str:

@@ -56,13 +56,13 @@ def _errors(role: str, split: Predictions, evaluation: Evaluation) -> Iterator[d
     for kind, (wrong, order) in kinds.items():
         for example, label in _first(wrong & split.observed, order):
             yield {
-                "split": role,
+                "text": split.texts[example][:_TEXT_CHARACTERS],
                 "mistake": kind,
                 "label": split.label_names[label],
                 "probability": float(probabilities[example, label]),
-                "text": split.texts[example][:_TEXT_CHARACTERS],
                 "labels": _names(split, present[example]),
                 "predicted": _names(split, predicted[example]),
+                "split": role,
             }
 
 
