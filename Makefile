@@ -29,16 +29,18 @@ help:
 
 setup: $(STAMP)
 	@echo "The environment is ready. Activate it with:  $(ACTIVATE)"
+	@case "$$PWD" in *" "*) echo "The path of this folder has a space, which MLflow does not quote: add --env-manager local to mlflow run." ;; esac
 
 $(STAMP): conda.yaml .ci/environment.py .ci/conda-stand-in/bin/conda .ci/conda-stand-in/etc/profile.d/conda.sh
 	@test -n "$(PYTHON)" || { echo "make setup needs Python 3.11, 3.12 or 3.13, and found none on PATH. Install one, or give its path: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) .ci/environment.py .venv
 
-# MLFLOW_CONDA_HOME: where conda is installed too, `mlflow run` would build a second environment from the same pins.
+# local: where conda is installed too, `mlflow run` would build a second environment from the same pins, and MLflow does
+# not quote the path of a conda, which may have a space.
 # Alone, `mlflow run` writes to the experiment Default.
 train: export MLFLOW_EXPERIMENT_NAME ?= emotions
 train: $(STAMP)
-	$(ACTIVATE) && MLFLOW_CONDA_HOME="$$VIRTUAL_ENV/share/conda-stand-in" mlflow run . -e train -P loss=combined $(ARGS)
+	$(ACTIVATE) && mlflow run . --env-manager local -e train -P loss=combined $(ARGS)
 
 ui: $(STAMP)
 	@echo 'In the browser, choose "Model training" at the top of the side bar once: MLflow opens in its mode for language models.'
