@@ -75,7 +75,7 @@ FILES: dict[str, str] = {
     artifacts.FIGURES: "Figures of the report as PNG.",
     artifacts.CONFIG: "Every setting of the run, resolved.",
     artifacts.ENVIRONMENT: "Versions, machine, commit, command.",
-    artifacts.DATASET: "Source, sizes, digests, overlap between splits.",
+    artifacts.DATASET: "Source, sizes, digests, overlap between splits, warnings.",
     artifacts.LABELS: "Label names in column order.",
     artifacts.MODEL_CARD: "Model card in Markdown; also the description of a registered version.",
     artifacts.MODEL_CARD_PAGE: "Model card as HTML.",

@@ -1,5 +1,6 @@
 """Finds the columns of texts, labels and ids in the tables of a data set."""
 
+import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _ID_COLUMNS = ("id", "row_id", "comment_id")
 _OTHER_LABEL_COLUMN = "label"  # the usual name on the hub, tried where the default of label_column is absent
 _UNNAMED = re.compile(r"(Unnamed: \d+)?")  # pandas writes its index without a name, and reads it with this one
 _MAX_SHOWN = 10
+_MAX_TRIED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +114,9 @@ def _check_indicators(train: Table, columns: Sequence[str]) -> None:
 
 
 def _is_foreign(table: Table, column: str) -> bool:
+    filled = (cells[column] for _, cells in table.rows if cells.get(column) not in (None, ""))
     fit = unfit = 0
-    for _, cells in table.rows:
-        cell = cells.get(column)
-        if cell in (None, ""):
-            continue
+    for cell in itertools.islice(filled, _MAX_TRIED):
         try:
             read_indicators({column: cell})
             fit += 1
