@@ -24,6 +24,7 @@ from trainer.model.optimizations import quantization
 __all__ = ["SERVING", "Member", "Serving", "TextScorer", "read_serving"]
 
 SERVING = "serving.json"
+_KEYS = {"package", "thresholds", "default_policy", "members", "folder", "temperature", "bias", "max_length"}
 _TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 4096}  # padding included; more would not fit the caches of a CPU
 _TEXTS_PER_SLICE = 8192  # tokenized together; bounds the memory of a call with many texts
 
@@ -62,6 +63,8 @@ def read_serving(artifacts: Path) -> Serving:
         content = json.loads((artifacts / SERVING).read_text(encoding="utf-8"))
         # Older versions wrote one classifier, with its facts at the top level.
         members = content.get("members", [{**content, "folder": "classifier"}])
+        if unknown := sorted(set(content).union(*members) - _KEYS):  # it may change the answers
+            raise ValueError(f"unknown entry {unknown[0]}, perhaps of a newer version")
         serving = Serving(
             members=tuple(
                 Member(

@@ -233,6 +233,7 @@ def changed_json(name, **values):
         (rewritten("MLmodel", b"flavors: ["), "MLmodel"),
         (rewritten("artifacts/serving.json", b"[]"), "serving.json"),
         (changed_json("artifacts/serving.json", members=[]), "serving.json"),
+        (changed_json("artifacts/serving.json", prior=[0.1, 0.2, 0.7]), "unknown entry prior"),
         (changed_json("artifacts/serving.json", default_policy="best"), "serving.json"),
         (changed_json("artifacts/serving.json", thresholds={"per_label": [0.5]}), "one threshold per label"),
         (rewritten(f"{ENCODER}/model.safetensors", b"junk"), "SafetensorError"),
