@@ -25,7 +25,7 @@ REFUSED = "A wrong input is read or refused with one message of at most 300 char
 NO_EFFECT = "No input runs code or writes a file of its own"
 TRAINS = "A training on a mutated data set or encoder ends well or with one message"
 _BATCH = 60
-_SECONDS = 30
+_SECONDS = 120
 _MEMORY = 6 * 2**30
 _WORDS = "\n".join(
     ["text,labels", *(f'"w{n} w{n % 7} hello",{("joy", "anger", "joy|calm", "")[n % 4]}' for n in range(30))]
@@ -63,10 +63,8 @@ def read_batch(kind: str, seed: float, given: dict[str, str]) -> list[list[str]]
             with _time_limit(_SECONDS):
                 _KINDS[kind](rng, folder, given)
         except EmotionsError as error:
-            length = len(str(error))
-            found.append(
-                [f"{folder}: message of {length} characters: {error}"] if length > checks.LONGEST_MESSAGE else []
-            )
+            text = str(error)
+            found.append([f"{folder}: message of {len(text)} characters: {text}"] if checks.too_long(text) else [])
         except SystemExit as stop:  # --help
             found.append([] if stop.code in (0, None) else [f"{folder}: exit {stop.code}"])
         except BaseException as error:  # any other would be a traceback

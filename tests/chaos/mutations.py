@@ -150,7 +150,7 @@ def _drop_line(lines: list[str], rng: random.Random) -> list[str]:
 
 def _repeat_line(lines: list[str], rng: random.Random) -> list[str]:
     place = rng.randrange(len(lines))
-    return lines[:place] + [lines[place]] * rng.choice((2, 3, 1000)) + lines[place + 1 :]
+    return lines[:place] + [lines[place]] * rng.choice((2, 3, 200)) + lines[place + 1 :]
 
 
 def _swap_lines(lines: list[str], rng: random.Random) -> list[str]:

@@ -239,6 +239,17 @@ class TestRefused:
         with pytest.raises(ModelError, match="transformers cannot load"):
             load(own_model)
 
+    @pytest.mark.parametrize(
+        ("file", "name", "value"),
+        [("config.json", "layer_norm_eps", [1e-12]), ("tokenizer_config.json", "sep_token", 1.5)],
+    )
+    def test_a_value_of_another_type(self, own_model, file, name, value):
+        content = json.loads((own_model / file).read_text())
+        (own_model / file).write_text(json.dumps({**content, name: value}))
+        with pytest.raises(ModelError, match=name) as caught:
+            load(own_model)
+        assert len(str(caught.value)) <= 300
+
     def test_a_truncated_file(self, own_model):
         path = own_model / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-100])

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainer.core.errors import ModelError
+from trainer.core.errors import EmotionsError, ModelError, shorten
 from trainer.model.config import ModelConfig
 from trainer.model.deberta_attention import use_compact_attention
 from trainer.model.location import EncoderLocation, locate_encoder
@@ -22,6 +21,7 @@ from trainer.model.tokenizer import load_tokenizer
 __all__ = ["hub_commit", "load_encoder", "max_tokens", "quiet"]
 
 _TRANSFORMERS: Any = transformers  # partly annotated: mypy would refuse half of these calls
+_MOST_SHOWN = 110  # characters of another library's reason
 _DROPOUT = re.compile(r"(^|_)dropout(_prob|_rate|_p)?$")  # hidden_dropout_prob, attention_dropout, dropout_rate
 
 
@@ -42,9 +42,9 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, PreTrainedTokenizerBas
         _set_dropout(encoder_config, config.dropout)
         encoder = _build(encoder_config, location)
         tokenizer = load_tokenizer(location.tokenizer, **location.options)
-    _check_usable(encoder, tokenizer, location)
-    _check_vocabulary(encoder, tokenizer, location)
-    _choose_attention(encoder, config.attention, location)
+        _check_usable(encoder, tokenizer, location)
+        _check_vocabulary(encoder, tokenizer, location)
+        _choose_attention(encoder, config.attention, location)
     use_fast_dropout(encoder)
     if config.gradient_checkpointing:
         encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -94,9 +94,12 @@ def quiet() -> Iterator[None]:
 def _explained(location: EncoderLocation) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except EmotionsError:
+        raise
+    except Exception as error:  # each library that reads a file of the folder has errors of its own
+        reason = " ".join(str(error).split())[:_MOST_SHOWN]
         raise ModelError(
-            f"transformers cannot load the model {location.name} ({type(error).__name__}): {str(error).strip()}\n"
+            f"transformers cannot load the model {shorten(location.name)} ({type(error).__name__}): {reason}\n"
             f"{_advice(error, location)}"
         ) from error
 
