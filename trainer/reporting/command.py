@@ -37,7 +37,7 @@ def run_cli(
         try:
             end_with_mlflow_run()
             return command(_without_debug(sys.argv[1:] if argv is None else list(argv))) or 0
-        except BaseException as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
             if isinstance(error, SystemExit) and not signals.is_stop(error):  # of `--help`
                 raise
             with signals.ignore_stops():
