@@ -331,5 +331,6 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
             yield TrainingRun(config, context, any_tracker, Path(folder), screen, source_run)
         except BaseException as error:
             if signals.is_stop(error):
-                screen.show_note(f"Stopped. To continue: {run_folder.resume_command(Path(folder))}")
+                screen.show_note("Stopped. To continue:")
+                screen.show_note(run_folder.resume_command(Path(folder)))
             raise

@@ -129,6 +129,7 @@ class Search:
 
     def conclude(self, finished: Sequence[FinalRun]) -> None:
         """Train the winner, write the report and promote the model where requested."""
+        self.opened.keep_lead()
         winner = self._train_winner(finished)
         self._close_abandoned_runs()
         self._write_report(finished, winner)
@@ -140,7 +141,7 @@ class Search:
         objective = Objective(phase, opened.executor, opened.runs, ResourcePool(workers), opened.stop)
         with signals.note_stops(opened.stop.set):
             most = self.config.search.max_failures
-            Optimizer(study, objective, len(workers), most, opened.screen, curve).run()
+            Optimizer(study, objective, len(workers), most, opened.screen, curve, opened.keep_lead).run()
 
     def _open_finals(self) -> optuna.Study:
         study = finals.open_finals(self.opened.storage, self.opened.study)

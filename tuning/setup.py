@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from tuning.space.grid import make_grid
 from tuning.space.parser import SPACES, read_space
 from tuning.space.space import Space
 from tuning.space.warm_start import enqueue_known
-from tuning.study.command_lock import lead
+from tuning.study.command_lock import Lead, lead
 from tuning.study.journal import JOURNAL, import_study, names_in_journal
 from tuning.study.pruners import make_pruner
 from tuning.study.samplers import make_sampler
@@ -120,6 +120,8 @@ class OpenSearch:
     executor: Executor
     screen: console.Console
     stop: threading.Event
+    keep_lead: Callable[[], None] = lambda: None
+    """Takes the lock of the study again if it was lost; raises TuningError when another command has it."""
 
 
 @contextmanager
@@ -136,7 +138,7 @@ def open_search(
     with _readable_storage_errors(), ExitStack() as stack:
         storage = open_storage(Path(config.study.output))
         stack.callback(close_storage, storage)
-        study = stack.enter_context(_open_study(storage, request, screen))
+        study, held = stack.enter_context(_open_study(storage, request, screen))
         study.sampler = _make_sampler(study, request)
         study.pruner = make_pruner(config.search)
         name_objectives(study, request.metrics)
@@ -152,6 +154,7 @@ def open_search(
             executor=executor,
             screen=screen,
             stop=threading.Event(),
+            keep_lead=held.keep if held else lambda: None,
         )
 
 
@@ -198,8 +201,10 @@ def _readable_storage_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Console) -> Iterator[optuna.Study]:
-    """Give an existing study to a worker; give another command the study that it alone leads."""
+def _open_study(
+    storage: RDBStorage, request: SearchRequest, screen: console.Console
+) -> Iterator[tuple[optuna.Study, Lead | None]]:
+    """Give an existing study to a worker; give another command the study that it alone leads, and the lock of it."""
     config = request.config
     if config.study.worker:
         study = load_study(storage, config.study.study, request.about)
@@ -207,13 +212,13 @@ def _open_study(storage: RDBStorage, request: SearchRequest, screen: console.Con
             raise TuningError(
                 f"Study {study.study_name} has no MLflow run yet. Wait until the command without worker=true has begun."
             )
-        yield study
+        yield study, None
         return
     name = config.study.study or _create_study(storage, request)
-    with lead(storage, name):  # before the import and the creation, which two commands must not do together
+    with lead(storage, name) as held:  # before the import and the creation, which two commands must not do together
         if import_study(Path(config.study.output), storage, name):
             screen.show_note(f"study {name} was copied from {JOURNAL} to {DATABASE}")
-        yield create_or_load_study(storage, name, request.about, request.directions)
+        yield create_or_load_study(storage, name, request.about, request.directions), held
 
 
 def _create_study(storage: RDBStorage, request: SearchRequest) -> str:

@@ -157,7 +157,9 @@ def test_a_stop_signal_kills_the_run_and_becomes_the_exit_status(database, tmp_p
         time.sleep(5)
 
     assert raised.value.code == 128 + number
-    assert database.get_run(run.run_id).info.status == "KILLED"
+    stored = database.get_run(run.run_id)
+    assert stored.info.status == "KILLED"
+    assert stored.data.tags[artifacts.TAG_ERROR] == f"stopped by {signal.Signals(number).name}"
     assert signal.getsignal(number) is before
 
 

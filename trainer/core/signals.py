@@ -6,11 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-__all__ = ["STOP_SIGNALS", "hold_stops", "ignore_stops", "is_stop", "note_stops", "raise_stops", "signal_handlers"]
+__all__ = [
+    "STOP_SIGNALS",
+    "describe_stop",
+    "hold_stops",
+    "ignore_stops",
+    "is_stop",
+    "note_stops",
+    "raise_stops",
+    "signal_handlers",
+]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 """A scheduler, a closed terminal, Ctrl-C and Ctrl-backslash."""
 
+_STATUS_OF_SIGNAL = 128  # to which a shell adds the number
 # Of the outermost `raise_stops`: a second signal must not interrupt what the first one closes.
 _received: list[int] = []
 
@@ -92,8 +102,14 @@ def ignore_stops() -> Iterator[None]:
 def is_stop(error: BaseException | None) -> bool:
     """Return whether a stop signal raised this exception."""
     if isinstance(error, SystemExit):
-        return error.code in {128 + number for number in STOP_SIGNALS}
+        return error.code in {_STATUS_OF_SIGNAL + number for number in STOP_SIGNALS}
     return isinstance(error, KeyboardInterrupt)
+
+
+def describe_stop(error: BaseException) -> str:
+    """Return a phrase with the signal that raised this exception."""
+    number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(str(error)) - _STATUS_OF_SIGNAL
+    return f"stopped by {signal.Signals(number).name}"
 
 
 def _wanted() -> list[int]:
@@ -108,4 +124,4 @@ def _raise_first(number: int, _frame: FrameType | None) -> None:
 
 
 def _stop(number: int) -> BaseException:
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(_STATUS_OF_SIGNAL + number)

@@ -120,7 +120,8 @@ class Console:
 
     def _print(self, *parts: tuple[str, str], to: rich.console.Console | None = None) -> None:
         line, console = Text.assemble(*((self._text(text), style) for text, style in parts)), to or self._out
-        whole = any(len(word) > console.width for word in line.plain.split())  # such as a path, to be copied
+        # A path or a command is to be copied.
+        whole = line.plain.startswith("mlflow run ") or any(len(word) > console.width for word in line.plain.split())
         console.print(line, soft_wrap=whole)
 
     def _text(self, text: str) -> str:

@@ -169,7 +169,7 @@ def report_failure(error: BaseException) -> None:
         return
     try:
         client = connect().client
-        page.describe_failure(client, client.get_run(run_id), describe_error(error))
+        page.describe_failure(client, client.get_run(run_id), _reason(error))
         if signals.is_stop(error):
             client.set_terminated(run_id, "KILLED")
     except Exception as failure:  # the command still reports `error` itself
@@ -274,7 +274,7 @@ def _recorded(
 def _end_unstarted(backend: MlflowBackend, run: "Run", log: EventLog | None, failure: BaseException) -> None:
     """Give a run that could not be started its final status."""
     try:
-        backend.client.set_tag(run.info.run_id, artifacts.TAG_ERROR, describe_error(failure))
+        backend.client.set_tag(run.info.run_id, artifacts.TAG_ERROR, _reason(failure))
         backend.client.set_terminated(run.info.run_id, _status(failure))
     except Exception as error:  # `failure` itself is reported by the command
         _log.error("Cannot end run %s (%s).", run.info.run_id, redact(str(error)))
@@ -287,7 +287,7 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
     status = _status(failure)
     try:
         if failure is not None and status != "FINISHED":  # SystemExit(0) is no failure
-            text = describe_error(failure)
+            text = _reason(failure)
             tracker.set_tags({artifacts.TAG_ERROR: text, artifacts.TAG_NOTE: page.failure_note(text)})
             if isinstance(failure, Exception) and not isinstance(failure, EmotionsError):
                 keep_traceback(failure, tracker.folder)
@@ -297,6 +297,10 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
         tracker.close_without_log("FAILED", describe_error(failure or error))
         if failure is None:
             raise
+
+
+def _reason(failure: BaseException) -> str:
+    return signals.describe_stop(failure) if signals.is_stop(failure) else describe_error(failure)
 
 
 def _status(failure: BaseException | None) -> str:

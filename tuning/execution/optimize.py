@@ -31,6 +31,8 @@ class Optimizer:
     screen: console.Console
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None
     """Called at the end of each trial."""
+    keep_lead: Callable[[], None] = lambda: None
+    """Called after each trial; raises TuningError when another command leads the study."""
     _causes: list[str] = field(default_factory=list)
     _progress: console.Progress = field(default_factory=console.Progress)
 
@@ -59,7 +61,10 @@ class Optimizer:
                 n_trials=count,
                 n_jobs=min(self.workers, count),
                 catch=(TrainingFailedError, TrialInterruptedError),  # these end the trial and not the search
-                callbacks=[self._retry_if_interrupted, self._show, *filter(None, [self.on_trial]), self._stop_if_done],
+                callbacks=[
+                    *(self._retry_if_interrupted, self._show, *filter(None, [self.on_trial])),
+                    *(self._stop_if_done, self._check_lead),
+                ],
             )
         except ValueError:  # Optuna's answer to the end of a trial that another worker has taken over
             if not self.objective.lost:
@@ -95,6 +100,13 @@ class Optimizer:
             self.objective.stop.set()
         if self.objective.stop.is_set() or len(trials.started(study)) >= self.objective.phase.total():
             study.stop()
+
+    def _check_lead(self, _study: optuna.Study, _trial: FrozenTrial) -> None:
+        try:
+            self.keep_lead()
+        except BaseException:
+            self.objective.stop.set()  # interrupts the other trials, which the leading command continues
+            raise
 
     def _raise_on_failures(self) -> None:
         if len(self._causes) >= self.max_failures:
