@@ -117,7 +117,7 @@ def test_a_search_ends_with_a_candidate(search, tracking_uri):
 def test_trials_of_a_search_may_take_two_processes_each(search, tracking_uri):
     search(trials=1, top_k=0, processes=2)
 
-    (trial,) = [run for name, run in _runs(tracking_uri).items() if name.endswith("-trial-0")]
+    (trial,) = [run for name, run in _runs(tracking_uri).items() if name.endswith(" trial 0")]
     assert trial.data.params["cfg.processes"] == "2"
     assert trial.info.status == "FINISHED"
     assert "dev/macro_f1" in trial.data.metrics

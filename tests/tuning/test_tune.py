@@ -38,7 +38,7 @@ def test_runs_are_nested_and_none_is_left_running(searches):
     assert len(runs) == 1 + len(trials)
     for trial, run in zip(searches.study.trials, trials, strict=True):
         assert run.data.tags["mlflow.parentRunId"] == study_run.info.run_id
-        assert run.info.run_name == f"{searches.study.study_name}-trial-{trial.number}"
+        assert run.info.run_name == f"{searches.study.study_name} trial {trial.number}"
         expected = {TrialState.COMPLETE: ("FINISHED", "complete"), TrialState.PRUNED: ("FINISHED", "pruned")}[
             trial.state
         ]

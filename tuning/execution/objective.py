@@ -139,7 +139,8 @@ class Objective:
     def _create_run(self, trial: optuna.Trial, seed: int) -> str:
         several = len(self.phase.seeds(trial)) > 1
         study = self.phase.study
-        name = f"{study}-{self.phase.name}-{trial.number}" + (f"-seed-{seed}" if several else "")
+        # With spaces: the training would take `demo-trial-0` for a name that MLflow has generated.
+        name = f"{study} {self.phase.name} {trial.number}" + (f" seed {seed}" if several else "")
         number = trial.user_attrs.get(Attribute.SOURCE, trial.number)  # that of the search, also for a final
         tags = {artifacts.TAG_STUDY: study, artifacts.TAG_TRIAL: number}
         patient = tenacity.Retrying(

@@ -114,7 +114,7 @@ class TestComplete:
         score, trial = make(seeds=(1, 2), metrics=("dev/macro_f1", "model/size_mb"), reports=0)
         score.executor.outcome = {"dev/macro_f1": 0.5, "model/size_mb": 7.0}
         assert score(trial) == (0.5, 7.0)
-        assert score.runs.created == ["s-trial-0-seed-1", "s-trial-0-seed-2"]
+        assert score.runs.created == ["s trial 0 seed 1", "s trial 0 seed 2"]
 
     def test_steps_are_fractions_of_the_training(self, make, study):
         score, trial = make(reports=6)
