@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainer import plan_summary
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, unread_settings
 from trainer.core import artifacts, environment, run_folder, signals, text_files
 from trainer.core.settings import flatten
 from trainer.data import sources
@@ -25,7 +25,6 @@ from trainer.fit.profiling import measure_cost
 from trainer.fit.progress import FitResult
 from trainer.model import saving
 from trainer.model.encoder import hub_commit
-from trainer.model.losses.table import unused_settings
 from trainer.report_data import report_data, run_note
 from trainer.reporting import console, summary
 from trainer.reporting.optional import attempt
@@ -290,7 +289,7 @@ class _ScreenCallback:
 
 def _parameters(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that are parameters of the run; config.json has all."""
-    unread = unused_settings(config.loss.loss, vars(config.loss))
+    unread = unread_settings(config)
     return {name: value for name, value in run_folder.what_is_trained(flatten(config)).items() if name not in unread}
 
 

@@ -105,7 +105,7 @@ def test_parameters_tags_and_inputs_name_what_was_run(finished):
     names = {name.removeprefix("cfg.") for name in data.params}
     assert names < set(config)
     assert {"loss", "learning_rate", "ratio", "seed", "processes"} < names
-    assert not names & {"output", "register", "retrain_from", "class_weights"}  # of the machine, and empty
+    assert not names & {"output", "register", "retrain_from", "restarts"}  # of the machine, empty, unread
     assert data.params["cfg.learning_rate"] == "0.001"
     assert data.tags["preset"] == "starter"
     assert "macro F1" in data.tags[artifacts.TAG_NOTE]
