@@ -60,11 +60,13 @@ class WriteCounter:
     def _audit(self, event: str, values: tuple) -> None:
         if event == "open":
             path, _mode, flags = values
-            if isinstance(path, int) or not (flags or 0) & _WRITING:
+            if not (flags or 0) & _WRITING:
                 return
         elif event in _CHANGES:
             path = values[0]
         else:
+            return
+        if isinstance(path, int):
             return
         if os.path.abspath(os.fsdecode(path)).startswith(self._root):  # noqa: PTH100  # pathlib is 20 times slower
             self._add()

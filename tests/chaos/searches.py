@@ -35,7 +35,7 @@ def tune(attempt: Attempt) -> None:
     ended = running.wait()
     attempt.check(STATUS, [*checks.ended_well(ended, 0, 128 + number, -number), *checks.readable(ended)])
     attempt.check(NO_ORPHAN, checks.no_orphans(folder))
-    if number != signal.SIGKILL:
+    if number != signal.SIGKILL and "-e sync" not in ended.text:
         attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
     again = commands.start(folder, "tuning.tune", argv_of(templates)).wait(2 * commands.HANG_SECONDS)
     attempt.check(COMPLETED, [*checks.ended_well(again), *checks.readable(again), *trial_faults(folder)])

@@ -15,7 +15,7 @@ from tests.chaos.templates import Measured, accept_candidates, copy_place
 __all__ = ["ATTACKS"]
 
 STATUS = "A signal ends a command with the status of the signal, without a traceback"
-ENDED = "Nothing is RUNNING and no process goes on after it"
+ENDED = "Nothing is RUNNING and no process goes on after it, or after the sync that it names"
 RESUMES = "A stopped training resumes to the end with the same bits, and every metric point once"
 NO_SCRATCH = "A stopped command leaves no temporary folder"
 WHOLE = "The output of predict is whole or absent, and the next command gives the same bytes"
@@ -49,11 +49,20 @@ def train(attempt: Attempt) -> None:
     check_training(attempt, ended)
 
 
+def after_stop(attempt: Attempt, ended: Ended) -> list[str]:
+    """Nothing goes on, and nothing is RUNNING; a command that could not deliver all in time names `sync`."""
+    faults = checks.no_orphans(attempt.folder)
+    if "-e sync" in ended.text:
+        attempt.note("the command named sync")
+        commands.start(attempt.folder, "trainer.sync", []).wait()
+    return [*faults, *checks.no_running(attempt.folder / "mlflow.db")]
+
+
 def check_training(attempt: Attempt, ended: Ended) -> None:
     """Nothing goes on, and the run resumes to the end."""
     templates, folder, reference = attempt.templates, attempt.folder, attempt.templates.trained
     store = folder / "mlflow.db"
-    attempt.check(ENDED, [*checks.no_orphans(folder), *checks.no_running(store)])
+    attempt.check(ENDED, after_stop(attempt, ended))
     attempt.check(NO_SCRATCH, checks.no_scratch(folder))
     ids = [path.parent.name for path in folder.glob("runs/*/config.json")]
     if ended.status != 0 and ids and not list(folder.glob("runs/*/outcome.json")):
@@ -117,7 +126,7 @@ def promote(attempt: Attempt) -> None:
     attempt.note(module)
     ended, allowed = stop(attempt, commands.start(folder, module, words, prepare=accept_candidates), measured)
     attempt.check(STATUS, [*checks.ended_well(ended, *allowed), *checks.readable(ended)])
-    attempt.check(ENDED, [*checks.no_orphans(folder), *checks.no_running(folder / "mlflow.db")])
+    attempt.check(ENDED, after_stop(attempt, ended))
     attempt.check(NO_SCRATCH, checks.no_scratch(folder))
     again = commands.start(folder, "registry.promote", promotion, prepare=accept_candidates).wait()
     attempt.check(DECIDED, [*checks.ended_well(again), *checks.registry_faults(folder)])

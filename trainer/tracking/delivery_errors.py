@@ -10,7 +10,7 @@ _RETRIED_STATUSES = frozenset({408, 409, 425, 429})  # time limit, conflict, too
 _NOT_IMPLEMENTED = 501  # alone of 5xx it stays: the server lacks the call
 _PERMANENT_CODES = ("INVALID_", "MALFORMED_", "FEATURE_DISABLED")
 """Beginnings of error codes of MLflow that have no HTTP status of a refusal."""
-_REASON_CHARACTERS = 100
+_REASON_CHARACTERS = 55
 _STATUS_IN_TEXT = re.compile(r"failed with error code (\d{3})\b")
 
 
