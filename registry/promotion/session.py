@@ -19,6 +19,7 @@ from registry.store.decision_log import CHAMPION, Decision, RegistryState
 from registry.store.model_registry import MODEL_RUN, ModelRegistry
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError, shorten
+from trainer.core.scratch import scratch_folder
 from trainer.core.settings import flatten
 from trainer.reporting import console
 from trainer.reporting.optional import attempt
@@ -325,10 +326,10 @@ def open_session(
             tags=tags,
         ) as tracker,
         readable_errors(store),
-        tempfile.TemporaryDirectory() as scratch,
+        scratch_folder() as scratch,
     ):
         registry = ModelRegistry(store, model, dry_run=dry_run)
-        session = PromotionSession(store.client, registry, tracker, screen, settings, Path(scratch))
+        session = PromotionSession(store.client, registry, tracker, screen, settings, scratch)
         session.begin()
         yield session
 

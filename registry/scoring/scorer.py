@@ -1,7 +1,6 @@
 """Scores texts with a saved model: predict, and engines that bring their own files, call `open_scorer`."""
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from registry.store.versions import list_versions, model_names
 from trainer.core.errors import ModelError, RegistryError, SettingsError, nearest, shorten
 from trainer.core.input_files import is_file
 from trainer.core.redaction import redact
+from trainer.core.scratch import scratch_folder
 from trainer.serving import runtime
 from trainer.tracking.connection import connect
 from trainer.tracking.registration import folder_digest
@@ -76,7 +76,7 @@ def open_scorer(address: str, choice: LabelChoice) -> Iterator[Scorer]:
     TrackingError when a server is needed and does not answer, RegistryError or ModelError when there is no such model
     or this project has not saved it, SettingsError when the model does not have the policy.
     """
-    with tempfile.TemporaryDirectory(prefix="emotions-model-") as scratch:
+    with scratch_folder() as scratch:
         if address.startswith(("http://", "https://")):  # MLflow would look for a tracking server's artifacts there
             raise ModelError(f"`model` must be {_FORMS}, got {shorten(redact(address))}.")
         if ":/" in address:
@@ -136,12 +136,12 @@ def _versions(client: "MlflowClient", name: str) -> list[str]:
     return [str(version.version) for version in found]
 
 
-def _download(source: str, scratch: str) -> Path:
+def _download(source: str, scratch: Path) -> Path:
     import mlflow
 
     shown = shorten(redact(source))
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch))
+        folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(scratch)))
     except Exception as error:  # each kind of artifact store has its own errors
         raise ModelError(f"Cannot download model {shown}: {shorten(redact(str(error)), _MAX_CAUSE)}") from error
     if not is_file(folder / "MLmodel"):  # MLflow downloads nothing from a folder that is gone

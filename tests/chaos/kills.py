@@ -20,7 +20,7 @@ ONCE = "Its metrics have every point exactly once"
 NO_RUNNING = "After the next command nothing is RUNNING"
 NO_ORPHAN = "No process goes on after a kill"
 NO_CHECKPOINT = "A finished run keeps no checkpoint"
-NO_PARTIAL = "No partly written file is left after the next command"
+NO_PARTIAL = "No partly written file and no temporary folder is left after the next command"
 READABLE = "No traceback, and no message of more than 300 characters"
 WHOLE = "The output of predict is whole or absent, and the next command gives the same bytes"
 DECIDED = "After the next command, aliases and tags follow the decision log, and each command decided once at most"
@@ -78,7 +78,7 @@ def finish_train(attempt: Attempt, argv: Sequence[object], ended: Ended, referen
     synced = commands.start(folder, "trainer.sync", []).wait() if (folder / "runs").is_dir() else ended
     attempt.check(READABLE, checks.readable(synced))
     attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
-    attempt.check(NO_PARTIAL, checks.no_partial_files(folder))
+    attempt.check(NO_PARTIAL, [*checks.no_partial_files(folder), *checks.no_scratch(folder)])
     (original,) = reference.folder.glob("runs/*/outcome.json")
     for outcome in folder.glob("runs/*/outcome.json"):
         run_folder = outcome.parent
@@ -114,7 +114,8 @@ def kill_predict(attempt: Attempt) -> None:
     attempt.check(READABLE, checks.readable(again))
     attempt.check(NO_ORPHAN, checks.no_orphans(folder))
     parts = [path.name for path in folder.glob(".*.parts")]
-    attempt.check(NO_PARTIAL, checks.no_partial_files(folder) + [f"left: {name}" for name in parts])
+    left = [f"left: {name}" for name in parts]
+    attempt.check(NO_PARTIAL, [*checks.no_partial_files(folder), *checks.no_scratch(folder), *left])
 
 
 def predict_argv(templates: Templates, output: str) -> list[object]:
@@ -152,7 +153,7 @@ def _decide(attempt: Attempt, module: str, words: list[str], then: list[str] | N
     attempt.check(NO_ORPHAN, checks.no_orphans(folder))
     commands.start(folder, "trainer.sync", []).wait()
     attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
-    attempt.check(NO_PARTIAL, checks.no_partial_files(folder))
+    attempt.check(NO_PARTIAL, [*checks.no_partial_files(folder), *checks.no_scratch(folder)])
 
 
 def measure_decision(templates: Templates, module: str, words: list[str]) -> Measured:

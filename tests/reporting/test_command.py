@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,24 @@ def test_what_the_user_can_mend_is_one_message(error, message, capsys):
     assert run_cli(raising(error), [], passed_on.append) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert passed_on == [error]
+
+
+def fail_to_copy(_words):
+    """Fail as MLflow does when the disk fills while it copies the code of a model."""
+    try:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/" + "very-long-name/" * 60)
+        raise shutil.Error([("/source", full.filename, str(full))])
+    except OSError as error:
+        raise RuntimeError("Failed to copy the specified code path " + "x" * 500) from error
+
+
+def test_a_full_disk_is_named_behind_the_error_of_a_library(capsys):
+    assert run_cli(fail_to_copy, []) == 1
+
+    text = " ".join(capsys.readouterr().err.split())
+    assert "No space left on the device" in text
+    assert "code path" not in text
+    assert len(text) <= 300
 
 
 @pytest.fixture(autouse=True)

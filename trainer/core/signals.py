@@ -1,6 +1,7 @@
 """Stop signals of a command: the first one unwinds it, so that files and runs are closed; later ones change nothing."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 """A scheduler, a closed terminal, Ctrl-C and Ctrl-backslash."""
 
 _STATUS_OF_SIGNAL = 128  # to which a shell adds the number
+_REPEAT_SECONDS = 0.05
 # Of the outermost `raise_stops`: a second signal must not interrupt what the first one closes.
 _received: list[int] = []
 
@@ -48,14 +50,20 @@ def signal_handlers(
 def raise_stops() -> Iterator[None]:
     """Raise the first stop signal of the block: KeyboardInterrupt for Ctrl-C, SystemExit with 128 + n for the others.
 
-    Later ones are ignored. A block within the block changes nothing.
+    Later ones are ignored. A block within the block changes nothing. Python drops an exception that a destructor or a
+    weakref callback raises: a signal that came in one is sent again.
     """
     if any(signal.getsignal(number) is _raise_first for number in STOP_SIGNALS):
         yield
         return
     _received.clear()
-    with signal_handlers(_raise_first, *_wanted()):
-        yield
+    report_lost = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _repeat() if _received and is_stop(lost.exc_value) else report_lost(lost)
+    try:
+        with signal_handlers(_raise_first, *_wanted()):
+            yield
+    finally:
+        sys.unraisablehook = report_lost
 
 
 @contextmanager
@@ -121,6 +129,15 @@ def _raise_first(number: int, _frame: FrameType | None) -> None:
     _received.append(number)
     if len(_received) == 1:
         raise _stop(number)
+
+
+def _repeat() -> None:
+    """Send the first signal again, from another thread: here, its exception would be lost as well."""
+    number, main = _received[0], threading.main_thread().ident
+    _received.clear()
+    again = threading.Timer(_REPEAT_SECONDS, lambda: signal.pthread_kill(main or 0, number))
+    again.daemon = True
+    again.start()
 
 
 def _stop(number: int) -> BaseException:

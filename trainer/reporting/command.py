@@ -2,14 +2,16 @@
 
 import errno
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 from trainer.core import signals
-from trainer.core.errors import EmotionsError, SettingsError
+from trainer.core.errors import EmotionsError, SettingsError, shorten
 from trainer.core.parent import end_with_mlflow_run
 from trainer.core.redaction import redact, redact_logs
+from trainer.core.scratch import remove_abandoned
 from trainer.core.tracebacks import DEBUG_VARIABLE, is_debugging, keep_traceback
 from trainer.reporting import console
 from trainer.reporting.streams import survive_lost_output
@@ -36,6 +38,7 @@ def run_cli(
     with signals.raise_stops():
         try:
             end_with_mlflow_run()
+            remove_abandoned()
             return command(_without_debug(sys.argv[1:] if argv is None else list(argv))) or 0
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             if isinstance(error, SystemExit) and not signals.is_stop(error):  # of `--help`
@@ -69,14 +72,26 @@ def _readable(error: Exception) -> EmotionsError:
     """Return the error with the text that the user reads."""
     if isinstance(error, EmotionsError):
         return error
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if (cause := _lack_of_space(error)) is not None:
+        shown = shorten(redact(str(cause)), _MAX_SHOWN_CHARACTERS)
         return EmotionsError(
-            f"No space left on the device ({error}). Free some and run the same command again; nothing is lost."
+            f"No space left on the device ({shown}). Free some and run the same command again; nothing is lost."
         )
     path = keep_traceback(error)
     text = " ".join(redact(f"{type(error).__name__}: {error}").split())
     where = f"The traceback is in {path}. Send it with a report of this defect" if path else "Free disk space"
     return EmotionsError(f"Unexpected error ({text[:_MAX_SHOWN_CHARACTERS]}). {where}, or set debug=true to print it.")
+
+
+def _lack_of_space(error: BaseException | None) -> BaseException | None:
+    """Return the error of a full disk behind an error; None for one with other causes."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return error
+        if isinstance(error, shutil.Error) and os.strerror(errno.ENOSPC) in str(error):  # it keeps the text alone
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _status(error: BaseException) -> int:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from mlflow.types.schema import Array
 
 from trainer.core import artifacts
 from trainer.core.errors import ModelError
+from trainer.core.scratch import scratch_folder
 from trainer.model import saving
 from trainer.model.optimizations import quantization
 from trainer.serving.runtime import MODEL_CODE, SERVED_PACKAGES, copy_runtime
@@ -55,8 +55,8 @@ def save_model(
     check_label_names(label_names)
     _check(label_names, thresholds, default_policy)
     names = [_member_name(number) for number in range(len(members))]
-    with tempfile.TemporaryDirectory() as folder:
-        package = copy_runtime(Path(folder))
+    with scratch_folder() as folder:
+        package = copy_runtime(folder)
         serving = {
             "package": package.name,
             "members": [
@@ -66,11 +66,9 @@ def save_model(
             "thresholds": {policy: [float(value) for value in values] for policy, values in thresholds.items()},
             "default_policy": default_policy,
         }
-        description = Path(folder, SERVING)
+        description = folder / SERVING
         description.write_text(json.dumps(serving, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        sources = {
-            name: _named(name, member.classifier, Path(folder)) for name, member in zip(names, members, strict=True)
-        }
+        sources = {name: _named(name, member.classifier, folder) for name, member in zip(names, members, strict=True)}
         with warnings.catch_warnings():
             # MLflow compares columns with a range when it writes the example, which pandas warns of.
             warnings.simplefilter("ignore", pd.errors.Pandas4Warning)

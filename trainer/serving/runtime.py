@@ -6,13 +6,14 @@ Models of different versions then run in one process, also with the `trainer` th
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+
+from trainer.core.scratch import scratch_folder
 
 __all__ = [
     "LOADER",
@@ -103,8 +104,8 @@ def read_code(model: Path) -> ModelCode:
         loading, digest = _loading(model), code_digest(model)
     except _DAMAGED:
         return ModelCode(digest="", is_known=False, loader="")
-    with tempfile.TemporaryDirectory() as folder:
-        own = own_digest(Path(folder))
+    with scratch_folder() as folder:
+        own = own_digest(folder)
     return ModelCode(digest=digest, is_known=is_known_code(digest, own), loader=str(loading["loader_module"] or ""))
 
 

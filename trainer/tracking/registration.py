@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
 from trainer.core.input_files import read_json
+from trainer.core.scratch import scratch_folder
 from trainer.core.settings import quote
 from trainer.tracking import page
 from trainer.tracking.delivery_errors import PermanentDeliveryError
@@ -100,8 +100,9 @@ class ModelWriter:
         try:
             if all(file.path != artifacts.LABELS for file in self._client.list_artifacts(run_id)):
                 return None
-            with tempfile.TemporaryDirectory() as scratch:
-                labels: list[str] = read_json(Path(self._client.download_artifacts(run_id, artifacts.LABELS, scratch)))
+            with scratch_folder() as scratch:
+                path = self._client.download_artifacts(run_id, artifacts.LABELS, str(scratch))
+                labels: list[str] = read_json(Path(path))
                 return labels
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # the run was deleted for good
@@ -154,8 +155,8 @@ class ModelWriter:
         description.run_id = run_id
         description.model_id = description.model_uuid = model.model_id
         description.artifact_path = model.artifact_location
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "MLmodel"
+        with scratch_folder() as scratch:
+            path = scratch / "MLmodel"
             description.save(str(path))
             self._client.log_model_artifact(model.model_id, str(path))
 

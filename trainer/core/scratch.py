@@ -1,0 +1,53 @@
+"""Makes temporary folders that do not outlive their command for long: the next command removes those of killed ones."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["remove_abandoned", "scratch_folder"]
+
+_PREFIX = "emotions-scratch-"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder that is removed after the block. This process holds a lock on it, which ends with the process."""
+    descriptor, folder = _make()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        os.close(descriptor)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of this user's processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # in use, another user's, or removed by another command meanwhile
+            descriptor = _open(folder)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.getuid():
+                    shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
+
+
+def _make() -> tuple[int, Path]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with contextlib.suppress(FileNotFoundError):  # another command has removed it before it was locked
+            descriptor = _open(folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return descriptor, folder
+            os.close(descriptor)
+
+
+def _open(folder: Path) -> int:
+    """Open a folder, but no link to one, which another user may have put there."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
