@@ -1,7 +1,7 @@
 """Secrets planted in addresses, settings and the environment, then searched for in everything that a command leaves."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -58,11 +58,21 @@ class Watch:
                 self.in_check |= {name for name, value in variables.items() if self._secret in value}
 
 
-def attack(attempt: Attempt) -> None:
+def command(attempt: Attempt) -> None:
+    """Plant a secret for one of the commands."""
+    plant(attempt, attempt.rng.choice(_COMMANDS))
+
+
+def promote(attempt: Attempt) -> None:
+    """Plant a secret for a promotion with the real check of the model."""
+    plant(attempt, _promote)
+
+
+def plant(attempt: Attempt, choose: "Callable[[Attempt, str], _Planted]") -> None:
     """Plant one secret in several places, run a command, and search for it."""
     templates, rng, folder = attempt.templates, attempt.rng, attempt.folder
     secret = f"hunter{rng.randrange(10**12):012d}"
-    module, argv, variables = rng.choice(_COMMANDS)(attempt, secret)
+    module, argv, variables = choose(attempt, secret)
     variables = dict.fromkeys(_VARIABLES, f"x-{secret}") | {"MLFLOW_TRACKING_USERNAME": "ann"} | variables
     if not folder.exists():
         templates.new_folder(folder)
@@ -158,6 +168,9 @@ def _promote(attempt: Attempt, _secret: str) -> _Planted:
     return "registry.promote", ["--run_id", champions.run_ids[2]], {}
 
 
-_COMMANDS = (_train_on_server, _no_server, _no_server, _setting, _setting, _study, _promote)
+_COMMANDS = (_train_on_server, _no_server, _no_server, _setting, _setting, _study)
 
-ATTACKS = (Attack("secrets/all", attack, (HIDDEN, NO_ARGUMENT, NO_VARIABLE, READABLE), 2),)
+ATTACKS = (
+    Attack("secrets/commands", command, (HIDDEN, NO_ARGUMENT, READABLE), 2),
+    Attack("secrets/promote", promote, (HIDDEN, NO_ARGUMENT, NO_VARIABLE, READABLE), 1),
+)

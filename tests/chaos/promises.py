@@ -82,9 +82,14 @@ class Ledger:
         return failed
 
     @property
+    def untried(self) -> list[tuple[str, str]]:
+        """Family and name of the promises that were not attacked."""
+        return [name for name, tally in self.tallies.items() if not tally.attempts]
+
+    @property
     def is_kept(self) -> bool:
         """Whether each promise was attacked and none was broken."""
-        return all(tally.attempts and not tally.failures for tally in self.tallies.values())
+        return not self.untried and not any(tally.failures for tally in self.tallies.values())
 
 
 def family_of(name: str) -> str:

@@ -121,9 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         table.write_page(PAGE, session.ledger, remarks)
     if not session.failures:
         shutil.rmtree(folder)
-    kept = session.ledger.is_kept or (options.attempt and not session.failures)
-    print(f"{len(session.failures)} attempts broke a promise" if session.failures else "no promise was broken")
-    return 0 if kept else 1
+    untried = [] if options.attempt else session.ledger.untried
+    print(f"{len(session.failures)} attempts broke a promise, {len(untried)} promises were not attacked")
+    return 1 if session.failures or untried else 0
 
 
 def _is_chosen(attack: Attack, only: str) -> bool:
