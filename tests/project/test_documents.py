@@ -100,7 +100,7 @@ _CHECKS = [  # first match decides
     (r"make( [\w=]|$)", check_make),
     (r"mlflow run ", check_mlflow_run),
     (r"mlflow (ui|models|server|artifacts|runs)\b", check_mlflow),
-    (r"python -m (trainer|registry|tuning)\.", check_module),
+    (r"python -m (trainer|registry|tuning|tests\.chaos)\.", check_module),
     (r"(\.|source) ", check_activate),
     (r"git clone ", check_nothing),
     (r"cd [\w-]+$", check_nothing),

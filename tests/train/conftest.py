@@ -107,7 +107,8 @@ def observe(base_settings, tmp_path_factory, monkeypatch, capsys):
     def call(**changes):
         output = tmp_path_factory.mktemp("observed")
         few = {"epochs": 1, "threshold_folds": 3}  # enough to see what a setting does
-        seen = observer.run(base_settings | few | {"output": output} | changes)
+        values = base_settings | few | {"output": output} | changes
+        seen = observer.run({name: value for name, value in values.items() if value is not None})  # None: not given
         seen.error = " ".join(capsys.readouterr().err.split())
         return seen
 

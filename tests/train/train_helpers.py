@@ -248,8 +248,9 @@ class Observer:
         return seen
 
     @contextmanager
-    def open_run(self, output: Path, *, tags: Any, **_: Any) -> Iterator[Recorder]:
+    def open_run(self, output: Path, prepare: Any, *, tags: Any, **_: Any) -> Iterator[Recorder]:
         self.seen.tracker = Recorder(output / "run")
+        prepare(self.seen.tracker.folder)
         self.seen.tracker.set_tags(tags)
         yield self.seen.tracker
 
