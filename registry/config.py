@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.model_names import check_model_name
-from trainer.core.settings import require
+from trainer.core.settings import Text, require
 
 __all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
 
@@ -109,8 +109,8 @@ class TargetConfig:
 
     version: int = 0
     """Version that becomes champion; 0 = the champion before the present one."""
-    reason: str = ""
-    """Reason for the decision log; at most 500 characters."""
+    reason: Text = field(default_factory=Text)
+    """Reason for the decision log; at most 500 characters. Passwords and tokens in it are not kept."""
 
     def __post_init__(self) -> None:
         require("version", self.version, 0 <= self.version < 2**31, "be in [0, 2^31); 0 is the champion before")

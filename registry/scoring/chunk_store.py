@@ -4,7 +4,6 @@ The counts of a chunk are written last and mark it as complete.
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from registry.scoring.job import PUBLISHED, is_published, parts_folder, rejects_file
+from registry.scoring.job import PUBLISHED, is_published, parts_folder, read_kept, rejects_file
 from registry.scoring.rows import Reject
-from trainer.core.errors import DataError, SettingsError
+from trainer.core.errors import DataError, SettingsError, shorten
 from trainer.core.text_files import write_json
 
 __all__ = ["ChunkStore", "Join", "concatenate"]
@@ -43,7 +42,7 @@ class ChunkStore:
         except OSError:  # EACCES or EAGAIN: the platforms differ
             self._lock.close()
             raise SettingsError(
-                f"Another job is writing `output` {self._output}. Wait until it ends, or stop it."
+                f"Another job is writing `output` {shorten(self._output)}. Wait until it ends, or stop it."
             ) from None
         return self
 
@@ -117,15 +116,15 @@ class ChunkStore:
 
     def _earlier_job(self) -> Any:
         path = self.folder / _JOB
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_kept(path) if path.is_file() else None
 
     def _count(self) -> None:
         if is_published(self._output):  # some of the chunks may be removed
-            kept = json.loads((self.folder / PUBLISHED).read_text(encoding="utf-8"))
+            kept = read_kept(self.folder / PUBLISHED)
             self.chunks, self.rows, self.rejected = kept["chunks"], kept["rows"], kept["rejected"]
             return
         while (path := self._file("json")).is_file():
-            self._add_counts(json.loads(path.read_text(encoding="utf-8")))
+            self._add_counts(read_kept(path))
 
     def _add_counts(self, counts: Mapping[str, int]) -> None:
         self.chunks += 1
@@ -145,8 +144,9 @@ class ChunkStore:
             yield
         except OSError as error:
             raise DataError(
-                f"Cannot write in the folder of `output` {self._output} ({error}). Make the folder writable or free "
-                "some space, then run the same command again; it continues after the stored chunks."
+                f"Cannot write in the folder of `output` {shorten(self._output)} ({error.strerror or error}). Make the "
+                "folder writable or free some space, then run the same command again: it continues after the stored "
+                "chunks."
             ) from error
 
 

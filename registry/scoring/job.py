@@ -11,7 +11,16 @@ from trainer.core.input_files import read_json, show_path
 if TYPE_CHECKING:
     from registry.scoring.scorer import Scorer
 
-__all__ = ["PUBLISHED", "check_files", "check_new", "fingerprint", "is_published", "parts_folder", "rejects_file"]
+__all__ = [
+    "PUBLISHED",
+    "check_files",
+    "check_new",
+    "fingerprint",
+    "is_published",
+    "parts_folder",
+    "read_kept",
+    "rejects_file",
+]
 
 PUBLISHED = "published.json"
 """File of the folder with the chunks: size and time of the finished output, written before the output."""
@@ -34,8 +43,18 @@ def is_published(output: Path) -> bool:
     marker = parts_folder(output) / PUBLISHED
     if not (marker.is_file() and output.is_file()):
         return False
-    kept, now = read_json(marker), output.stat()
+    kept, now = read_kept(marker), output.stat()
     return (kept["size"], kept["time"]) == (now.st_size, now.st_mtime_ns)
+
+
+def read_kept(path: Path) -> Any:
+    """Return the content of a JSON file of the folder with the chunks. Raises DataError when it is damaged."""
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise DataError(
+            f"Cannot continue the job: {show_path(path)} is damaged ({error}). Remove that folder to score all rows."
+        ) from error
 
 
 def check_files(config: PredictConfig) -> None:
@@ -71,7 +90,7 @@ def fingerprint(config: PredictConfig, model: "Scorer") -> dict[str, Any]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"Cannot read `input` {path} any more ({error.strerror}).") from error
+        raise DataError(f"Cannot read `input` {show_path(path)} any more ({error.strerror}).") from error
     return {
         "format of the parts": _FORMAT,
         "input": ascii(str(path.resolve())),  # JSON has no form for a name that is not UTF-8

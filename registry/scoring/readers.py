@@ -13,7 +13,8 @@ from registry.scoring import rows
 from registry.scoring.column_types import UNTYPED, json_schema, to_array
 from registry.scoring.rows import Reject, Row
 from trainer.core.data_files import check_columns, check_file, damage_reported, find_not_utf8, without_rows
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
+from trainer.core.settings import quote
 from trainer.core.text_rows import NOT_UTF8, Parsed, is_unicode, parse_json_lines, parse_table, parse_text, why_unfit
 
 __all__ = ["Chunk", "Reader", "open_reader"]
@@ -130,7 +131,7 @@ def _open_csv(path: Path, text_column: str) -> Reader:
     with _open(path, "") as lines:  # "": a cell keeps line ends of any kind
         _, columns, source = next(parse_table(lines, suffix), (1, "", ""))
     if not isinstance(columns, list) or not is_unicode(source):
-        raise DataError(f"The first row must be the column names in UTF-8, got {source[:80]!r} in {path}.")
+        raise DataError(f"The first row must be the column names in UTF-8, got {quote(source)} in {shorten(path)}.")
 
     def parse_body(lines: TextIO) -> Iterator[Parsed]:
         records = parse_table(lines, suffix)

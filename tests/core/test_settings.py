@@ -117,6 +117,22 @@ def test_a_wrong_command_line_names_the_argument_and_the_remedy(presets, argv, m
         parse(argv, presets)
 
 
+def test_free_text_loses_its_secrets_where_other_text_is_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Reasoned:
+        reason: settings.Text = field(default_factory=settings.Text)
+        place: str = "here"
+
+    for reason, kept in (("leak of token=x", "leak of token=***"), ("see http://ann:pw@host", "see http://host")):
+        config = settings.parse(Reasoned, ["--reason", reason])
+        assert config.reason == kept
+        assert settings.from_flat(Reasoned, {"reason": reason}) == config
+    with pytest.raises(SettingsError, match="`place`"):
+        settings.parse(Reasoned, ["--place", "token=x"])
+    with pytest.raises(SettingsError, match="`reason`"):
+        settings.parse(Reasoned, ["--reason", "x" * 5000])
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -21,6 +21,13 @@ def raising(error):
     return command
 
 
+def test_help_ends_with_the_setting_that_every_command_has(capsys):
+    with pytest.raises(SystemExit):
+        run_cli(raising(SystemExit(0)), ["--help"])
+
+    assert "--debug {true,false}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
 def test_the_status_is_the_commands_own(returned, status):
     assert run_cli(lambda _words: returned, []) == status

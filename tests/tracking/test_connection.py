@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
@@ -12,7 +13,7 @@ from tracking_helpers import free_port
 
 from trainer.core.errors import TrackingError
 from trainer.tracking import connection
-from trainer.tracking.connection import connect
+from trainer.tracking.connection import connect, readable_errors
 from trainer.tracking.run import open_run
 
 
@@ -64,6 +65,17 @@ def test_the_advice_follows_the_cause(monkeypatch, uri, error, advice):
     monkeypatch.setattr(connection, "_answering_client", fail)
     with pytest.raises(TrackingError, match=advice):
         connect(uri)
+
+
+def test_a_server_that_becomes_a_login_page_is_one_short_message():
+    page = f"API request to endpoint /api/2.0 failed with error code 200. Response body: '<html>{'<p>' * 1000}'"
+    backend = SimpleNamespace(uri=f"https://ann:hunter2@host/{'very-long-path/' * 30}")
+
+    with pytest.raises(TrackingError, match="MlflowException: API request") as caught, readable_errors(backend):
+        raise MlflowException(page)
+
+    assert len(str(caught.value)) <= 300
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_loser_of_a_race_for_a_new_database_tries_again(database, monkeypatch):

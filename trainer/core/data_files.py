@@ -20,6 +20,7 @@ SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 
 _MAX_SHOWN = 10
 _MAX_NAME = 30
+_NAME_CHARACTERS = 40  # of a file in a command that an error proposes
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -34,15 +35,16 @@ def check_file(path: Path) -> None:
         raise DataError(f"Cannot read {show_path(path)} ({error.strerror}).") from error
     if not start:
         raise DataError(f"{shorten(path)} must have rows, but is empty.")
+    name = shlex.quote(shorten(path.name, _NAME_CHARACTERS))
     if start[:2] in _UTF16:
         raise DataError(
             f"{shorten(path)} must be UTF-8, but is UTF-16. Convert it: "
-            f"iconv -f UTF-16 -t UTF-8 {shlex.quote(path.name)} > utf8{path.suffix}"
+            f"iconv -f UTF-16 -t UTF-8 {name} > utf8{path.suffix}"
         )
     if path.suffix.lower() == ".json" and start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         raise DataError(
             f"{shorten(path)} must have one JSON object per line, but is one array. Convert it: "
-            f"jq -c '.[]' {shlex.quote(path.name)} > {shlex.quote(f'{path.stem}.jsonl')}"
+            f"jq -c '.[]' {name} > {shlex.quote(f'{shorten(path.stem, _NAME_CHARACTERS)}.jsonl')}"
         )
 
 

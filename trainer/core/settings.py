@@ -20,6 +20,7 @@ from trainer.core.redaction import redact
 
 __all__ = [
     "Scalar",
+    "Text",
     "as_argv",
     "flatten",
     "from_flat",
@@ -34,8 +35,20 @@ __all__ = [
 
 Config = TypeVar("Config")
 Scalar = bool | int | float | str
+
+
+class Text(str):
+    """Free text, such as a reason, which may mention a password or token: each is replaced by `***`."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str = "") -> "Text":
+        """Return the text without secrets."""
+        return super().__new__(cls, redact(value))
+
+
 _BOOLEANS = {"true": True, "false": False}
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Text: "text"}
 _INTEGERS = range(-(2**63), 2**63)
 _MAX_DIGITS = 20
 _MAX_CHARACTERS = 4096  # of the longest path on Linux
@@ -221,6 +234,8 @@ def _check_type(name: str, hint: Any, value: Any, origin: str) -> Any:
     elif hint is float and not isinstance(value, bool):
         with suppress(TypeError, ValueError, OverflowError):
             return float(value)
+    elif hint is Text and isinstance(value, str) and not _fault(text := Text(value)):
+        return text
     elif hint is int and isinstance(value, float) and value.is_integer() and not _fault(int(value)):
         return int(value)  # `batch_size: 16.0`
     elif type(value) is hint and not _fault(value):  # not isinstance: True is an int
@@ -257,8 +272,8 @@ def _wrong_value(name: str, hint: Any, text: str, origin: str = "") -> str:
         advice = nearest(text, choices) if renamed == text else f" It is called {renamed} now."
         return f"`{name}` must be one of {', '.join(choices)}, got {quote(text)}{where}.{advice}"
     rule = f"be {_KINDS[hint]}"
-    if hint is str:
-        rule = _fault(text) or rule
+    if issubclass(hint, str):
+        rule = _fault(hint(text)) or rule
     elif hint is int and text.lstrip("-").isdecimal():
         rule = "be below 2^63"
     return f"`{name}` must {rule}, got {quote(redact(text))}{where}."

@@ -19,6 +19,7 @@ from trainer.reporting.streams import survive_lost_output
 __all__ = ["run_cli"]
 
 _DEBUG_FLAG = "--debug"
+_DEBUG_HELP = f"\n{_DEBUG_FLAG} {{true,false}}  Print the traceback of an error; every command has it."
 _CTRL_C_STATUS = 130
 _MAX_SHOWN_CHARACTERS = 200
 
@@ -42,6 +43,8 @@ def run_cli(
             return command(_without_debug(sys.argv[1:] if argv is None else list(argv))) or 0
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             if isinstance(error, SystemExit) and not signals.is_stop(error):  # of `--help`
+                if not error.code:
+                    print(_DEBUG_HELP)
                 raise
             with signals.ignore_stops():
                 if is_debugging():

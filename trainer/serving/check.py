@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.core import settings
 from trainer.core.artifacts import CHECK_RESULT, CHECK_SCORES
 from trainer.core.errors import EmotionsError, SettingsError
+from trainer.core.input_files import read_json
 
 if TYPE_CHECKING:
     from trainer.serving.scoring import TextScorer
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = settings.parse(CheckConfig, sys.argv[1:] if argv is None else argv)
         if missing := [name for name in ("model", "texts", "output") if not getattr(config, name)]:
             raise SettingsError(f"`{missing[0]}` must not be empty.")
-        texts = json.loads(Path(config.texts).read_text(encoding="utf-8"))
+        texts = read_json(Path(config.texts))
         check_model(Path(config.model), texts, Path(config.output), single_texts=config.single_texts)
     except (EmotionsError, OSError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from trainer.core.errors import EmotionsError, TrackingError
+from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.delivery_errors import http_status, short_reason
@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 
 _START_SECONDS = 15
 _MAX_ERROR_CHARACTERS = 5000
+_MAX_ADDRESS_CHARACTERS = 60
 _FIRST_CONTACT_ATTEMPTS = 6
 
 _MLFLOW_SETTINGS = {
@@ -71,7 +72,7 @@ def connect(uri: str | None = None) -> MlflowBackend:
             client = within(seconds, lambda: _answering_client(uri))
     except Exception as error:
         raise TrackingError(
-            f"Cannot connect to tracking server {redact(uri)} ({short_reason(error)}). {_advice(uri, error)}"
+            f"Cannot connect to tracking server {_shown(uri)} ({short_reason(error)}). {_advice(uri, error)}"
         ) from None  # the cause repeats the address with its password
     return MlflowBackend(client, uri)
 
@@ -93,14 +94,18 @@ def readable_errors(backend: MlflowBackend) -> Iterator[None]:
     except Exception as error:
         cause = f"{type(error).__name__}: {short_reason(error)}"
         raise TrackingError(
-            f"A call to tracking server {redact(backend.uri)} failed ({cause}). Correct the cause and try again; "
-            f"nothing in the run folder is lost."
+            f"A call to tracking server {_shown(backend.uri)} failed ({cause}). Correct the cause and try again: "
+            "the run folder keeps everything."
         ) from None  # the cause may repeat the address with its password
 
 
 def describe_error(failure: BaseException) -> str:
     """Return class and text of an error, without passwords, truncated to a length that fits a tag."""
     return redact(f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
+
+
+def _shown(uri: str) -> str:
+    return shorten(redact(uri), _MAX_ADDRESS_CHARACTERS)
 
 
 @contextlib.contextmanager

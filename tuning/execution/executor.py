@@ -1,6 +1,5 @@
 """Runs one training: a request, and how a child process executes it."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any, Protocol
 from trainer.config import PRESETS, RunConfig, TrainConfig, unread_settings
 from trainer.core import artifacts
 from trainer.core.child_process import STOP_SECONDS
+from trainer.core.errors import DataError
+from trainer.core.input_files import read_json, show_path
 from trainer.core.presets import load_preset
 from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
@@ -57,7 +58,10 @@ class TrainingRequest:
         path = self.folder / artifacts.OUTCOME
         if not path.is_file():
             return None
-        scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            scores: dict[str, float] = read_json(path)
+        except ValueError as error:
+            raise DataError(f"{show_path(path)} is damaged ({error}). Remove its folder and tune again.") from error
         return scores
 
     @cached_property

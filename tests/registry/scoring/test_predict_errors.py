@@ -9,6 +9,8 @@ import pytest
 from registry import predict
 from registry.scoring.config import LabelChoice, PredictConfig
 from trainer.core import settings
+from trainer.core.data_files import check_file
+from trainer.core.errors import DataError
 
 ONE_ROW = "text\ngood\n"
 
@@ -47,6 +49,17 @@ def assert_refused(job, source, *rules, target="out.jsonl", **settings):
 def test_input(job, name, content, rule):
     job.write(name, content)
     assert_refused(job, name, rule)
+
+
+@pytest.mark.parametrize(("suffix", "content"), [("csv", ONE_ROW.encode("utf-16")), ("json", b"[]")])
+def test_the_message_about_a_long_path_is_short(tmp_path, suffix, content):
+    path = tmp_path / f"{'long name ' * 20}.{suffix}"
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match="Convert it") as caught:
+        check_file(path)
+
+    assert len(str(caught.value)) <= 300
 
 
 def test_no_input_or_no_file(job):

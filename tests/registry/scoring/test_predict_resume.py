@@ -67,6 +67,17 @@ def whole(job):
     return output(job, "whole.jsonl")
 
 
+@pytest.mark.parametrize("name", ["job.json", "000000.json"])
+def test_a_damaged_file_of_the_folder_is_named(stopped, name):
+    stopped.write(f".out.jsonl.parts/{name}", "{" * 5000)
+
+    status, said = stopped.run("in.txt", chunk_rows=3)
+
+    assert status == 1
+    assert name in "".join(said.split())
+    assert "Traceback" not in said
+
+
 def test_finished_chunks_are_not_scored_again(whole, stopped):
     status, said = stopped.run("in.txt", chunk_rows=3)
     assert status == 3

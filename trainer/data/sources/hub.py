@@ -77,13 +77,14 @@ def _load(path: str, config_name: str | None, revision: str | None) -> Any:
         return datasets.load_dataset(path, config_name, revision=revision)
     except ConnectionError as error:  # before OSError, its base class
         raise DataError(
-            f"Cannot reach the Hugging Face hub for {path}, and the local cache does not contain it "
+            f"Cannot reach the Hugging Face hub for {shorten(path)}, and the local cache does not contain it "
             f"({shorten(error)}). Offline, pass a folder with -P dataset=FOLDER, or download the data set once with a "
             "connection and then set HF_HUB_OFFLINE=1."
         ) from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"Cannot load {path}, config {config_name or 'default'}, revision {revision or 'main'} ({shorten(error)}). "
+            f"Cannot load {shorten(path)}, config {shorten(config_name or 'default', 30)}, "
+            f"revision {shorten(revision or 'main', 40)} ({shorten(error, 60)}). "
             "Write a config as owner/name:config; a local folder must exist."
         ) from error
 
@@ -109,8 +110,8 @@ def _part_per_role(splits: Any, path: str) -> dict[str, str]:
     missing = [role for role, part in parts.items() if part is None]
     if missing:
         raise DataError(
-            f"{path} has no split for {', '.join(missing)}, only {', '.join(sorted(splits))}. A data set needs train, "
-            "validation and test: make the splits in a folder and pass it with -P dataset=FOLDER."
+            f"{shorten(path)} has no split for {', '.join(missing)}, only {shorten(', '.join(sorted(splits)), 60)}. "
+            "A data set needs train, validation and test: make the splits in a folder and give -P dataset=FOLDER."
         )
     return {role: part for role, part in parts.items() if part is not None}
 

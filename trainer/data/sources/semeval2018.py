@@ -6,7 +6,7 @@ A header names the columns ID, Tweet and one 0/1 column per label; cells are sep
 import dataclasses
 from pathlib import Path
 
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, shorten
 from trainer.data.sources.columns import Tables
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.files import describe_folder
@@ -48,5 +48,5 @@ def _files(folder: Path, role: str) -> list[Path]:
 def _file(folder: Path, role: str) -> Path:
     files = _files(folder, role)
     if not files:
-        raise DataError(f"{folder} contains no file for {role}: *E-c*{_ENDINGS[role][0]} is missing.")
+        raise DataError(f"{shorten(folder)} contains no file for {role}: *E-c*{_ENDINGS[role][0]} is missing.")
     return files[0]

@@ -1,6 +1,7 @@
 """Reads files into rows of named cells with their lines; `rows.py` interprets the cells."""
 
 import io
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["Table", "read_delimited", "read_table"]
 _LINE_END = "\r\n"
 _MAX_BYTES = 8 * 2**30  # rows are kept in memory, where they need several times the size of their file
 _START = 2**16
+_NAME_CHARACTERS = 40  # of a file in a command that an error proposes
 _Rows = list[tuple[int, Mapping[str, Any]]]
 
 
@@ -57,13 +59,15 @@ def read_delimited(
 def _check_size(path: Path) -> None:
     check_file(path)
     if (size := path.stat().st_size) > _MAX_BYTES:
-        raise DataError(f"{path} must have at most {_MAX_BYTES >> 30} GiB, got {size >> 30}. Take a sample of it.")
+        raise DataError(
+            f"{shorten(path)} must have at most {_MAX_BYTES >> 30} GiB, got {size >> 30}. Take a sample of it."
+        )
 
 
 def _header(records: Iterator[Parsed], file: str) -> list[str]:
     line, cells, source = next(records, (1, list[str](), ""))
     if not isinstance(cells, list):
-        raise DataError(f"{file}:{line} must be the column names, got {quote(source.rstrip(_LINE_END))}.")
+        raise DataError(f"{shorten(file)}:{line} must be the column names, got {quote(source.rstrip(_LINE_END))}.")
     return cells
 
 
@@ -144,9 +148,9 @@ def _add_bytes(path: Path, lines: Sequence[bytes], errors: RowErrors) -> None:
             faulty[number] = error.start + 1
     if len(faulty) == len(foreign) > 1:
         raise DataError(
-            f"{path} must be UTF-8, but none of its {len(foreign)} lines with other than ASCII characters is (first: "
-            f"line {foreign[0]}). It may be Latin-1 or Windows-1252: "
-            f"iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}"
+            f"{shorten(path)} must be UTF-8, but none of its {len(foreign)} lines with other than ASCII characters "
+            f"is (first: line {foreign[0]}). It may be Latin-1 or Windows-1252: "
+            f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(shorten(path.name, _NAME_CHARACTERS))} > utf8{path.suffix}"
         )
     for number, byte in faulty.items():
         errors.add(f"{path.name}:{number}", f"invalid UTF-8 at byte {byte}: {quote(lines[number - 1])}")
