@@ -132,8 +132,8 @@ def _log_to_run(  # all that the page says of a job
     numbers = {"predict/rows": store.rows, "predict/rejected_rows": store.rejected, "predict/seconds": seconds}
     version = scorer.source.removeprefix("models:/")
     note = (
-        f"{store.rows - store.rejected:,} of {store.rows:,} rows of {redact(config.input)} were scored in "
-        f"{seconds:.1f} seconds with {redact(scorer.source)}; {store.rejected:,} were rejected. "
+        f"Scored {store.rows - store.rejected:,} of {store.rows:,} rows of {redact(config.input)} in "
+        f"{seconds:.1f} seconds with {redact(scorer.source)}. Rejected rows: {store.rejected:,}. "
         f"Output: {redact(config.output)}"
     )
     try:

@@ -207,7 +207,7 @@ def _calibration_rule(candidate: ModelScores, champion: ModelScores | None, conf
     required = f"lower end of {name} at most {limit:g}"
     if found is None or shown is None:
         return Rule("calibration error", False, f"no probability above {LIKELY:g}", required)
-    value = f"{shown.value:.4f} (95 % interval {shown.low:.4f} to {shown.high:.4f})"
+    value = f"{shown.value:.4f} (95 % interval, corrected for few examples, {shown.low:.4f} to {shown.high:.4f})"
     return Rule("calibration error", shown.low <= limit, value, required)
 
 

@@ -131,7 +131,8 @@ def _versions(client: "MlflowClient", name: str) -> list[str]:
             )
         raise RegistryError(
             f"No model `{name}` is registered on the tracking server.{nearest(name, names)} "
-            f"Registered: {', '.join(names[:_NAMES_SHOWN]) or 'none'}."
+            f"Registered: {', '.join(names[:_NAMES_SHOWN]) or 'none'}. "
+            "Register one: train with register=true, or promote a run."
         )
     return [str(version.version) for version in found]
 

@@ -30,6 +30,7 @@ def test_a_calibrated_model_has_an_error_by_chance_and_an_interval_without_it():
     assert np.mean([one.value for one in found]) > 0.03
     assert np.mean([one.low for one in found]) < 0.015
     assert sum(one.low > 0.05 for one in found) == 0
+    assert min(one.low for one in found) == 0.0
 
 
 def test_a_shift_is_found():

@@ -456,7 +456,7 @@ def test_an_error_before_the_run_is_opened_is_a_tag_of_the_project_run(database,
     tracking.report_failure(SettingsError("`epochs` must be at least 1, got 0."))
 
     run = database.get_run(run_id)
-    assert "`epochs`" in run.data.tags[artifacts.TAG_ERROR]
+    assert run.data.tags[artifacts.TAG_ERROR].startswith("`epochs`")
     assert "`epochs`" in run.data.tags[artifacts.TAG_NOTE]
     assert run.info.run_name == "command failed"  # `mlflow run` tells its entry point
     assert database.get_run(run_id).info.status == "RUNNING"  # `mlflow run` makes it FAILED

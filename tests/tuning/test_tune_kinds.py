@@ -19,11 +19,11 @@ class TestFinals:
         runs = {run.info.run_id: run for run in searches.runs()}
         (study_run,) = [run for run in runs.values() if run.data.tags.get("command") == "tune"]
         study_name = searches.study.study_name
-        prefixes = (f"{study_name} final ", f"{study_name}-winner")
+        prefixes = (f"{study_name} final ", f"{study_name} winner")
         finals = [run for run in runs.values() if run.info.run_name.startswith(prefixes)]
         assert {run.data.tags["tuning.study"] for run in finals} == {study_name}
         assert {run.data.tags["tuning.trial"] for run in finals} == {str(trial.number) for trial in best}
-        assert f"[{study_name}-winner](" in study_run.data.tags["mlflow.note.content"]
+        assert f"[{study_name} winner](" in study_run.data.tags["mlflow.note.content"]
         used = [json.loads((searches.output / run.info.run_id / "config.json").read_text()) for run in finals]
         assert sorted((one["learning_rate"], one["seed"]) for one in used) == sorted(
             (trial.params["learning_rate"], seed) for trial in best for seed in (43, 44)

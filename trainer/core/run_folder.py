@@ -209,7 +209,8 @@ def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mappin
     ]
     if not candidates:
         raise SettingsError(
-            f"resume=latest needs an unfinished run, but there is none in {show_path(output)}.{output_hint(output)}"
+            f"resume=latest needs an unfinished run, but there is none in {show_path(output)}. Leave `resume` out to "
+            f"start a run.{output_hint(output)}"
         )
     fitting = [folder for folder in candidates if _fits(folder, wanted, defaults)]
     # When none fits, the error names the differences from the newest.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,10 @@ class EstimatedError:
 def likely_error(scores: LabelledScores, resampling: Resampling | None = None) -> EstimatedError | None:
     """Return the `likely_calibration_error` of a model; None without a cell above LIKELY."""
     gaps = _BinGaps.of(scores)
-    return None if gaps is None else _estimate([gaps], resampling or Resampling())
+    if gaps is None:
+        return None
+    found = _estimate([gaps], resampling or Resampling())
+    return replace(found, low=max(found.low, 0.0), high=max(found.high, 0.0))
 
 
 def likely_error_rise(

@@ -100,8 +100,9 @@ def readable_errors(backend: MlflowBackend) -> Iterator[None]:
 
 
 def describe_error(failure: BaseException) -> str:
-    """Return class and text of an error, without passwords, truncated to a length that fits a tag."""
-    return redact(f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
+    """Return the text of an error, with its class unless it is ours; without passwords, short enough for a tag."""
+    ours = isinstance(failure, EmotionsError)
+    return redact(str(failure) if ours else f"{type(failure).__name__}: {failure}")[:_MAX_ERROR_CHARACTERS]
 
 
 def _shown(uri: str) -> str:

@@ -104,13 +104,13 @@ def train_winner(finals: Sequence[FinalRun], study: optuna.Study, training: Winn
     best = max(of_first, key=lambda final: (final.score or 0.0, -final.seed))
     found = settings(study, first.trial)
     changes, tags = {**found, "seed": best.seed}, {artifacts.TAG_STUDY: study.study_name}
-    run_id, name = best.run_id, f"{study.study_name}-winner"
+    run_id, name = best.run_id, f"{study.study_name} winner"
     if not (training.output / run_id).is_dir():  # it was trained on another machine
         run_id = _get_or_create_run(study, run_id, lambda: training.runs.create(name, tags))
     done = training.train(changes, run_id)
     training.runs.rename(run_id, name)
     if retrain:
-        retrained = f"{name}-on-train-and-dev"
+        retrained = f"{name} on train and dev"
         again = _get_or_create_run(study, f"{run_id} on train and dev", lambda: training.runs.create(retrained, tags))
         done = training.train({**changes, "retrain_from": run_id}, again)
     # Last: an interrupted winner continues from its checkpoint.

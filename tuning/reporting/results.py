@@ -97,7 +97,7 @@ def _note(study: optuna.Study, objectives: Sequence[str], winner: Winner | None,
         f"{score(best):.4f} (optimistic, as the best of many)."
     ]
     if winner:
-        run = f"[{study.study_name}-winner]({page.rpartition('/')[0]}/{winner.run_id})"
+        run = f"[{study.study_name} winner]({page.rpartition('/')[0]}/{winner.run_id})"
         scores = ", ".join(f"{name} {one.value:.3f}" for name, one in _test_estimates(winner).items() if one.value)
         lines.append(f"Winner: settings of trial {winner.trial}, model of run {run}. On test: {scores}.")
     files = {"report": artifacts.REPORT, "trials": TRIALS, **({"preset of the winner": PRESET} if winner else {})}

@@ -284,7 +284,7 @@ def test_the_run_of_the_project_gets_the_version_and_the_counts(registry, texts,
     assert (data.metrics["predict/rows"], data.metrics["predict/rejected_rows"]) == (7, 0)
     assert data.metrics["predict/seconds"] > 0
     assert registry.get_run(run).info.run_name == "predict emotions/1"
-    assert data.tags["mlflow.note.content"].startswith("7 of 7 rows of ")
+    assert data.tags["mlflow.note.content"].startswith("Scored 7 of 7 rows of ")
 
 
 def test_the_run_of_the_project_says_why_the_job_failed(registry, texts, monkeypatch, capsys):

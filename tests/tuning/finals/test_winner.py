@@ -123,7 +123,7 @@ class TestTrainWinner:
     def test_one_trained_on_another_machine_is_trained_here_too(self, finish):
         found = finish(elsewhere=["c"])
         assert found.run_id == "made1"
-        assert finish.runs.created == [("s-winner", {artifacts.TAG_STUDY: "s"})]
+        assert finish.runs.created == [("s winner", {artifacts.TAG_STUDY: "s"})]
         assert finish.trainings.requests[0].folder == finish.output / "made1"
 
         assert finish(elsewhere=["c"]).run_id == "made1"  # nor anew by the next command
@@ -133,7 +133,7 @@ class TestTrainWinner:
         found = finish(retrain=True)
         first, second = finish.trainings.requests
         assert found.run_id == "made1"
-        assert finish.runs.created == [("s-winner-on-train-and-dev", {artifacts.TAG_STUDY: "s"})]
+        assert finish.runs.created == [("s winner on train and dev", {artifacts.TAG_STUDY: "s"})]
         assert second.settings == {**first.settings, "retrain_from": "c"}
         assert finish(retrain=True).run_id == "made1"  # of the same run, when the command is given again
         assert len(finish.trainings.requests) == 2
