@@ -464,7 +464,7 @@ def test_an_error_before_the_run_is_opened_is_a_tag_of_the_project_run(database,
     assert database.get_run(run_id).info.status == "KILLED"
 
 
-@pytest.mark.parametrize("stage", ["_find_or_create_run", "EventLog", "check_artifact_store", "SystemMetrics"])
+@pytest.mark.parametrize("stage", ["find_or_create_run", "EventLog", "check_artifact_store", "SystemMetrics"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_a_run_is_opened_leaves_it_killed(database, tmp_path, monkeypatch, stage, number):
     real = getattr(tracking, stage)

@@ -19,6 +19,7 @@ from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe_error, readable_errors
 from trainer.tracking.event_log import REJECTED, EventLog, has_event_log
+from trainer.tracking.run_lookup import MissingRunError, existing_run, experiment_id, find_or_create_run
 from trainer.tracking.system_metrics import PREFIX as SYSTEM_PREFIX
 from trainer.tracking.system_metrics import SystemMetrics
 from trainer.tracking.tracker import MlflowTracker, NullTracker, Tracker
@@ -40,15 +41,10 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-_RESUME_ADVICE = "Or give the id of another run there, or start a new run without `resume`."
 _SYNC_ADVICE = (
     "Its folder keeps everything. Restore the server's database, set MLFLOW_TRACKING_URI to the server that has the "
     "run, or give recreate=true to make it there again under a new id; then run the same command again."
 )
-
-
-class MissingRunError(TrackingError):
-    """The server does not have a run: its database is another one, or an older one."""
 
 
 class RejectedEventsError(TrackingError):
@@ -96,7 +92,7 @@ def open_run(  # noqa: PLR0913  # which run it is, and what is known of it at it
     with signals.raise_stops(), signals.hold_stops() as raise_held_stop:  # a run that is created gets a final status
         with readable_errors(backend):
             project_run = os.environ.get("MLFLOW_RUN_ID")
-            run = _find_or_create_run(backend, experiment, resume, project_run, name)
+            run = find_or_create_run(backend, experiment, resume, project_run, name)
             os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
             page.describe_experiment(backend.client, run.info.experiment_id)
             other = project_run if project_run != run.info.run_id else None
@@ -130,7 +126,7 @@ def sync(folder: Path) -> int:
         backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or started_on)
         uploader = Uploader(log, backend)
         with readable_errors(backend):
-            status = _existing_run(backend, run_id, _SYNC_ADVICE).info.status
+            status = existing_run(backend, run_id, _SYNC_ADVICE).info.status
             log.requeue_rejected()
             if not has_ended:
                 _log_end(log, run_id, status, folder)
@@ -154,7 +150,7 @@ def recreate(folder: Path) -> Path:
         backend = connect(os.environ.get("MLFLOW_TRACKING_URI") or str(opened.content["uri"]))
         name = str(opened.content.get("name") or "") or None
         with readable_errors(backend):
-            run_id = backend.create_run(_experiment_id(backend, None), {}, name).info.run_id
+            run_id = backend.create_run(experiment_id(backend, None), {}, name).info.run_id
         log.change_run(opened.run_id, run_id)
     return folder.rename(folder.with_name(run_id))
 
@@ -174,58 +170,6 @@ def report_failure(error: BaseException) -> None:
             client.set_terminated(run_id, "KILLED")
     except Exception as failure:  # the command still reports `error` itself
         _log.warning("Cannot tag run %s with its error (%s).", run_id, redact(str(failure)))
-
-
-def _find_or_create_run(
-    backend: MlflowBackend, experiment: str | None, resume: str | None, project_run: str | None, name: str | None
-) -> "Run":
-    from mlflow.tracking.context.registry import resolve_tags
-
-    if resume is not None:
-        return _existing_run(backend, resume, _RESUME_ADVICE)
-    if project_run is None:
-        experiment_id = _experiment_id(backend, experiment)
-        # Unlike `mlflow.start_run`, the client sets no tags of user, source and commit by itself.
-        return backend.create_run(experiment_id, resolve_tags(), name)
-    run = backend.run(project_run)
-    if name:
-        page.name_run(backend.client, run, name)
-    return run
-
-
-def _existing_run(backend: MlflowBackend, run_id: str, advice: str) -> "Run":
-    from mlflow.exceptions import MlflowException
-
-    server = redact(backend.uri)
-    try:
-        run = backend.run(run_id)
-    except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # the second: no id at all
-            raise
-        raise MissingRunError(f"Run {run_id} does not exist on {server}. {advice}") from error
-    if run.info.lifecycle_stage != "active":
-        raise TrackingError(
-            f"Run {run_id} is deleted on {server}. Restore it: `mlflow runs restore --run-id {run_id}`. {advice}"
-        )
-    return run
-
-
-def _experiment_id(backend: MlflowBackend, name: str | None) -> str:
-    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if name is None and (given := os.environ.get("MLFLOW_EXPERIMENT_ID")):
-        return given
-    name = name or artifacts.DEFAULT_EXPERIMENT
-    # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
-    made = backend.create_experiment(name, page.new_experiment_tags(name))
-    if made is not None:
-        return made
-    found = backend.client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"Experiment {name} is deleted. Restore it (`mlflow experiments restore`), or name another with "
-            f"MLFLOW_EXPERIMENT_NAME."
-        )
-    return found.experiment_id
 
 
 def _start(backend: MlflowBackend, run: "Run", log: EventLog) -> MlflowTracker:
