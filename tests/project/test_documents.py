@@ -20,7 +20,7 @@ from tuning.study.storage import DATABASE
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENERATED = tuple(f"reference/{name}.md" for name in ("entry-points", "settings", "metrics", "artifacts"))
-_OTHER_PAIRS = ("train_sampling_strategy",)  # of the Trainer of transformers
+_OTHER_PAIRS = ("train_sampling_strategy", "debug")  # of the Trainer of transformers; of every command
 _SHELL = ("bash", "sh")
 _LANGUAGES = (*_SHELL, "python", "diff", "text", "yaml", "json", "toml", "mermaid")
 _FENCE = re.compile(r"^ *```(?P<language>\S*)[^\n]*\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
