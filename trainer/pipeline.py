@@ -23,7 +23,7 @@ from trainer.fit.distributed import DistributedContext, from_main_process, open_
 from trainer.fit.inference import predict_logits
 from trainer.fit.profiling import measure_cost
 from trainer.fit.progress import FitResult
-from trainer.model import saving
+from trainer.model import class_weights, saving
 from trainer.model.encoder import hub_commit
 from trainer.report_data import report_data, run_note
 from trainer.reporting import console, summary
@@ -302,6 +302,8 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     context = open_context(config.fit.precision, config.run.seed)
     resumed = source_run = None
     if context.is_main:  # only this process may see the folders of earlier runs
+        class_weights.check_file(config.loss)
+        run_folder.check_output(output)
         if config.run.resume:
             resumed = run_folder.find_resumable(output, config.run.resume, settings, defaults).name
         if config.run.retrain_from:

@@ -18,6 +18,7 @@ from trainer.core.input_files import is_file
 from trainer.core.redaction import redact
 from trainer.core.scratch import scratch_folder
 from trainer.serving import runtime
+from trainer.tracking.artifact_store import install_advice
 from trainer.tracking.connection import connect
 from trainer.tracking.registration import folder_digest
 
@@ -144,7 +145,9 @@ def _download(source: str, scratch: Path) -> Path:
     try:
         folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(scratch)))
     except Exception as error:  # each kind of artifact store has its own errors
-        raise ModelError(f"Cannot download model {shown}: {shorten(redact(str(error)), _MAX_CAUSE)}") from error
+        cause = shorten(redact(str(error)), _MAX_CAUSE).rstrip(".")
+        advice = f" {install_advice(source, error)}." if isinstance(error, ModuleNotFoundError) else ""
+        raise ModelError(f"Cannot download model {shown}: {cause}.{advice}") from error
     if not is_file(folder / "MLmodel"):  # MLflow downloads nothing from a folder that is gone
         raise ModelError(
             f"Cannot find the files of model {shown} in the artifact store: they were moved or deleted, or it is no "

@@ -112,8 +112,12 @@ CASES = [
     # JSON lines
     (JSON, {"dev__jsonl": "{oops\n"}, "dev.jsonl:1: is not JSON"),
     (JSON, {"dev__jsonl": "[1]\n"}, "dev.jsonl:1: is not a JSON object"),
-    (JSON, {"dev__jsonl": '{"text": "hi", "labels": [' + "9" * 5000 + "]}\n"}, "dev.jsonl:1: is not usable JSON"),
-    (JSON, {"dev__jsonl": "[" * 100_000}, "dev.jsonl:1: is not usable JSON"),
+    (
+        JSON,
+        {"dev__jsonl": '{"text": "hi", "labels": [' + "9" * 5000 + "]}\n"},
+        "dev.jsonl:1: is not usable JSON (a number",
+    ),
+    (JSON, {"dev__jsonl": "[" * 100_000}, "dev.jsonl:1: is not usable JSON (nested"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": []}\n{"text": "ho"}\n'}, "dev.jsonl:2: has no 'labels'"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [true]}\n'}, r"dev.jsonl:1: unknown label id 1: labels have names"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [["joy"]]}\n'}, "dev.jsonl:1: labels must be names or ids: .*joy"),

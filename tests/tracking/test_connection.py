@@ -55,6 +55,8 @@ def test_importing_costs_no_slow_library():
         ("sqlite:///m.db", MlflowException("out-of-date; run 'mlflow db upgrade'"), "mlflow db upgrade sqlite"),
         ("http://h", MlflowException("the response body was not in a valid JSON format"), "no MLflow server"),
         ("127.0.0.1:5000", MlflowException("file store"), "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"),
+        ("postgres://h/db", MlflowException("got unsupported URI"), "postgresql://"),
+        ("ftp://h", MlflowException("got unsupported URI"), "MLFLOW_TRACKING_URI to http://"),
         ("http://h", MlflowException("refused"), "mlflow server"),
     ],
 )

@@ -76,6 +76,8 @@ class TestSettings:
             ({"restarts": 3}, "`restarts` has no effect with schedule=linear"),
             ({"tokens_per_batch": 64}, "`batch_size` has no effect with tokens_per_batch=64"),
             ({"model": "typo"}, "`model` must be"),
+            ({"loss": "weighted_bce", "class_weights": "none.json"}, "`class_weights` must be a readable JSON file"),
+            ({"output": "/dev/null"}, "`output` must be a folder that can be written to, got /dev/null"),
             ({"processes": "two"}, "`processes` must be `auto` or a number from 1 to 1024, got two."),
         ],
     )

@@ -1,5 +1,6 @@
 """Run folders on local disk: the local files of a run, and the search for a stopped run to resume."""
 
+import os
 import shlex
 import shutil
 import time
@@ -22,6 +23,7 @@ __all__ = [
     "changed_splits",
     "check_data",
     "check_disk",
+    "check_output",
     "diff_settings",
     "find_resumable",
     "format_diff",
@@ -79,6 +81,14 @@ def find_resumable(output: Path, resume: str, wanted: Mapping[str, Any], default
             "Leave these settings out: a resumed run keeps its own."
         )
     return folder
+
+
+def check_output(output: Path) -> None:
+    """Raise SettingsError when the folder of run folders cannot be made or written to."""
+    path = output.absolute()
+    existing = next(one for one in (path, *path.parents) if one.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise SettingsError(f"`output` must be a folder that can be written to, got {show_path(output)}.")
 
 
 def what_is_trained(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import csv
 import itertools
 import json
 import re
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -134,8 +135,9 @@ def _parse_object(text: str) -> dict[str, Any] | str:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         return f"is not JSON ({error.msg}, character {error.pos + 1})"
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        return f"is not usable JSON ({error})"
+    except (ValueError, RecursionError) as error:  # ValueError: Python limits the digits of an integer
+        digits = f"a number has more than {sys.get_int_max_str_digits():,} digits"
+        return f"is not usable JSON ({'nested too deeply' if isinstance(error, RecursionError) else digits})"
     if not isinstance(value, dict):
         return "is not a JSON object"
     # `json.loads` accepts an escape of half a surrogate pair, which no UTF-8 file can contain.

@@ -14,7 +14,7 @@ from trainer.core.input_files import read_json, show_path
 from trainer.core.settings import quote
 from trainer.model.config import LossConfig
 
-__all__ = ["class_weights", "label_frequencies"]
+__all__ = ["check_file", "class_weights", "label_frequencies"]
 
 Labels = npt.NDArray[np.float32]
 Observed = npt.NDArray[np.bool_]
@@ -50,6 +50,12 @@ def class_weights(config: LossConfig, labels: Labels, observed: Observed, label_
     return _effective_number(positives, config.effective_number_beta)
 
 
+def check_file(config: LossConfig) -> None:
+    """Raise SettingsError when `config.class_weights` names a file that cannot be read, before any data are."""
+    if config.class_weights.endswith(".json"):
+        _read_object(Path(config.class_weights))
+
+
 def _counts(labels: Labels, observed: Observed, label_names: Sequence[str]) -> tuple[Weights, Weights]:
     positives = np.where(observed, labels, 0).sum(axis=0, dtype=np.float64)  # a float32 sum of soft labels would round
     empty = [name for name, count in zip(label_names, positives, strict=True) if count <= 0]
@@ -70,14 +76,19 @@ def _effective_number(positives: Weights, beta: float) -> Weights:
 
 
 def _read(path: Path, label_names: Sequence[str]) -> Weights:
+    content = _read_object(path)
+    _check_names(content, path, label_names)
+    return np.array([_weight(name, content[name], path) for name in label_names])
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except ValueError as error:
         raise SettingsError(f"`class_weights` must be a readable JSON file, got {show_path(path)}: {error}.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"The `class_weights` file {show_path(path)} must contain one object {{label: weight}}.")
-    _check_names(content, path, label_names)
-    return np.array([_weight(name, content[name], path) for name in label_names])
+    return content
 
 
 def _check_names(content: dict[str, Any], path: Path, label_names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["check_artifact_store"]
+__all__ = ["check_artifact_store", "install_advice"]
 
 _SECONDS = 60  # a store that is silent; boto3 alone would wait for five minutes
 
@@ -47,10 +47,14 @@ def _local_folder(location: str) -> Path | None:
     return Path(location) if location.startswith("/") else None
 
 
+def install_advice(location: str, error: ModuleNotFoundError) -> str:
+    """Return the beginning of a sentence: how to install the package that an artifact store needs."""
+    return f"Install what is missing (`pip install {'boto3' if location.startswith('s3:') else error.name}`)"
+
+
 def _advice(location: str, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        package = "boto3" if location.startswith("s3:") else error.name
-        return f"Install what is missing (`pip install {package}`), or start the server with --serve-artifacts."
+        return f"{install_advice(location, error)}, or start the server with --serve-artifacts."
     if _local_folder(location) is not None:
         return "This is a path of the server's machine: start the server with --serve-artifacts, or correct its rights."
     if "redential" in f"{type(error).__name__}{error}":

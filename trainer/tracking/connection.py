@@ -161,6 +161,10 @@ def _advice(uri: str, error: Exception) -> str:
             status == 404 or "valid JSON" in text
         ),
         f"The address has no scheme: set MLFLOW_TRACKING_URI=http://{uri}.": _HOST_AND_PORT.fullmatch(uri) is not None,
+        "Write postgresql:// in place of postgres://.": uri.startswith("postgres:"),
+        "Set MLFLOW_TRACKING_URI to http://HOST:PORT, or to a database as mlflow server takes it.": (
+            "unsupported URI" in text
+        ),
         "Start it (`mlflow server`), correct MLFLOW_TRACKING_URI, or unset it to keep runs in a local file.": True,
     }
     return next(advice for advice, applies in causes.items() if applies)

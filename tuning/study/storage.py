@@ -85,6 +85,11 @@ def open_storage(output: Path) -> RDBStorage:
                 grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=make_retry_callback(),
             )
+    except sqlalchemy.exc.NoSuchModuleError:
+        raise TuningError(
+            f"`{STORAGE_VARIABLE}` must be the URL of a database that SQLAlchemy knows, such as postgresql:// or "
+            f"sqlite:///, got {_shown(url)}. {_WITHOUT_STORAGE}"
+        ) from None
     except Exception as error:  # drivers of databases raise classes of their own
         raise TuningError(
             f"Cannot open the studies in {_shown(url)}: {_without_secrets(error, url)}. "

@@ -134,7 +134,7 @@ def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
         ("nowhere", ["`model` must be", "nowhere"]),
         ("x" * 300, ["`model` must be"]),
         ("http://127.0.0.1:9/model", ["`model` must be", "http://127.0.0.1:9/model"]),
-        ("s3://bucket/model", ["Cannot download model s3://bucket/model"]),
+        ("s3://bucket/model", ["Cannot download model s3://bucket/model", "pip install boto3"]),
         ("models:/emotions-ledger@champion", ["Registered: emotions."]),
     ],
 )

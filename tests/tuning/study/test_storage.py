@@ -205,7 +205,6 @@ class TestStorage:
         ("url", "shown"),
         [
             ("postgresql+psycopg://me:se-cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1:1/db"),
-            ("nothing://me:se-cret@host/db", "nothing://host/db"),
             ("postgresql+psycopg://me:se/cr et-se-cret@127.0.0.1:1/db", "postgresql+psycopg://127.0.0.1:1/db"),
             ("postgresql+psycopg://127.0.0.1:1/db?user=me&password=se-cret", "postgresql+psycopg://127.0.0.1:1/db"),
             ("sqlite:////nowhere/at/all/studies.db", "sqlite:////nowhere/at/all/studies.db"),
@@ -223,6 +222,7 @@ class TestStorage:
     @pytest.mark.parametrize(
         ("url", "advice"),
         [
+            ("nothing://me:se-cret@host/db", "nothing://host/db. Unset it"),
             ("postgres://me:se-cret@host/db", "postgres://host/db. Write postgresql:// in place of postgres://"),
             ("sqlite://", "in memory"),
             ("sqlite:///:memory:", "in memory"),
