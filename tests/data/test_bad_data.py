@@ -115,9 +115,9 @@ CASES = [
     (
         JSON,
         {"dev__jsonl": '{"text": "hi", "labels": [' + "9" * 5000 + "]}\n"},
-        "dev.jsonl:1: is not usable JSON (a number",
+        r"dev.jsonl:1: is not usable JSON \(a number",
     ),
-    (JSON, {"dev__jsonl": "[" * 100_000}, "dev.jsonl:1: is not usable JSON (nested"),
+    (JSON, {"dev__jsonl": "[" * 100_000}, r"dev.jsonl:1: is not usable JSON \(nested"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": []}\n{"text": "ho"}\n'}, "dev.jsonl:2: has no 'labels'"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [true]}\n'}, r"dev.jsonl:1: unknown label id 1: labels have names"),
     (JSON, {"dev__jsonl": '{"text": "hi", "labels": [["joy"]]}\n'}, "dev.jsonl:1: labels must be names or ids: .*joy"),
