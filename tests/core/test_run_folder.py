@@ -42,6 +42,12 @@ class TestFindResumable:
         make_run(tmp_path, "finished", age=10, finished=True)
         assert find(tmp_path) == wanted
 
+    def test_latest_prefers_a_run_that_had_read_its_data(self, tmp_path):
+        wanted = make_run(tmp_path, "stopped", age=30)
+        write_json(wanted / artifacts.DATASET, {})
+        make_run(tmp_path, "failed-on-a-wrong-path")
+        assert find(tmp_path) == wanted
+
     def test_latest_without_a_fitting_run_names_the_differences(self, tmp_path):
         make_run(tmp_path, "killed")
         with pytest.raises(SettingsError, match=r"killed.*learning_rate: 0\.1 then, 0\.2 now"):

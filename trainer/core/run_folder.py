@@ -223,9 +223,11 @@ def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mappin
             f"start a run.{output_hint(output)}"
         )
     fitting = [folder for folder in candidates if _fits(folder, wanted, defaults)]
+    # A run that ended before its data were read, as with a wrong path, has nothing to continue.
+    begun = [folder for folder in fitting if is_file(folder / artifacts.DATASET)]
     # When none fits, the error names the differences from the newest.
     # Each start and each resume of a run writes the file again, so its time is that of the last start.
-    return max(fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)
+    return max(begun or fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)
 
 
 def _fits(folder: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
