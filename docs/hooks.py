@@ -140,7 +140,7 @@ def _table(component: type[Any]) -> list[str]:
     for field in fields(component):
         hint = hints[field.name]
         text = _cell(_help(hint, docs[field.name]))
-        rows.append(f"| `{field.name}` | {_type_name(hint)} | {_code(field.default)} | {text} |")
+        rows.append(f"| `{field.name}` | {_type_name(hint)} | {_code(getattr(component(), field.name))} | {text} |")
     return rows
 
 
@@ -155,7 +155,9 @@ def _type_name(hint: Any) -> str:
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(hint))
-    return {str: "text", int: "integer", float: "number", bool: "`true`, `false`"}.get(hint, str(hint))
+    if issubclass(hint, str):  # free text has a type of its own
+        return "text"
+    return {int: "integer", float: "number", bool: "`true`, `false`"}.get(hint, str(hint))
 
 
 def _code(value: Any) -> str:

@@ -438,8 +438,10 @@ def test_after_kill_9_sync_delivers_every_metric_once_and_the_run_is_killed(data
         assert "in progress" in capsys.readouterr().out
         writer.kill()
 
+    (partial := tmp_path / "runs" / run_id / ".promotion.json.partial").touch()
     assert database.get_run(run_id).info.status == "RUNNING"
     assert sync_main([f"--output={tmp_path}/runs"]) == 0
+    assert not partial.exists()
     stored = database.get_run(run_id)
     expected = logged_history(tmp_path / "runs" / run_id, "train/loss")
     assert len(expected) > 300

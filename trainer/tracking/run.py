@@ -267,7 +267,12 @@ def _git_tags(run: "Run") -> dict[str, object]:
 
 
 def _log_end(log: EventLog, run_id: str, status: str, folder: Path) -> None:
-    """Log the status of a run whose process has died: the one that somebody else gave it, if any."""
+    """Log the status of a run whose process has died: the one that somebody else gave it, if any.
+
+    Partly written files of that process are removed.
+    """
+    for partial in folder.rglob(".*.partial"):
+        partial.unlink()
     if status == "RUNNING" and has_results(folder, with_test=False):
         status = "FINISHED"
     elif status == "RUNNING":
