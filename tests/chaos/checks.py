@@ -89,15 +89,20 @@ def only_once(store: Path, run_id: str, reference: tuple[Path, str]) -> list[str
     return faults[:5]
 
 
-def no_running(store: Path, experiment: str = "%") -> list[str]:
-    """No run has the status RUNNING. experiment: the one to look at, all by default."""
+def no_running(store: Path, experiment: str = "%", killed_in: Path | None = None) -> list[str]:
+    """No run has the status RUNNING.
+
+    experiment: the one to look at, all by default. killed_in: folder of run folders after SIGKILL; a run that the
+    server had just created has none there, so no command can know of it.
+    """
     runs = _query(
         store,
         "SELECT run_uuid, runs.name FROM runs JOIN experiments USING (experiment_id) "
         "WHERE status = 'RUNNING' AND runs.lifecycle_stage = 'active' AND experiments.name LIKE ?",
         experiment,
     )
-    return [f"run {run_id} ({name}) is RUNNING" for run_id, name in runs]
+    known = [run for run in runs if killed_in is None or (killed_in / run[0]).is_dir()]
+    return [f"run {run_id} ({name}) is RUNNING" for run_id, name in known]
 
 
 def statuses(store: Path) -> dict[str, str]:

@@ -85,6 +85,15 @@ class Running:
         """Return whether it runs."""
         return self._wait(0) is None
 
+    def has_handlers(self) -> bool:
+        """Return whether the command handles SIGTERM by now; Python alone does not."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+        caught = next((line for line in status.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process alone, as `kill` does."""
         try:

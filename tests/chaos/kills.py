@@ -77,7 +77,7 @@ def finish_train(attempt: Attempt, argv: Sequence[object], ended: Ended, referen
         attempt.check(READABLE, checks.readable(again))
     synced = commands.start(folder, "trainer.sync", []).wait() if (folder / "runs").is_dir() else ended
     attempt.check(READABLE, checks.readable(synced))
-    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
+    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db", killed_in=folder / "runs"))
     attempt.check(NO_PARTIAL, [*checks.no_partial_files(folder), *checks.no_scratch(folder)])
     (original,) = reference.folder.glob("runs/*/outcome.json")
     for outcome in folder.glob("runs/*/outcome.json"):
@@ -152,7 +152,7 @@ def _decide(attempt: Attempt, module: str, words: list[str], then: list[str] | N
     attempt.check(DECIDED, checks.registry_faults(folder))
     attempt.check(NO_ORPHAN, checks.no_orphans(folder))
     commands.start(folder, "trainer.sync", []).wait()
-    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
+    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db", killed_in=folder / "runs"))
     attempt.check(NO_PARTIAL, [*checks.no_partial_files(folder), *checks.no_scratch(folder)])
 
 
@@ -182,7 +182,7 @@ def kill_sync(attempt: Attempt) -> None:
     ended = commands.start(folder, "trainer.sync", []).wait()
     attempt.check(DELIVERED, checks.ended_well(ended))
     attempt.check(READABLE, checks.readable(ended))
-    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
+    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db", killed_in=folder / "runs"))
     (original,) = templates.trained.folder.glob("runs/*/outcome.json")
     (run_folder,) = (path.parent for path in folder.glob("runs/*/config.json"))
     source = (templates.trained.folder / "mlflow.db", original.parent.name)

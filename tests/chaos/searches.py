@@ -28,6 +28,8 @@ def tune(attempt: Attempt) -> None:
     seconds = attempt.rng.uniform(0.0, measured.seconds)
     attempt.note(f"{number.name} after {seconds:.1f} of {measured.seconds:.1f} s")
     running = commands.start(folder, "tuning.tune", argv_of(templates))
+    while running.is_alive() and not running.has_handlers():
+        time.sleep(0.005)
     limit = time.monotonic() + seconds
     while running.is_alive() and time.monotonic() < limit:
         time.sleep(0.02)
@@ -36,12 +38,12 @@ def tune(attempt: Attempt) -> None:
     attempt.check(STATUS, [*checks.ended_well(ended, 0, 128 + number, -number), *checks.readable(ended)])
     attempt.check(NO_ORPHAN, checks.no_orphans(folder))
     if number != signal.SIGKILL and "-e sync" not in ended.text:
-        attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
+        attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db", killed_in=folder / "runs"))
     again = commands.start(folder, "tuning.tune", argv_of(templates)).wait(2 * commands.HANG_SECONDS)
     attempt.check(COMPLETED, [*checks.ended_well(again), *checks.readable(again), *trial_faults(folder)])
     attempt.check(NO_ORPHAN, checks.no_orphans(folder))
     commands.start(folder, "trainer.sync", []).wait()
-    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db"))
+    attempt.check(NO_RUNNING, checks.no_running(folder / "mlflow.db", killed_in=folder / "runs"))
     # Trials keep their weights until a final has read test: only finished finals must have none.
     ends = [path.parent for path in folder.glob("runs/*/outcome.json") if (path.parent / "classifier").is_dir()]
     attempt.check(NO_CHECKPOINT, checks.join(*map(checks.no_checkpoints, ends)))

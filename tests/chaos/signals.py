@@ -30,6 +30,8 @@ def stop(attempt: Attempt, running: Running, measured: Measured) -> tuple[Ended,
     number, times = attempt.rng.choice(_SIGNALS), attempt.rng.choice((1, 1, 3))
     seconds = attempt.rng.uniform(0.0, measured.seconds)
     attempt.note(f"{times} x {number.name} after {seconds:.2f} s")
+    while running.is_alive() and not running.has_handlers():  # before, a signal meets Python, not the command
+        time.sleep(0.005)
     limit = time.monotonic() + seconds
     while running.is_alive() and time.monotonic() < limit:
         time.sleep(0.01)

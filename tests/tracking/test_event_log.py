@@ -211,6 +211,24 @@ def test_the_latest_run_is_the_one_written_last(tmp_path):
     assert find_event_logs(tmp_path / "b") == [tmp_path / "b"]
 
 
+@pytest.mark.parametrize("files", [[], ["events.offset"], ["events.offset", "events.jsonl"]])
+def test_a_process_that_is_killed_at_once_leaves_a_run_folder(tmp_path, files):
+    folder = tmp_path / ("a" * 32)
+    folder.mkdir()
+    for name in files:
+        (folder / name).touch()
+
+    assert find_event_logs(tmp_path) == [folder]
+
+
+def test_other_folders_are_no_run_folders(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ("b" * 32)).mkdir()
+    (tmp_path / ("b" * 32) / "notes.txt").touch()
+
+    assert find_event_logs(tmp_path) == []
+
+
 class TestReadMetrics:
     def test_of_a_run_that_has_not_begun_there_are_none(self, tmp_path):
         assert read_metrics(tmp_path / "r", 0) == ([], 0)

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ _OLD_OFFSET = "spool.offset"
 _OLD_NAMES = {"spool.jsonl": _LOG, _OLD_OFFSET: _OFFSET, "spool.refused.jsonl": REJECTED}
 """Names that earlier versions gave these files → the names of today."""
 _LOG_NAMES = (_LOG, "spool.jsonl")
+_BEGUN = (*_LOG_NAMES, _OFFSET)  # the offset file is made first
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _OFFSET_DIGITS = 20  # any 64-bit number, so that the file keeps its length
 _READ_BYTES = 1 << 20
 
@@ -196,13 +199,20 @@ class EventLog:
 
 def find_event_logs(folder: Path) -> list[Path]:
     """Return the run folders at or directly below `folder` that have an event log, oldest write first."""
-    logs = [log for name in _LOG_NAMES for pattern in (name, f"*/{name}") for log in folder.glob(pattern)]
-    return list(dict.fromkeys(log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns)))
+    found = [path for path in (folder, *folder.glob("*/")) if has_event_log(path)]
+    return sorted(found, key=_last_write)
 
 
 def has_event_log(folder: Path) -> bool:
-    """Return whether a run has logged an event in this folder."""
-    return any((folder / name).is_file() for name in _LOG_NAMES)
+    """Return whether a run has begun in this folder; a process that is killed at once may leave it empty."""
+    if any((folder / name).is_file() for name in _BEGUN):
+        return True
+    return bool(_RUN_ID.fullmatch(folder.name)) and folder.is_dir() and not any(folder.iterdir())
+
+
+def _last_write(folder: Path) -> int:
+    files = [folder / name for name in _LOG_NAMES if (folder / name).is_file()]
+    return max(path.stat().st_mtime_ns for path in files or [folder])
 
 
 def is_locked(folder: Path) -> bool:

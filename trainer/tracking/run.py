@@ -94,7 +94,6 @@ def open_run(  # noqa: PLR0913  # which run it is, and what is known of it at it
             project_run = os.environ.get("MLFLOW_RUN_ID")
             run = find_or_create_run(backend, experiment, resume, project_run, name)
             os.environ.pop("MLFLOW_RUN_ID", None)  # as mlflow does: children must not write into this run
-            page.describe_experiment(backend.client, run.info.experiment_id)
             other = project_run if project_run != run.info.run_id else None
         opening = _Opening(run, output / run.info.run_id, other, prepare, is_resumed=resume is not None)
         with _recorded(backend, opening, raise_held_stop) as tracker:
@@ -192,9 +191,12 @@ def _recorded(
     log = tracker = system_metrics = failure = None
     try:
         raise_held_stop()
-        log = EventLog(opening.folder)
+        log = EventLog(
+            opening.folder
+        )  # first: a run that is killed without a folder stays RUNNING, `sync` cannot know it
         opening.prepare(opening.folder)
         with readable_errors(backend):
+            page.describe_experiment(backend.client, opening.run.info.experiment_id)
             if opening.project_run is not None:
                 page.describe_resuming(backend.client, opening.project_run, opening.run)
             tracker = _start(backend, opening.run, log)
