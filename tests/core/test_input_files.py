@@ -117,6 +117,13 @@ def refusal(argv):
     return ""
 
 
+@pytest.mark.parametrize("name", ["aliases.yaml", "merges.yaml"])
+def test_aliases_count_as_often_as_they_stand_for_values(tmp_path, name):
+    (tmp_path / name).write_text(HOSTILE[name], encoding="utf-8")
+    with pytest.raises(ValueError, match="more than 10,000 values, aliases resolved"):
+        input_files.read_yaml(tmp_path / name)
+
+
 @limits(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.dictionaries(_NAMES | st.text(max_size=20), _VALUES, max_size=4),

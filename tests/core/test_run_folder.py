@@ -156,3 +156,8 @@ def test_checkpoints_of_finished_runs_are_removed(tmp_path):
 def test_the_command_that_resumes_a_run_names_its_folder_unless_it_is_the_usual_one(output, more):
     words = ["mlflow", "run", ".", "-e", "train", "-P", "resume=abc", *more]
     assert shlex.split(run_folder.resume_command(Path(output, "abc"))) == words
+
+
+def test_parameters_have_no_runtime_setting_and_no_empty_value():
+    settings = {"learning_rate": 0.1, "dropout": 0.0, "model_revision": "", "output": "runs", "processes": "auto"}
+    assert run_folder.what_is_trained(settings) == {"learning_rate": 0.1, "dropout": 0.0, "processes": "auto"}
