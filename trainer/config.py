@@ -113,6 +113,9 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     for a model that cannot exist.
     """
     config, names = settings.parse(TrainConfig, argv, PRESETS, example=_EXAMPLE), settings.names_given(argv)
+    for name in ("resume", "retrain_from"):
+        if name in names and not getattr(config.run, name):  # an unset variable must not start another run
+            raise SettingsError(f"`{name}` must not be empty. Leave it out for a new run.")
     if os.environ.get("RANK", "0") != "0":  # the other processes get the settings of the main one
         return config
     if config.run.resume:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from train_helpers import LABELS, Observed
 
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, parse
+from trainer.core.errors import SettingsError
 from trainer.core.settings import flatten
 
 GOLDEN = Path(__file__).with_name("golden_settings.json")
@@ -220,3 +221,9 @@ def _types(config_class):
 
 def _named(hint):
     return " | ".join(get_args(hint)) if get_origin(hint) is Literal else hint.__name__
+
+
+@pytest.mark.parametrize("name", ["resume", "retrain_from"])
+def test_an_unset_variable_does_not_start_another_run(name):
+    with pytest.raises(SettingsError, match=f"`{name}` must not be empty"):
+        parse([f"--{name}="])
