@@ -135,7 +135,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all random choices")
     parser.add_argument("--only", default="", help="a family, such as kills, or an attack, such as kills/train")
     parser.add_argument("--attempt", type=int, default=0, help="repeat the attempt with this number")
-    parser.add_argument("--minutes", type=float, default=18.0, help="time for all attacks together")
+    parser.add_argument("--minutes", type=float, default=12.0, help="time for all attacks together")
     parser.add_argument("--workers", type=int, default=2, help="attempts at a time")
     parser.add_argument("--folder", type=Path, default=None, help="where scratch folders are made")
     parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.relative_to(ROOT)}")

@@ -99,7 +99,7 @@ def _explained(location: EncoderLocation) -> Iterator[None]:
     except Exception as error:  # each library that reads a file of the folder has errors of its own
         reason = " ".join(str(error).split())[:_MOST_SHOWN]
         raise ModelError(
-            f"transformers cannot load the model {shorten(location.name)} ({type(error).__name__}): {reason}\n"
+            f"transformers cannot load a model ({type(error).__name__}: {reason}): {shorten(location.name, 60)}\n"
             f"{_advice(error, location)}"
         ) from error
 
