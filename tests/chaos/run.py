@@ -104,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not chosen:
         print(f"--only must name one of {', '.join(attack.name for attack in ATTACKS)}", file=sys.stderr)
         return 2
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.folder))
     print(f"seed {options.seed}, folder {folder}", flush=True)
     session = Session(chosen, options.seed, folder)
