@@ -86,13 +86,17 @@ def training(history: Sequence[Mapping[str, float]]) -> list[str]:
         return []
     best = max(rows, key=lambda row: row["dev/macro_f1"])  # the first of equal ones
     lowest, last = min(rows, key=lambda row: row["dev/loss"]), rows[-1]
+    has_risen = last["dev/loss"] > _RISE * lowest["dev/loss"]
     if best is last:
-        return ["Macro F1 on dev was best at the last evaluation: more epochs may raise it."]
-    sentences = [
-        f"Macro F1 on dev was best at step {best['step']:,.0f} ({number(best['dev/macro_f1'])}) and "
-        f"{number(last['dev/macro_f1'])} at the end."
-    ]
-    if last["dev/loss"] > _RISE * lowest["dev/loss"]:
+        sentences = [
+            f"Macro F1 on dev was best at the last evaluation{'.' if has_risen else ': more epochs may raise it.'}"
+        ]
+    else:
+        sentences = [
+            f"Macro F1 on dev was best at step {best['step']:,.0f} ({number(best['dev/macro_f1'])}) and "
+            f"{number(last['dev/macro_f1'])} at the end."
+        ]
+    if has_risen:
         sentences.append(
             f"Dev loss rose from {number(lowest['dev/loss'])} at step {lowest['step']:,.0f} to "
             f"{number(last['dev/loss'])}, so the model overfits: try fewer epochs, `patience`, or more `dropout`."
