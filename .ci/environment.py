@@ -101,7 +101,7 @@ def main(venv: Path) -> None:
     check_python()
     pins = read_pins(_CONDA_YAML.read_text())
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    pip = [venv / "bin" / "python", "-m", "pip", "install"]
+    pip: list[Path | str] = [venv / "bin" / "python", "-m", "pip", "install"]
     print(f"Installing {len(pins)} pinned packages and what they need (some minutes) ...", flush=True)
     if needs_cpu_torch() and not _install_cpu_torch(pip, pins):
         print(f"{_CPU_INDEX} has no CPU build of torch for this machine; installing the build of PyPI.", flush=True)

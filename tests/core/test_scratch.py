@@ -1,4 +1,6 @@
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer.core.scratch import remove_abandoned, scratch_folder
+from trainer.core.signals import raise_stops
 
 _HOLD = """
 import sys
@@ -45,6 +48,23 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_k
 def test_it_is_removed_after_the_block_and_after_an_error(temporary):
     with pytest.raises(FileExistsError), scratch_folder() as folder:
         folder.mkdir()
+
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["mkdtemp", "flock", "rmtree"])
+def test_a_stop_at_any_moment_leaves_nothing(temporary, monkeypatch, moment):
+    module = {"mkdtemp": tempfile, "flock": fcntl, "rmtree": shutil}[moment]
+    call = getattr(module, moment)
+
+    def stopped(*parts, **more):
+        result = call(*parts, **more)
+        signal.raise_signal(signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(module, moment, stopped)
+    with pytest.raises(SystemExit), raise_stops(), scratch_folder():
+        assert moment == "rmtree", "the stop comes before the block"
 
     assert list(temporary.iterdir()) == []
 

@@ -47,6 +47,7 @@ def test_words_are_those_given_else_those_of_the_process(monkeypatch):
     [
         (DataError("rows must be there, but got rows=0. Add some."), "rows must be there"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on the device"),
+        (Exception("No space left on device (os error 28)"), "No space left on the device"),  # of Rust code
     ],
 )
 def test_what_the_user_can_mend_is_one_message(error, message, capsys):

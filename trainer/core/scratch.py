@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.core.signals import hold_stops
+
 __all__ = ["remove_abandoned", "scratch_folder"]
 
 _PREFIX = "emotions-scratch-"
@@ -16,12 +18,11 @@ _PREFIX = "emotions-scratch-"
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Make a folder that is removed after the block. This process holds a lock on it, which ends with the process."""
-    descriptor, folder = _make()
-    try:
+    with contextlib.ExitStack() as removed:
+        with hold_stops():  # a stop between the making and the next line would leave the folder
+            descriptor, folder = _make()
+            removed.callback(_remove, descriptor, folder)
         yield folder
-    finally:
-        shutil.rmtree(folder)
-        os.close(descriptor)
 
 
 def remove_abandoned() -> None:
@@ -35,6 +36,12 @@ def remove_abandoned() -> None:
                     shutil.rmtree(folder)
             finally:
                 os.close(descriptor)
+
+
+def _remove(descriptor: int, folder: Path) -> None:
+    with hold_stops():
+        shutil.rmtree(folder)
+        os.close(descriptor)
 
 
 def _make() -> tuple[int, Path]:

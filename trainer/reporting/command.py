@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -91,7 +90,8 @@ def _lack_of_space(error: BaseException | None) -> BaseException | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return error
-        if isinstance(error, shutil.Error) and os.strerror(errno.ENOSPC) in str(error):  # it keeps the text alone
+        # shutil, and the Rust code of tokenizers and safetensors, keep the text alone.
+        if os.strerror(errno.ENOSPC) in str(error):
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         error = error.__cause__ or error.__context__
     return None
