@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -54,6 +55,15 @@ class TestFolder:
         assert len(modules) == 2
         assert all(name.startswith("emotions_") for name in modules)
         assert not np.allclose(model.predict(TEXTS)["joy"], other.predict(TEXTS)["joy"])
+
+    def test_what_a_killed_process_leaves_is_in_a_folder_that_the_next_one_removes(
+        self, classifier, monkeypatch, tmp_path
+    ):
+        make, made = tempfile.mkdtemp, []
+        monkeypatch.setattr(tempfile, "mkdtemp", lambda *parts, **more: made.append(make(*parts, **more)) or made[-1])
+        write_model(tmp_path / "model", classifier)
+        assert len(made) > 1  # ours, and MLflow's
+        assert all("emotions-scratch-" in folder for folder in made)
 
     def test_its_signature_names_the_outputs_and_parameters(self, model):
         signature = model.metadata.signature

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.core.signals import hold_stops
 
-__all__ = ["remove_abandoned", "scratch_folder"]
+__all__ = ["remove_abandoned", "scratch_folder", "temporary_files_in"]
 
 _PREFIX = "emotions-scratch-"
 
@@ -23,6 +23,17 @@ def scratch_folder() -> Iterator[Path]:
             descriptor, folder = _make()
             removed.callback(_remove, descriptor, folder)
         yield folder
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let libraries put their temporary files into `folder` inside the block."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def remove_abandoned() -> None:

@@ -23,7 +23,7 @@ from mlflow.types.schema import Array
 
 from trainer.core import artifacts
 from trainer.core.errors import ModelError
-from trainer.core.scratch import scratch_folder
+from trainer.core.scratch import scratch_folder, temporary_files_in
 from trainer.model import saving
 from trainer.model.optimizations import quantization
 from trainer.serving.runtime import MODEL_CODE, SERVED_PACKAGES, copy_runtime
@@ -69,7 +69,8 @@ def save_model(
         description = folder / SERVING
         description.write_text(json.dumps(serving, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         sources = {name: _named(name, member.classifier, folder) for name, member in zip(names, members, strict=True)}
-        with warnings.catch_warnings():
+        # MLflow copies the weights through a temporary folder, which a killed process would leave.
+        with warnings.catch_warnings(), temporary_files_in(folder):
             # MLflow compares columns with a range when it writes the example, which pandas warns of.
             warnings.simplefilter("ignore", pd.errors.Pandas4Warning)
             mlflow.pyfunc.save_model(
