@@ -32,7 +32,7 @@ _SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), 
             "https://store.blob.core.windows.net/c?sv=1&sig=a%2Fb&sr=c",
             "https://store.blob.core.windows.net/c?***",
         ),
-        ("/work/https:/ann:hunter2@host/x failed", "/work/https:/host/x failed"),
+        ("/data/https:/ann:hunter2@host/x failed", "/data/https:/host/x failed"),
         ("https:/hunter2@host/x", "https:/host/x"),
         ("postgresql:/ann:hunter2@host/x", "postgresql:/host/x"),
         (
