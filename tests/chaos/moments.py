@@ -24,7 +24,7 @@ def kill_self() -> None:
 
 
 def fill_disk(folder: Path, free: int) -> None:
-    """Leave so many bytes free on the disk of a folder, in which a file `filler` takes the rest."""
+    """Leave `free` bytes on the disk of a folder, in which a file `filler` takes the rest."""
     status = os.statvfs(folder)
     size = max(status.f_bavail * status.f_frsize - free, 0)
     file = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)

@@ -25,7 +25,7 @@ WHOLE = "The output of predict is whole or absent"
 
 @contextlib.contextmanager
 def disturbed(attempt: Attempt, requests: int) -> Iterator[Proxy]:
-    """Give a proxy with a random outage among so many requests."""
+    """Give a proxy with an outage at one of its first `requests` requests, chosen at random."""
     rng = attempt.rng
     first = rng.choice((1, rng.randint(1, requests), rng.randint(1, requests)))
     count = rng.choice((1, 1, 3, rng.randint(1, requests), 10**9))

@@ -46,7 +46,7 @@ class Session:
         self._lock = threading.Lock()
 
     def run_for(self, seconds: float, workers: int, least: int = 1) -> None:
-        """Attack for about so many seconds, and each attack at least `least` times."""
+        """Attack for about `seconds`, and each attack at least `least` times."""
         end = time.monotonic() + seconds
 
         def work() -> None:

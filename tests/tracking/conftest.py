@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import tenacity
+from tracking_helpers import Server
 
 from trainer.tracking import uploader
 
@@ -34,6 +35,16 @@ def database(tmp_path, monkeypatch, _migrated_store):
     import mlflow
 
     return mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, _migrated_store):
+    """A real tracking server on loopback."""
+    folder = tmp_path_factory.mktemp("server")
+    one = Server(folder, _migrated_store)
+    one.start()
+    yield one
+    one.stop()
 
 
 @pytest.fixture(scope="session")

@@ -5,22 +5,12 @@ import sqlite3
 
 import pytest
 from fault_proxy import FaultProxy
-from tracking_helpers import Server
 
 from trainer.core.errors import TrackingError
 from trainer.sync import main
 from trainer.tracking.run import open_run, sync
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, _migrated_store):
-    folder = tmp_path_factory.mktemp("server")
-    one = Server(folder, _migrated_store)
-    one.start()
-    yield one
-    one.stop()
 
 
 @pytest.fixture

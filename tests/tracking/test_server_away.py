@@ -1,19 +1,10 @@
 """A real `mlflow server` that goes away and comes back."""
 
 import pytest
-from tracking_helpers import Server, history, logged_history, wait_for
+from tracking_helpers import history, logged_history, wait_for
 
 from trainer.core import artifacts
 from trainer.tracking.run import open_run
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, _migrated_store):
-    folder = tmp_path_factory.mktemp("server")
-    one = Server(folder, _migrated_store)
-    one.start()
-    yield one
-    one.stop()
 
 
 @pytest.fixture

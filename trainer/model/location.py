@@ -66,7 +66,7 @@ def _expanded(name: str) -> Path:
 
 def _check_json(path: Path) -> None:
     try:
-        read_json(path)  # transformers reads a pipe for ever, and a deep file with a RecursionError
+        read_json(path)  # transformers never ends reading a pipe, and raises RecursionError for a deep file
     except ValueError as error:
         raise ModelError(f"Cannot read the config of `model`, {show_path(path)}: {error}.") from error
 
