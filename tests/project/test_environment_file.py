@@ -13,6 +13,7 @@ import yaml
 _OURS = ("trainer", "registry", "tuning", "tests")
 # Pinned although no module of ours imports it.
 _NOT_IMPORTED = {
+    "boto3": "MLflow reads and writes artifacts at s3:// with it",
     "protobuf": "transformers reads SentencePiece vocabularies through it",
     "sentencepiece": "transformers reads SentencePiece vocabularies with it",
     "cmaes": "Optuna's sampler of that name needs it",

@@ -32,6 +32,7 @@ _ARROWS = {
         *("trainer.data", "trainer.model", "trainer.serving"),
     ),
     "trainer.launch": ("trainer.core", "trainer.launch"),
+    "trainer.service": ("trainer.core", "trainer.service"),
     # It scores files with the code that a served model packs, and compares that code by its digest.
     "registry": (*_OF_TRAINER, "trainer.serving.runtime", "trainer.serving.scoring", "registry"),
     # The table of losses has the settings that each loss reads; a space is varied by them.

@@ -1,0 +1,86 @@
+"""The settings of the tracking server, which `docker compose` and `make service` share."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import dotenv
+
+from trainer.core.errors import SettingsError, nearest
+
+__all__ = ["SETTINGS_FILE", "ServiceSettings"]
+
+SETTINGS_FILE = Path(__file__).parents[2] / "docker" / ".env"
+_PREFIX = "SERVICE_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """What `docker/.env` says; each field is there with the prefix SERVICE_ and in capitals."""
+
+    host: str
+    address: str
+    port: int
+    prefix: str
+    admin: str
+    workers: int
+    model: str
+    artifact_limit: str
+    request_limit: str
+    disk_free: int
+    backup_hours: int
+    folder: Path
+    tracking_port: int
+    postgres_port: int
+    s3_port: int
+    health_port: int
+    serve_port: int
+
+    @classmethod
+    def read(cls, file: Path = SETTINGS_FILE, environment: Mapping[str, str] = os.environ) -> "ServiceSettings":
+        """The settings of the file, with variables of the environment before them.
+
+        Raises SettingsError that names the variable, the rule and the value.
+        """
+        listed = {name: value or "" for name, value in dotenv.dotenv_values(file, interpolate=False).items()}
+        known = {_PREFIX + field.name.upper(): field for field in fields(cls)}
+        for name in listed:
+            if name not in known:
+                raise SettingsError(f"`{name}` in {file} is unknown.{nearest(name, known)}")
+        given = {name: environment.get(name, listed.get(name, "")) for name in known}
+        values = {known[name].name: _typed(name, value, known[name].type) for name, value in given.items()}
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names of the service, the first of which stands in printed URLs."""
+        return tuple(name.strip() for name in self.host.split(",") if name.strip())
+
+    @property
+    def url(self) -> str:
+        """MLFLOW_TRACKING_URI of a client."""
+        return f"https://{self.hosts[0]}:{self.port}{self.prefix}"
+
+    def _check(self) -> None:
+        rules = (
+            ("host", bool(self.hosts), "must name a host"),
+            ("prefix", re.fullmatch(r"(/[\w.-]+)*", self.prefix), "must be empty or a path such as /mlflow"),
+            ("workers", self.workers >= 1, "must be at least 1"),
+            ("disk_free", 0 <= self.disk_free < 100, "must be 0 to 99"),
+        )
+        for name, kept, rule in rules:
+            if not kept:
+                raise SettingsError(f"`{_PREFIX}{name.upper()}` {rule}, got {getattr(self, name)}.")
+
+
+def _typed(name: str, value: str, kind: object) -> Any:
+    if kind is int:
+        if not re.fullmatch(r"\d{1,9}", value):
+            raise SettingsError(f"`{name}` must be a whole number, got {value or 'nothing'}.")
+        return int(value)
+    return Path(value) if kind is Path else value
