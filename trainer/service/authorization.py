@@ -1,0 +1,121 @@
+"""Refuses what MLflow's permissions cannot: they let every account create things, and writers overwrite any artifact.
+
+Runs inside the tracking server, which calls `authenticate` for each request (`authorization_function` in the
+configuration of its accounts). Permissions of MLflow are checked after it.
+"""
+
+import re
+from collections.abc import Callable
+
+from flask import Response, g, make_response, request
+from mlflow.exceptions import MlflowException
+from mlflow.server import auth
+from mlflow.server.auth.permissions import NO_PERMISSIONS, GrantLoadKey, Permission
+from mlflow.server.handlers import _get_model_registry_store
+from mlflow.utils.uri import validate_path_is_safe
+from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
+from werkzeug.datastructures import Authorization
+
+__all__ = ["authenticate"]
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_UNUSED = re.compile(r"/(gateway|gateway-proxy|mcp-servers|assistant|demo|jobs)(/|$)")
+"""MLflow's services for language models: any account could create secrets, endpoints and experiments there."""
+_ARTIFACT = re.compile(r"/mlflow-artifacts/(?:artifacts|mpu/\w+)/(?P<path>.+)")
+_LOGGED_MODEL = re.compile(r"/mlflow/logged-models/(?P<id>[\w-]+)")
+_RUN = re.compile(r"/mlflow/(runs/(?!create$|search$)|upload-artifact$|artifacts/presigned-upload-url$)")
+_SUBJECT_FIELDS = (("run_id", "run_uuid", "runId", "runUuid"), ("model_id", "modelId"))
+_ID = re.compile(r"[\w-]+")
+
+
+def authenticate() -> Authorization | Response:
+    """Return who sends this request, or the answer 401 or 403 to it."""
+    if "answer" not in g:  # MLflow asks several times in a request, and each check of a password takes 0.1 s
+        g.answer = auth.authenticate_request_basic_auth()
+        if isinstance(g.answer, Authorization) and (missing := _missing_right(str(g.answer.username))):
+            g.answer = make_response(
+                {"error_code": "PERMISSION_DENIED", "message": f"Permission denied: {missing}"}, 403
+            )
+    answer: Authorization | Response = g.answer
+    return answer
+
+
+def _missing_right(username: str) -> str | None:
+    """Return the role that the request needs and its account lacks, as a sentence."""
+    if request.method in _READS or auth.store.get_user(username).is_admin:
+        return None
+    return next((text for is_needed, text in _rules(username) if is_needed()), None)
+
+
+def _rules(username: str) -> tuple[tuple[Callable[[], bool], str], ...]:
+    path = request.path
+
+    def lacks(resource: str) -> bool:
+        return not _permission(username, resource).can_update
+
+    return (
+        (lambda: bool(_UNUSED.search(path)), "an admin alone may do this."),
+        (
+            lambda: request.method == "DELETE" and _ARTIFACT.search(path) is not None,
+            "an admin alone may delete artifacts.",
+        ),
+        (
+            lambda: path.endswith("/mlflow/experiments/create") and bool(_body().get("artifact_location")),
+            "an admin alone may choose where artifacts of an experiment are stored.",
+        ),
+        (
+            lambda: path.endswith("/mlflow/experiments/create") and lacks("experiment"),
+            "creating an experiment needs the role writer or promoter.",
+        ),
+        (
+            lambda: path.endswith("/mlflow/registered-models/create") and lacks("registered_model"),
+            "creating a registered model needs the role promoter.",
+        ),
+        (
+            lambda: lacks("registered_model") and _changes_registered(),
+            "this run or model is registered, and changing it needs the role promoter.",
+        ),
+    )
+
+
+def _permission(username: str, resource: str) -> Permission:
+    keys = [GrantLoadKey(resource, "*")]
+    found = auth.resolve_permissions(username, DEFAULT_WORKSPACE_NAME, keys)[0]
+    return found or NO_PERMISSIONS
+
+
+def _body() -> dict[str, object]:
+    body = request.get_json(force=True, silent=True)
+    return body if isinstance(body, dict) else {}
+
+
+def _changes_registered() -> bool:
+    """Return whether the request changes a run or logged model, or files of one, that has a registered version."""
+    run: object = None
+    model: object = None
+    if found := _ARTIFACT.search(request.path):
+        run, model = _owner_of(found["path"])
+    elif found := _LOGGED_MODEL.search(request.path):
+        model = found["id"]
+    elif _RUN.search(request.path):
+        given = {**request.args, **_body()}
+        run, model = (next((given[name] for name in names if given.get(name)), None) for names in _SUBJECT_FIELDS)
+    return _has_version(f"run_id = '{run}'", run) or _has_version(f"source_path = 'models:/{model}'", model)
+
+
+def _owner_of(path: str) -> tuple[str | None, str | None]:
+    """Return the ids of the run and the logged model of `EXPERIMENT/RUN/…` or `EXPERIMENT/models/MODEL/…`."""
+    try:
+        decoded = validate_path_is_safe(path)  # type: ignore[no-untyped-call]  # as the server reads it
+    except MlflowException:
+        return None, None  # the server refuses it too
+    parts = [part for part in decoded.split("/") if part not in ("", ".")]
+    _, owner, model, *_ = (*parts, None, None, None)
+    return (None, model) if owner == "models" else (owner, None)
+
+
+def _has_version(condition: str, subject: object) -> bool:
+    if not isinstance(subject, str) or not _ID.fullmatch(subject):
+        return False  # no id, so nothing that can be registered
+    found = _get_model_registry_store().search_model_versions(condition, max_results=1)  # type: ignore[no-untyped-call]
+    return bool(found)
