@@ -1,0 +1,28 @@
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.service.running import RunningService
+
+
+def pytest_collection_modifyitems(items):
+    """Every test of this folder that takes the service is run by `make service-test` only."""
+    for item in items:
+        if "service" in getattr(item, "fixturenames", ()):
+            item.add_marker("service")
+
+
+@pytest.fixture(scope="session")
+def service():
+    """The service, for all tests of the session: a test leaves it running, with parts started and data of its own."""
+    # Not in pytest's folder: as root, PostgreSQL has another user, who must get through to the data.
+    folder = Path(tempfile.mkdtemp(prefix="emotions-service-"))
+    folder.chmod(0o711)
+    running = RunningService.start(folder / "service")
+    yield running
+    assert running.close() == 0
+    if not os.environ.get("KEEP_SERVICE"):
+        shutil.rmtree(folder)

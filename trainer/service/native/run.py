@@ -1,0 +1,108 @@
+"""Start the service on this machine, and stop it when this process is stopped."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainer.core import signals
+from trainer.core.environment import child_environment
+from trainer.core.errors import EmotionsError
+from trainer.service import connections, secrets
+from trainer.service.native import checks, edge, postgres, s3
+from trainer.service.native.part import Part, answers, without_orphans
+from trainer.service.native.supervisor import Supervisor, running
+from trainer.service.settings import SETTINGS_FILE, ServiceSettings
+
+__all__ = ["run", "service_folder"]
+
+# What the parts inherit; everything else could be a secret or a setting of an MLflow client.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "PYTHONPATH", "http_proxy", "https_proxy")
+
+
+def run(settings: ServiceSettings, say: Callable[[str], None] = print) -> None:
+    """Start the parts, print how to use them, and return after a stop signal, when all have ended.
+
+    Raises EmotionsError when the service cannot start or stops by itself; nothing runs afterwards.
+    """
+    folder = service_folder(settings)
+    checks.check_folder(folder)
+    with checks.locked(folder):
+        checks.check_programs(folder)
+        checks.check_ports(settings)
+        secrets.make(folder / "secrets", settings)
+        postgres.make_data(folder / "postgres", folder / "secrets")
+        parts = _parts(folder, settings)
+        try:
+            with signals.raise_stops(), running(parts, folder, _environment(settings)) as process:
+                _start(Supervisor(folder), parts, settings, say)
+                say(_welcome(folder, settings))
+                process.wait()
+                raise EmotionsError(f"The supervisor ended by itself. Its log is {folder / 'logs/supervisord.log'}.")
+        except (KeyboardInterrupt, SystemExit):
+            say("The service has stopped. Its data is kept.")
+
+
+def service_folder(settings: ServiceSettings) -> Path:
+    """Return the folder of all data; a relative one is in the folder of the project."""
+    return (SETTINGS_FILE.parents[1] / settings.folder).absolute()
+
+
+def _start(
+    supervisor: Supervisor, parts: Sequence[Part], settings: ServiceSettings, say: Callable[[str], None]
+) -> None:
+    for part in parts:
+        supervisor.start(part)
+        if part.name == "postgres":
+            postgres.make_database(settings, supervisor.folder / "secrets")
+        say(f"{part.name}: {'done' if part.once else 'started'}")
+
+
+def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
+    """Return the parts in the order of their start."""
+    stores = connections.arguments(folder / "secrets", settings.postgres_port, settings.s3_port)
+    scratch = folder / "tracking"
+    scratch.mkdir(exist_ok=True, mode=0o700)
+    module = [sys.executable, "-m"]
+    server = [
+        *("trainer.service.tracking_server", *stores),
+        *("--scratch", str(scratch), "--port", str(settings.tracking_port)),
+    ]
+    front = edge.part(folder / "edge", settings, folder / "secrets" / "tls")
+    parts = [
+        postgres.part(folder / "postgres", settings),
+        s3.part(folder / "s3", settings, folder / "secrets"),
+        Part(name="prepare", command=[*module, "trainer.service.prepare", *stores], once=True),
+        Part(
+            name="tracking",
+            command=without_orphans([*module, *server]),
+            ready=lambda: answers(settings.tracking_port, f"{settings.prefix}/health"),
+        ),
+    ]
+    if importlib.util.find_spec("trainer.service.health"):
+        health = ["trainer.service.health", *stores, "--folder", str(folder)]
+        parts.append(Part(name="health", command=[*module, *health]))
+    return [*parts, front]
+
+
+def _environment(settings: ServiceSettings) -> dict[str, str]:
+    inherited = child_environment()
+    kept = {name: inherited[name] for name in _INHERITED if name in inherited}
+    given = {name: value for name, value in os.environ.items() if name.startswith("SERVICE_")}
+    return kept | given | {"NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1"}
+
+
+def _welcome(folder: Path, settings: ServiceSettings) -> str:
+    authority = folder / "secrets" / "tls" / "ca.crt"
+    return f"""
+The service runs at {settings.url}
+  first login     {settings.admin}, with the password in {folder / "secrets" / secrets.ADMIN_PASSWORD}
+  certificate of  {authority}
+Clients set:
+  export MLFLOW_TRACKING_URI={settings.url}
+  export MLFLOW_TRACKING_SERVER_CERT_PATH={authority}
+  export MLFLOW_TRACKING_USERNAME={settings.admin}
+  export MLFLOW_TRACKING_PASSWORD="$(cat {folder / "secrets" / secrets.ADMIN_PASSWORD})"
+Ctrl-C stops it; the data stays in {folder}.
+"""

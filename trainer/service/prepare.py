@@ -1,0 +1,81 @@
+"""Make or upgrade the tables of MLflow and of its accounts, make the first account and the bucket.
+
+Runs before the server starts: `python -m trainer.service.prepare --secrets DIR --database HOST:PORT --s3 HOST:PORT`
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trainer.core.errors import EmotionsError, TrackingError
+from trainer.service import connections, secrets
+from trainer.service.settings import ServiceSettings
+from trainer.service.stores import Stores, object_errors
+from trainer.service.tracking_server import server_environment
+
+__all__ = ["main", "make_bucket", "make_tables"]
+
+
+def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) -> None:
+    """Make or upgrade the tables of this version of MLflow, and the first account where there is none.
+
+    Raises TrackingError when a newer MLflow made the tables.
+    """
+    with tempfile.TemporaryDirectory(prefix="emotions-prepare-") as scratch:
+        os.environ.update(server_environment(settings, secret_folder, stores, Path(scratch)))
+        os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secrets.read(secret_folder, secrets.ADMIN_PASSWORD)
+        # The import reads the environment.
+        from mlflow.server import auth
+        from mlflow.store.db import utils as db_utils
+
+        utils: Any = db_utils
+        engine = utils.create_sqlalchemy_engine_with_retry(stores.url())
+        _check_revision(engine, utils)
+        utils._safe_initialize_tables(engine)
+        utils._upgrade_db(engine)
+        engine.dispose()
+        auth.bootstrap_admin_user()
+
+
+def make_bucket(stores: Stores) -> None:
+    """Make the bucket of the artifacts, unless it is there."""
+    client = stores.s3()
+    with object_errors("make the bucket"):
+        if stores.bucket not in {one["Name"] for one in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket=stores.bucket)
+
+
+def _check_revision(engine: Any, utils: Any) -> None:
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    found = utils._get_schema_version(engine)
+    known = {one.revision for one in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()}
+    if found is not None and found not in known:
+        raise TrackingError(
+            f"The database has the tables of a newer MLflow (schema {found}), which MLflow {mlflow.__version__} cannot "
+            "use. Install that version, or restore a backup of this one."
+        )
+
+
+def main() -> int:
+    """Prepare database and bucket; 1 after an error."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.service.prepare", description=main.__doc__)
+    connections.add_arguments(parser)
+    given = parser.parse_args()
+    try:
+        settings = ServiceSettings.read()
+        stores = connections.open_stores(given.secrets, given.database, given.s3)
+        make_bucket(stores)
+        make_tables(stores, given.secrets, settings)
+    except EmotionsError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
