@@ -50,8 +50,11 @@ def test_importing_costs_no_slow_library():
     ("uri", "error", "advice"),
     [
         ("http://h", RestException({"error_code": "UNAUTHENTICATED"}), "MLFLOW_TRACKING_USERNAME"),
-        ("http://h", RestException({"error_code": "PERMISSION_DENIED"}), "MLFLOW_SERVER_ALLOWED_HOSTS"),
-        ("https://h", MlflowException("[SSL: CERTIFICATE_VERIFY_FAILED]"), "MLFLOW_TRACKING_SERVER_CERT_PATH"),
+        ("http://h", RestException({"error_code": "PERMISSION_DENIED"}), "403.*permission"),
+        ("http://h", MlflowException("error code 403. Response body: 'Invalid Host header'"), "SERVICE_HOST"),
+        ("http://h", MlflowException("400 The plain HTTP request was sent to HTTPS port"), "https://"),
+        ("http://h", MlflowException("too many 502 error responses"), "behind it"),
+        ("http://h", MlflowException("Tunnel connection failed: 407 Proxy Authentication Required"), "HTTPS_PROXY"),
         ("sqlite:///m.db", MlflowException("out-of-date; run 'mlflow db upgrade'"), "mlflow db upgrade sqlite"),
         ("http://h", MlflowException("the response body was not in a valid JSON format"), "no MLflow server"),
         ("127.0.0.1:5000", MlflowException("file store"), "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"),

@@ -4,30 +4,32 @@ import contextlib
 import logging
 import os
 import re
-import shlex
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import tenacity
 
 from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
-from trainer.tracking.delivery_errors import http_status, short_reason
+from trainer.tracking.connection_errors import LOGIN_VARIABLES, explain_failure
+from trainer.tracking.delivery_errors import short_reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "describe_error", "readable_errors", "rely_on_event_log", "within"]
+__all__ = ["connect", "describe_error", "few_retries", "readable_errors", "rely_on_event_log", "within"]
 
 _T = TypeVar("_T")
 
 _START_SECONDS = 15
 _MAX_ERROR_CHARACTERS = 5000
 _MAX_ADDRESS_CHARACTERS = 60
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _FIRST_CONTACT_ATTEMPTS = 6
 
 _MLFLOW_SETTINGS = {
@@ -47,7 +49,6 @@ _EVENT_LOG_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "120",  # the server may answer the upload of a model after it has stored it
 }
 _environment_lock = threading.Lock()
-_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
 # Errors of processes that create the tables of a new database together (alembic, MLflow 3.17).
 _SCHEMA_RACE = re.compile(r"duplicate column|already exists|database is locked")
 
@@ -65,14 +66,15 @@ def connect(uri: str | None = None) -> MlflowBackend:
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # it may be imported already
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each repeated attempt
-    uri = _absolute(uri or mlflow.get_tracking_uri())
+    uri = _without_password(_absolute(uri or mlflow.get_tracking_uri()))
     seconds = None if uri.startswith(("sqlite:", "file:", "/")) else _START_SECONDS
     try:
-        with _few_retries():
+        with few_retries():
             client = within(seconds, lambda: _answering_client(uri))
     except Exception as error:
+        reason, advice = explain_failure(uri, error)
         raise TrackingError(
-            f"Cannot connect to tracking server {_shown(uri)} ({short_reason(error)}). {_advice(uri, error)}"
+            f"Cannot connect to tracking server {_shown(uri)} ({reason}). {advice}"
         ) from None  # the cause repeats the address with its password
     return MlflowBackend(client, uri)
 
@@ -110,8 +112,8 @@ def _shown(uri: str) -> str:
 
 
 @contextlib.contextmanager
-def _few_retries() -> Iterator[None]:
-    """Make MLflow report a refused first contact after a second instead of a minute."""
+def few_retries() -> Iterator[None]:
+    """Make MLflow report a failed first contact after seconds instead of a minute."""
     with _environment_lock:  # threads share the environment: two restores would mix
         before = {name: os.environ.get(name) for name in _EVENT_LOG_SETTINGS}
         os.environ.update(_EVENT_LOG_SETTINGS)
@@ -133,6 +135,24 @@ def _absolute(uri: str) -> str:
     return f"{prefix}{Path(path).resolve()}"
 
 
+def _without_password(uri: str) -> str:
+    """Return a URL without its user and password, which become the variables that MLflow reads.
+
+    In the address they would reach messages of MLflow, and requests cannot send all of their characters from there.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # the first contact reports it
+        return uri
+    if parts.scheme not in ("http", "https") or not parts.username or not parts.password:
+        return uri
+    os.environ.update(zip(LOGIN_VARIABLES, map(unquote, (parts.username, parts.password)), strict=True))
+    without = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    if os.environ.get(_URI_VARIABLE) == uri:
+        os.environ[_URI_VARIABLE] = without
+    return without
+
+
 @tenacity.retry(
     retry=tenacity.retry_if_exception(lambda error: bool(_SCHEMA_RACE.search(str(error)))),
     stop=tenacity.stop_after_attempt(_FIRST_CONTACT_ATTEMPTS),
@@ -146,28 +166,6 @@ def _answering_client(uri: str) -> "MlflowClient":
     client = mlflow.MlflowClient(uri)
     client.search_experiments(max_results=1)
     return client
-
-
-def _advice(uri: str, error: Exception) -> str:
-    status, text = http_status(error), str(error)
-    causes = {
-        "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.": status == 401,
-        "Ask for the permission, or add this host name to the server's MLFLOW_SERVER_ALLOWED_HOSTS.": status == 403,
-        "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the file with the server's certificate.": (
-            "CERTIFICATE_VERIFY_FAILED" in text
-        ),
-        f"Make a backup, then run `mlflow db upgrade {shlex.quote(redact(uri))}`.": "db upgrade" in text,
-        "What answers there is no MLflow server, perhaps a proxy: correct MLFLOW_TRACKING_URI.": (
-            status == 404 or "valid JSON" in text
-        ),
-        f"The address has no scheme: set MLFLOW_TRACKING_URI=http://{uri}.": _HOST_AND_PORT.fullmatch(uri) is not None,
-        "Write postgresql:// in place of postgres://.": uri.startswith("postgres:"),
-        "Set MLFLOW_TRACKING_URI to http://HOST:PORT, or to a database as mlflow server takes it.": (
-            "unsupported URI" in text
-        ),
-        "Start it (`mlflow server`), correct MLFLOW_TRACKING_URI, or unset it to keep runs in a local file.": True,
-    }
-    return next(advice for advice, applies in causes.items() if applies)
 
 
 def within(seconds: float | None, call: Callable[[], _T]) -> _T:
