@@ -1,14 +1,18 @@
-"""Settings of promote, rollback and history."""
+"""Settings of promote, rollback, history and serve."""
 
+import re
 from dataclasses import dataclass, field
 
 from trainer.core.artifacts import REGISTERED_MODEL
 from trainer.core.model_names import check_model_name
 from trainer.core.settings import Text, require
 
-__all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServerConfig"]
+__all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "ServeConfig", "ServerConfig"]
 
 _LONGEST_REASON = 500  # a tag of the run contains it
+_ALIAS = re.compile(r"[\w-]{1,255}", re.ASCII)
+_PRECISIONS = ("fp32", "bf16", "int8")  # of trainer.model.optimizations.quantization, which loads torch
+_LAST_PORT, _HOUR, _MOST_MB = 65535, 3600, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,3 +140,38 @@ class HistoryConfig:
 
     def __post_init__(self) -> None:
         check_model_name(self.registered_model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Serve the champion over HTTP by MLflow's scoring protocol; when the alias moves, the new version replaces it.
+
+    No code of the model runs. There is no login: on other addresses than loopback, put a proxy with accounts in front.
+    The secret of the tracking server's webhook, if there is one, is read from SERVE_WEBHOOK_SECRET.
+    """
+
+    registered_model: str = REGISTERED_MODEL
+    """Registered model to serve."""
+    alias: str = "champion"
+    """Alias of the version to serve."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 5001
+    """Port to listen on."""
+    poll_seconds: float = 20.0
+    """Seconds after which the alias is read again; a webhook of the tracking server tells it sooner."""
+    precision: str = "fp32"
+    """Precision of the model: fp32, bf16, or int8, which is faster on a CPU and changes the probabilities slightly."""
+    timeout_seconds: float = 60.0
+    """Longest time that a request may take."""
+    max_body_mb: int = 8
+    """Largest body of a request, in 10^6 bytes."""
+
+    def __post_init__(self) -> None:
+        check_model_name(self.registered_model)
+        require("alias", self.alias, _ALIAS.fullmatch(self.alias) is not None, "be letters, digits, '_' and '-'")
+        require("port", self.port, 1 <= self.port <= _LAST_PORT, f"be in [1, {_LAST_PORT}]")
+        require("poll_seconds", self.poll_seconds, 1 <= self.poll_seconds <= _HOUR, f"be in [1, {_HOUR}]")
+        require("precision", self.precision, self.precision in _PRECISIONS, f"be one of {', '.join(_PRECISIONS)}")
+        require("timeout_seconds", self.timeout_seconds, 0 < self.timeout_seconds <= _HOUR, f"be in (0, {_HOUR}]")
+        require("max_body_mb", self.max_body_mb, 1 <= self.max_body_mb <= _MOST_MB, f"be in [1, {_MOST_MB}]")

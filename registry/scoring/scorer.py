@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from trainer.serving.scoring import TextScorer
 
-__all__ = ["Prediction", "Scorer", "open_scorer", "resolve"]
+__all__ = ["Prediction", "Scorer", "check_code", "download_model", "open_scorer", "resolve"]
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))")
 _FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/model or a folder with a saved model"
@@ -82,10 +82,10 @@ def open_scorer(address: str, choice: LabelChoice) -> Iterator[Scorer]:
             raise ModelError(f"`model` must be {_FORMS}, got {shorten(redact(address))}.")
         if ":/" in address:
             source = _resolve_on_server(address)
-            folder = _download(source, scratch)
+            folder = download_model(source, scratch)
         else:
             source, folder = str(Path(address).resolve()), Path(address)
-        warning = _why_unsure(folder, source)
+        warning = check_code(folder, source)
         model = _load(folder, source, choice)
         yield Scorer(model, choice, source=source, digest=folder_digest(folder), warning=warning)
 
@@ -138,7 +138,8 @@ def _versions(client: "MlflowClient", name: str) -> list[str]:
     return [str(version.version) for version in found]
 
 
-def _download(source: str, scratch: Path) -> Path:
+def download_model(source: str, scratch: Path) -> Path:
+    """Return the folder below `scratch` with the files of a model. Raises ModelError when they cannot be read."""
     import mlflow
 
     shown = shorten(redact(source))
@@ -173,7 +174,7 @@ def _load(folder: Path, source: str, choice: LabelChoice) -> "TextScorer":
         raise ModelError(f"Cannot load model {shorten(source)}: {cause}") from error
 
 
-def _why_unsure(folder: Path, source: str) -> str:
+def check_code(folder: Path, source: str) -> str:
     """Return a warning about the model's code, empty for code of this project.
 
     Raises ModelError for a model of another kind, whose answers only its own loader can give.
@@ -194,6 +195,6 @@ def _why_unsure(folder: Path, source: str) -> str:
         else "its MLmodel or serving.json is damaged"
     )
     raise ModelError(
-        f"`model` must be one that this project saved, got {shorten(source)}: {found}. predict runs no code of a "
-        "model; if you trust it, use `mlflow models predict`."
+        f"`model` must be one that this project saved, got {shorten(source)}: {found}. No code of a model "
+        "runs here; if you trust it, use `mlflow models predict` or `mlflow models serve`."
     )

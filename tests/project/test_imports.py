@@ -34,13 +34,17 @@ _ARROWS = {
     "trainer.launch": ("trainer.core", "trainer.launch"),
     "trainer.service": ("trainer.core", "trainer.service"),
     # It scores files with the code that a served model packs, and compares that code by its digest.
-    "registry": (*_OF_TRAINER, "trainer.serving.runtime", "trainer.serving.scoring", "registry"),
+    # It serves them with the class that MLflow loads.
+    "registry": (
+        *(*_OF_TRAINER, "trainer.serving.runtime", "trainer.serving.scoring", "trainer.serving.pyfunc_model"),
+        "registry",
+    ),
     # The table of losses has the settings that each loss reads; a space is varied by them.
     "tuning": (*_OF_TRAINER, "trainer.model.losses.table", "tuning"),
 }
 _PACKAGES = (
     *(name for name in _ARROWS if name.startswith("trainer.")),
-    *("registry.promotion", "registry.store", "registry.scoring"),
+    *("registry.promotion", "registry.store", "registry.scoring", "registry.serving"),
     *("tuning.space", "tuning.study", "tuning.execution", "tuning.finals", "tuning.analysis", "tuning.reporting"),
 )
 _OURS = ("trainer", "registry", "tuning", "tests")

@@ -1,0 +1,1 @@
+"""The champion as a server: loading it, replacing it when the alias moves, and HTTP."""
