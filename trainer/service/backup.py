@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.text_files import write_json
-from trainer.service import backup_files
+from trainer.service import backup_files, schema
 from trainer.service.artifact_copier import ArtifactCopier
 from trainer.service.backup_files import Backup, Database, Manifest
 from trainer.service.stores import Stores, table_counts
@@ -37,7 +37,6 @@ select distinct substring(place from '^[^:]*:(?://[^/]*)?') from (
     union select artifact_location from logged_models
 ) places(place)
 """
-_REVISIONS = {"mlflow": "alembic_version", "accounts": "alembic_version_auth"}
 
 
 def report_backup(stores: Stores, folder: Path, *, keep: int) -> Backup:
@@ -94,7 +93,7 @@ def _new_name(folder: Path) -> str:
 def _write(stores: Stores, folder: Path, previous: Path | None) -> Backup:
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     with stores.connect() as connection:
-        if "mlflow" not in (revisions := schema_revisions(connection)):
+        if "mlflow" not in (revisions := schema.read_revisions(connection)):
             raise TrackingError(f"The database {stores.database} has no tables of MLflow. Start the service once.")
     databases = {name: _dump(stores, name, folder) for name in stores.databases()}
     artifacts = ArtifactCopier(stores, folder, previous).copy_all()
@@ -114,18 +113,6 @@ def _write(stores: Stores, folder: Path, previous: Path | None) -> Backup:
     backup = Backup(folder, manifest)
     backup.write()
     return backup
-
-
-def schema_revisions(connection: "psycopg.Connection[Any]") -> dict[str, str]:
-    """Return the revision of MLflow's schema and that of its accounts, where the database has them."""
-    from psycopg import sql
-
-    found = {}
-    for name, table in _REVISIONS.items():
-        if connection.execute("select to_regclass(%s)", [table]).fetchone() != (None,):
-            row = connection.execute(sql.SQL("select version_num from {}").format(sql.Identifier(table))).fetchone()
-            found[name] = str(row[0]) if row else ""
-    return found
 
 
 def _dump(stores: Stores, database: str, folder: Path) -> Database:

@@ -74,7 +74,7 @@ def start_objects(folder, port, log):
     grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
     words = ["-s3", f"-s3.port={port}", f"-s3.config={folder}/s3.json", f"-dir={folder}/objects", "-ip=127.0.0.1"]
     off = ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    limits = ["-master.volumeSizeLimitMB=64", "-volume.max=50"]
+    limits = ["-master.volumeSizeLimitMB=64", "-volume.max=500"]
     return subprocess.Popen(
         ["weed", "server", *words, *ports, *grpc, *off, *limits], stdout=log, stderr=log, cwd=folder
     )
