@@ -12,7 +12,9 @@ import pytest
 import yaml
 from docker.utils.build import exclude_paths
 
-_MODULES = ("trainer.train", "trainer.sync", "tuning.tune", "registry.promote")
+pytestmark = pytest.mark.service  # needs docker/requirements.txt
+
+_MODULES = ("trainer.train", "trainer.sync", "tuning.tune", "registry.promote", "trainer.service.tracking_server")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ _MADE_BY: Mapping[str, Callable[[], str]] = {
     "webhook_key": lambda: Fernet.generate_key().decode(),
     "webhook_secret": _random,
     "serve_password": _random,
+    "studies_password": _random,  # of the user that owns Optuna's database, with Docker
 }
 _PGPASS = "pgpass"
 

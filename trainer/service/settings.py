@@ -32,6 +32,8 @@ class ServiceSettings:
     request_limit: str
     disk_free: int
     backup_hours: int
+    dashboard_port: int
+    train_memory: str
     folder: Path
     tracking_port: int
     postgres_port: int

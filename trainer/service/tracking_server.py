@@ -42,6 +42,8 @@ class TrackingServer:
     """Folder for files that are made again at every start."""
     host: str
     port: int
+    name: str = ""
+    """Name by which processes of other machines reach `host`, if they do."""
 
     def argv(self) -> list[str]:
         """Return the command line, which holds no secret."""
@@ -73,7 +75,7 @@ class TrackingServer:
 
     def _allowed_hosts(self) -> list[str]:
         """Host headers: with and without the port of the edge, and the address for processes beside the server."""
-        port, own = self.settings.port, f"{self.host}:{self.port}"
+        port, own = self.settings.port, f"{self.name or self.host}:{self.port}"
         return [name for host in (*self.settings.hosts, "127.0.0.1") for name in (host, f"{host}:{port}")] + [own]
 
 
@@ -99,6 +101,7 @@ def main() -> NoReturn:
     parser.add_argument("--scratch", type=Path, required=True, help="folder of files made at every start")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--name", default="", help="name by which other machines reach that address")
     given = parser.parse_args()
     try:
         server = TrackingServer(
@@ -108,6 +111,7 @@ def main() -> NoReturn:
             scratch=given.scratch,
             host=given.host,
             port=given.port,
+            name=given.name,
         )
         environment = server.environment(os.environ)
     except EmotionsError as error:

@@ -5,19 +5,20 @@ import os
 import pwd
 import shutil
 import string
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.core.errors import SettingsError
 from trainer.service.native.part import Part, answers, without_orphans
 from trainer.service.settings import SETTINGS_FILE, ServiceSettings
 
-__all__ = ["part", "program"]
+__all__ = ["Place", "part", "program", "write_configuration"]
 
 _TEMPLATE = SETTINGS_FILE.with_name("nginx.conf.template")
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _MAIN = """\
 daemon off;
-pid "$folder/nginx.pid";
+pid "$scratch/nginx.pid";
 error_log stderr warn;
 worker_processes 2;
 $user
@@ -30,16 +31,38 @@ $temporary
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where nginx stands: natively or in a container."""
+
+    listen: str
+    tls: Path
+    tracking: str
+    health: str
+    serve: str
+    scratch: Path
+    """Folder for files of a running nginx."""
+    resolver: str = ""
+    """Directive that looks up names which change their address."""
+    user: str = ""
+    """Directive that takes root's rights from the processes that talk to clients."""
+
+
 def part(folder: Path, settings: ServiceSettings, tls: Path) -> Part:
     """Return nginx; writes its configuration."""
     folder.mkdir(exist_ok=True, mode=0o711)
-    user = _user()
     for name in _TEMPORARY:
         (folder / name).mkdir(exist_ok=True, mode=0o700)
-    temporary = "\n".join(f'    {name}_temp_path "{folder / name}";' for name in _TEMPORARY)
-    main = string.Template(_MAIN).substitute(folder=folder, temporary=temporary, user=user)
-    (folder / "nginx.conf").write_text(main, encoding="utf-8")
-    (folder / "edge.conf").write_text(_configuration(settings, tls), encoding="utf-8")
+    place = Place(
+        listen=f"{settings.address}:{settings.port}",
+        tls=tls,
+        tracking=f"127.0.0.1:{settings.tracking_port}",
+        health=f"127.0.0.1:{settings.health_port}",
+        serve=f"127.0.0.1:{settings.serve_port}",
+        scratch=folder,
+        user=_user(),
+    )
+    write_configuration(folder, settings, place)
     return Part(
         name="edge",
         command=without_orphans([program(), "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]),
@@ -47,6 +70,14 @@ def part(folder: Path, settings: ServiceSettings, tls: Path) -> Part:
         stop_signal="QUIT",  # finishes the requests that it has
         stop_seconds=10,
     )
+
+
+def write_configuration(folder: Path, settings: ServiceSettings, place: Place) -> None:
+    """Write nginx.conf, and edge.conf from the template, which hold no secrets."""
+    temporary = "\n".join(f'    {name}_temp_path "{place.scratch / name}";' for name in _TEMPORARY)
+    main = string.Template(_MAIN).substitute(folder=folder, scratch=place.scratch, temporary=temporary, user=place.user)
+    (folder / "nginx.conf").write_text(main, encoding="utf-8")
+    (folder / "edge.conf").write_text(_configuration(settings, place), encoding="utf-8")
 
 
 def program() -> str:
@@ -57,25 +88,25 @@ def program() -> str:
     return found
 
 
-def _configuration(settings: ServiceSettings, tls: Path) -> str:
+def _configuration(settings: ServiceSettings, place: Place) -> str:
     values = {
-        "EDGE_LISTEN": f"{settings.address}:{settings.port}",
+        "EDGE_LISTEN": place.listen,
         "EDGE_NAMES": " ".join(dict.fromkeys((*settings.hosts, "127.0.0.1"))),
-        "EDGE_CERTIFICATE": str(tls / "server.crt"),
-        "EDGE_KEY": str(tls / "server.key"),
+        "EDGE_CERTIFICATE": str(place.tls / "server.crt"),
+        "EDGE_KEY": str(place.tls / "server.key"),
         "EDGE_PREFIX": settings.prefix,
-        "EDGE_TRACKING": f"127.0.0.1:{settings.tracking_port}",
-        "EDGE_HEALTH": f"127.0.0.1:{settings.health_port}",
-        "EDGE_SERVE": f"127.0.0.1:{settings.serve_port}",
+        "EDGE_TRACKING": place.tracking,
+        "EDGE_HEALTH": place.health,
+        "EDGE_SERVE": place.serve,
         "EDGE_REQUEST_LIMIT": settings.request_limit,
         "EDGE_ARTIFACT_LIMIT": settings.artifact_limit,
-        "EDGE_RESOLVER": "",
+        "EDGE_RESOLVER": place.resolver,
     }
     return string.Template(_TEMPLATE.read_text(encoding="utf-8")).safe_substitute(values)
 
 
 def _user() -> str:
-    """Return the directive that takes root's rights from the processes that talk to clients."""
+    """Return the directive of `Place.user`."""
     if os.geteuid() != 0:
         return ""
     for name in ("www-data", "nginx", "nobody"):

@@ -10,7 +10,7 @@ from trainer.service import secrets
 from trainer.service.native.part import Part, answers
 from trainer.service.settings import ServiceSettings
 
-__all__ = ["PORTS", "part", "program"]
+__all__ = ["PORTS", "part", "program", "users"]
 
 _ADDRESS = "127.0.0.1"
 _SERVERS = (
@@ -31,15 +31,15 @@ _OFF = ("s3.port.iceberg", "s3.port.lance")
 def part(data: Path, settings: ServiceSettings, secret_folder: Path) -> Part:
     """Return the S3 server; writes the file with the keys of its one user."""
     data.mkdir(exist_ok=True, mode=0o700)
-    users = data / "users.json"
-    secrets.write_private(users, json.dumps(_users(secret_folder), indent=2))
+    user_file = data / "users.json"
+    secrets.write_private(user_file, json.dumps(users(secret_folder), indent=2))
     ports = [
         f"-{name if name.endswith('grpc') else f'{name}.port'}={settings.s3_port + index}"
         for index, name in enumerate(_SERVERS)
     ]
     options = [
         *(f"-{name}=0" for name in _OFF),
-        *(f"-ip={_ADDRESS}", f"-ip.bind={_ADDRESS}", f"-dir={data}", "-filer", "-s3", f"-s3.config={users}"),
+        *(f"-ip={_ADDRESS}", f"-ip.bind={_ADDRESS}", f"-dir={data}", "-filer", "-s3", f"-s3.config={user_file}"),
         # Files of 1 GB, as many as the disk has room for.
         *("-master.volumeSizeLimitMB=1024", "-volume.max=0", "-master.telemetry=false"),
         *(f"-filer.localSocket={data / 'filer.sock'}", f"-s3.localSocket={data / 's3.sock'}"),
@@ -54,7 +54,8 @@ def part(data: Path, settings: ServiceSettings, secret_folder: Path) -> Part:
     )
 
 
-def _users(secret_folder: Path) -> dict[str, object]:
+def users(secret_folder: Path) -> dict[str, object]:
+    """Return what `-s3.config` takes: one user with every right."""
     keys = {
         "accessKey": secrets.read(secret_folder, "s3_access_key"),
         "secretKey": secrets.read(secret_folder, "s3_secret_key"),
