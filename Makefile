@@ -11,13 +11,17 @@ MLFLOW ?= 3.18.0
 OTHER_MLFLOW := $(CURDIR)/.venv/mlflow-$(MLFLOW)
 SERVER_TESTS := tests/tracking/test_faults.py tests/tracking/test_server_away.py tests/registry/promotion/test_races.py
 STAMP := $(STAND_IN)/name
+SERVICE_STAMP := .venv/share/service
 
-.PHONY: help setup train ui docs test test-all test-mlflow check bench chaos clean
+.PHONY: help setup train ui service service-setup service-test docs test test-all test-mlflow check bench chaos clean
 
 help:
 	@echo "make setup   make .venv, the environment, from conda.yaml"
 	@echo "make train   train the starter model and track it in MLflow"
 	@echo "make ui      open the tracked runs in the browser"
+	@echo "make service run the tracking server of a team on this machine: PostgreSQL, S3, accounts and TLS; Ctrl-C stops it"
+	@echo "make service-setup  install what make service needs"
+	@echo "make service-test  run the tests of that server"
 	@echo "make test    run the tests, without those that take more than ten seconds each"
 	@echo "make test-all  run every test"
 	@echo "make test-mlflow MLFLOW=3.18.0  run the fault tests with client or server of another MLflow"
@@ -46,14 +50,29 @@ ui: $(STAMP)
 	@echo 'In the browser, choose "Model training" at the top of the side bar once: MLflow opens in its mode for language models.'
 	$(ACTIVATE) && mlflow ui $(ARGS)
 
+service: $(SERVICE_STAMP)
+	@$(ACTIVATE) && exec python -m trainer.service $(ARGS)
+
+service-setup: $(SERVICE_STAMP)
+
+# PostgreSQL and nginx come from Debian, the rest from PyPI.
+$(SERVICE_STAMP): $(STAMP) docker/requirements.txt
+	$(ACTIVATE) && pip install --quiet --requirement docker/requirements.txt
+	$(ACTIVATE) && python -m trainer.service.native.install
+	touch $@
+
+service-test: $(SERVICE_STAMP)
+	$(ACTIVATE) && python -m trainer.service.native.install --tests
+	$(ACTIVATE) && python -m pytest -m service tests/service $(ARGS)
+
 docs: $(STAMP)
 	$(ACTIVATE) && mkdocs build --strict $(ARGS)
 
 test: $(STAMP)
-	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "not slow" $(ARGS)
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not service" $(ARGS)
 
 test-all: $(STAMP)
-	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "not service" $(ARGS)
 
 # The environment's client with a server of MLflow $(MLFLOW), the other way round, and both of that version.
 test-mlflow: $(STAMP)

@@ -65,8 +65,9 @@ class TuningError(EmotionsError):
 
 def nearest(name: str, names: Collection[str]) -> str:
     """Return a sentence, after a space, that offers the most similar name; empty when none is similar."""
-    close = difflib.get_close_matches(name[:_MOST_COMPARED].lower(), names, n=1)
-    return f" Did you mean `{close[0]}`?" if close else ""
+    spelled = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name[:_MOST_COMPARED].lower(), spelled, n=1)
+    return f" Did you mean `{spelled[close[0]]}`?" if close else ""
 
 
 def shorten(text: object, most: int = _MOST_SHOWN) -> str:

@@ -26,7 +26,16 @@ def run(settings: ServiceSettings, say: Callable[[str], None] = print) -> None:
 
     Raises EmotionsError when the service cannot start or stops by itself; nothing runs afterwards.
     """
-    folder = service_folder(settings)
+    try:
+        with signals.raise_stops():
+            _run(service_folder(settings), settings, say)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if not signals.is_stop(stop):
+            raise
+        say("The service has stopped. Its data is kept.")
+
+
+def _run(folder: Path, settings: ServiceSettings, say: Callable[[str], None]) -> None:
     checks.check_folder(folder)
     with checks.locked(folder):
         checks.check_programs(folder)
@@ -34,14 +43,11 @@ def run(settings: ServiceSettings, say: Callable[[str], None] = print) -> None:
         secrets.make(folder / "secrets", settings)
         postgres.make_data(folder / "postgres", folder / "secrets")
         parts = _parts(folder, settings)
-        try:
-            with signals.raise_stops(), running(parts, folder, _environment(settings)) as process:
-                _start(Supervisor(folder), parts, settings, say)
-                say(_welcome(folder, settings))
-                process.wait()
-                raise EmotionsError(f"The supervisor ended by itself. Its log is {folder / 'logs/supervisord.log'}.")
-        except (KeyboardInterrupt, SystemExit):
-            say("The service has stopped. Its data is kept.")
+        with running(parts, folder, _environment()) as process:
+            _start(Supervisor(folder), parts, settings, say)
+            say(_welcome(folder, settings))
+            process.wait()
+            raise EmotionsError(f"The supervisor ended by itself. Its log is {folder / 'logs/supervisord.log'}.")
 
 
 def service_folder(settings: ServiceSettings) -> Path:
@@ -86,7 +92,7 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
     return [*parts, front]
 
 
-def _environment(settings: ServiceSettings) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     inherited = child_environment()
     kept = {name: inherited[name] for name in _INHERITED if name in inherited}
     given = {name: value for name, value in os.environ.items() if name.startswith("SERVICE_")}
