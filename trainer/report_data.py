@@ -89,7 +89,7 @@ def run_note(config: TrainConfig, evaluation: Evaluation, page: str) -> str:
     if evaluation.test:
         files = {"report": artifacts.REPORT, **files, "model card": artifacts.MODEL_CARD_PAGE}
     links = ", ".join(f"[{name}]({page}/artifacts/{file})" for name, file in files.items())
-    return f"{about}\n\n{_scores(evaluation)}.\n\nMore: {links}"
+    return f"{_scores(evaluation)}.\n\n{about}\n\nMore: {links}"  # a table of runs shows the first words
 
 
 def _scores(evaluation: Evaluation) -> str:

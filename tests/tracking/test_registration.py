@@ -48,11 +48,14 @@ def test_labels_of_a_run_that_is_gone_are_not_compared(database, register, tmp_p
 def test_version_and_registered_model_say_what_they_are(database, register):
     run_id = register("joy")
     (version,) = database.search_model_versions("name = 'moods'")
-    assert version.description.startswith("Model of run [moods-bce-1](#/experiments/")
+    assert version.description.startswith("On test: macro F1 0.500")
+    assert "run [moods-bce-1](#/experiments/" in version.description
     assert run_id in version.description
-    assert version.description.endswith("On test: macro F1 0.500")
-    assert "moods@champion" in database.get_registered_model("moods").description
+    about = database.get_registered_model("moods").description
+    assert "moods@champion" in about
+    assert "(#/models/moods-ledger)" in about
     (model,) = database.search_logged_models([database.get_run(run_id).info.experiment_id])
+    assert f"{run_id}/artifacts/report.html)" in model.tags[artifacts.TAG_NOTE]
     (point,) = model.metrics
     assert (point.key, point.dataset_name, point.dataset_digest) == ("test/macro_f1", "moods", "d" * 32)
 

@@ -301,12 +301,15 @@ def test_a_run_is_named_unless_its_user_named_it(database, tmp_path, monkeypatch
     assert name_of(database.create_run("0", run_name="trial 0"), name="mine") == "trial 0"
 
 
-def test_an_experiment_opens_in_model_training_and_keeps_what_its_user_wrote(database, tmp_path, monkeypatch):
+def test_an_experiment_is_described_and_keeps_what_its_user_wrote(database, tmp_path, monkeypatch):
     kind = "mlflow.experimentKind"
     with open_run(tmp_path):
-        own = database.get_experiment_by_name(artifacts.DEFAULT_EXPERIMENT).tags
-    assert own[kind] == "custom_model_development"
-    assert "report.html" in own[artifacts.TAG_NOTE]
+        own = database.get_experiment_by_name(artifacts.DEFAULT_EXPERIMENT)
+    assert own.tags[kind] == "custom_model_development"
+    assert f"(#/experiments/{own.experiment_id}/runs?viewStateShareKey=scores)" in own.tags[artifacts.TAG_NOTE]
+    view = json.loads(own.tags["mlflow.sharedViewState.scores"])
+    assert view["name"] == "Scores"
+    assert {"metrics.`test/macro_f1`", "params.`cfg.loss`"} <= set(json.loads(view["state"])["selectedColumns"])
 
     monkeypatch.setenv("MLFLOW_RUN_ID", database.create_run("0").info.run_id)
     with open_run(tmp_path):

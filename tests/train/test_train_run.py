@@ -229,7 +229,7 @@ def test_register_makes_version_one(finished):
     (version,) = client(finished.uri).search_model_versions("name = 'emotions'")
     assert (int(version.version), version.run_id) == (1, finished.run.info.run_id)
     note = finished.run.data.tags[artifacts.TAG_NOTE]
-    assert version.description.endswith(note)
+    assert version.description.startswith(note)
     page = f"#/experiments/{finished.run.info.experiment_id}/runs/{finished.run.info.run_id}"
     assert f"[report]({page}/artifacts/report.html)" in note
     assert f"macro F1 {finished.run.data.metrics['test/macro_f1']:.3f}" in note

@@ -1,6 +1,8 @@
-"""What MLflow's page shows of experiments and runs beside their events: kind, names, descriptions, links."""
+"""What MLflow's page shows of experiments and runs beside their events: kind, names, descriptions, views, links."""
 
+import json
 import re
+import time
 from typing import TYPE_CHECKING
 
 from trainer.core import artifacts
@@ -24,25 +26,53 @@ __all__ = [
 # was chosen last, or that the address names (`?workflowType=machine_learning`). Earlier pages do.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE = (
-    "Text classifiers with many rare labels: training runs, searches with a nested run for each trial, promotions and "
-    "batch predictions. The description of a run has its scores; `scores.json`, `per_label.json`, `errors.json` and "
-    "`report.html` are among its artifacts."
+    "Text classifiers with many rare labels: trainings, searches with a nested run for each trial, promotions, batch "
+    "predictions. **[Runs by their scores]({scores})**. The description of a run has its scores and links to its "
+    "report, tables and model card."
 )
+# Views of the table of runs. MLflow 3.17 lists them under "Views"; by itself, its table shows no metric.
+_VIEW = "mlflow.sharedViewState."
+_SCORES = "scores"
+_METRICS = ("dev/final/macro_f1", *(f"test/{name}" for name in ("macro_f1", "macro_f1_low", "macro_f1_high", "ece")))
+_PARAMETERS = ("loss", "model", "dataset", "seed")
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
 _ENTRY_POINT = "mlflow.project.entryPoint"
 
 
-def new_experiment_tags(name: str) -> dict[str, str]:
+def new_experiment_tags() -> dict[str, str]:
     """Return the tags of an experiment that is created for runs of this project."""
-    return _KIND | ({artifacts.TAG_NOTE: _NOTE} if name == artifacts.DEFAULT_EXPERIMENT else {})
+    return dict(_KIND)
 
 
 def describe_experiment(client: "MlflowClient", experiment_id: str) -> None:
-    """Set the tags of `new_experiment_tags` that an experiment lacks: `mlflow run` creates it without them."""
+    """Set kind, view and description of an experiment that lacks them."""
     experiment = client.get_experiment(experiment_id)
-    for tag, text in new_experiment_tags(experiment.name).items():
+    tags = new_experiment_tags() | {f"{_VIEW}{_SCORES}": _scores_view()}
+    if experiment.name == artifacts.DEFAULT_EXPERIMENT:
+        scores = f"#/experiments/{experiment_id}/runs?viewStateShareKey={_SCORES}"
+        tags[artifacts.TAG_NOTE] = _NOTE.format(scores=scores)
+    for tag, text in tags.items():
         if tag not in experiment.tags:
             client.set_experiment_tag(experiment_id, tag, text)
+
+
+def _scores_view() -> str:
+    """Return a view of the runs, the best on dev first, as MLflow's page saves views."""
+    metrics = [f"metrics.`{name}`" for name in _METRICS]
+    parameters = [f"params.`{artifacts.PARAMETER_PREFIX}{name}`" for name in _PARAMETERS]
+    state = {
+        "searchFilter": "",
+        "orderByKey": metrics[0],
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [*metrics, *parameters, "attributes.`Models`"],
+    }
+    milliseconds = int(time.time() * 1000)
+    view = {"name": "Scores", "createdAt": milliseconds, "updatedAt": milliseconds, "state": json.dumps(state)}
+    return json.dumps(view)
 
 
 def name_run(client: "MlflowClient", run: "Run", name: str) -> None:

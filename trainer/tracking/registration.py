@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote as quote_path
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
@@ -23,7 +24,8 @@ __all__ = ["ModelWriter", "check_no_prompt", "folder_digest"]
 
 _MODEL_NOTE = (
     "Text classifiers with many rare labels. `{name}@champion` is the version in use, `@challenger` the one that was "
-    "refused last, `@previous` the champion before; `{name}-ledger` has every decision.\n\n"
+    "refused last, `@previous` the champion before. The description of a version has its scores and links to its "
+    "report and model card; [{name}-ledger](#/models/{path}-ledger) has every decision.\n\n"
     '`mlflow.pyfunc.load_model("models:/{name}@champion").predict(["thank you so much!"])`'
 )
 _NAMES_SHOWN = 3
@@ -116,7 +118,7 @@ class ModelWriter:
             run.info.experiment_id,
             name=artifacts.MODEL,
             source_run_id=run.info.run_id,
-            tags={artifacts.TAG_MODEL_DIGEST: digest},
+            tags={artifacts.TAG_MODEL_DIGEST: digest, artifacts.TAG_NOTE: _model_note(run)},
             params=run.data.params,
         )
         first = self._models(run, digest)[0]
@@ -205,7 +207,7 @@ class ModelWriter:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(name, description=_MODEL_NOTE.format(name=name))
+            self._client.create_registered_model(name, description=_MODEL_NOTE.format(name=name, path=quote_path(name)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -236,10 +238,17 @@ def _test_data(run: "Run") -> dict[str, str]:
     return {}
 
 
+def _model_note(run: "Run") -> str:
+    """Return the description of a logged model; its page has the scores."""
+    report, card = (page.address(run, name) for name in (artifacts.REPORT, artifacts.MODEL_CARD_PAGE))
+    return f"Model of run [{run.info.run_name}]({page.address(run)}): [report]({report}), [model card]({card})."
+
+
 def _version_note(run: "Run") -> str:
-    """Return the description of a version: that of its run, with a link to it."""
+    """Return the description of a version: that of its run, then a link to it."""
+    # The table of versions shows its first words, without rendering links.
     note = run.data.tags.get(artifacts.TAG_NOTE, "")
-    return f"Model of run [{run.info.run_name}]({page.address(run)}).\n\n{note}".strip()
+    return f"{note}\n\nModel of run [{run.info.run_name}]({page.address(run)}).".strip()
 
 
 def _uri(model: "LoggedModel") -> str:

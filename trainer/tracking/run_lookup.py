@@ -69,7 +69,7 @@ def experiment_id(backend: MlflowBackend, name: str | None) -> str:
         return given
     name = name or artifacts.DEFAULT_EXPERIMENT
     # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
-    made = backend.create_experiment(name, page.new_experiment_tags(name))
+    made = backend.create_experiment(name, page.new_experiment_tags())
     if made is not None:
         return made
     found = backend.client.get_experiment_by_name(name)

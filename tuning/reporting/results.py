@@ -99,7 +99,8 @@ def _note(study: optuna.Study, objectives: Sequence[str], winner: Winner | None,
     if winner:
         run = f"[{study.study_name} winner]({page.rpartition('/')[0]}/{winner.run_id})"
         scores = ", ".join(f"{name} {one.value:.3f}" for name, one in _test_estimates(winner).items() if one.value)
-        lines.append(f"Winner: settings of trial {winner.trial}, model of run {run}. On test: {scores}.")
+        # Short, because the page folds a long description.
+        lines.append(f"Winner: trial {winner.trial}, run {run}. On test: {scores}.")
     files = {"report": artifacts.REPORT, "trials": TRIALS, **({"preset of the winner": PRESET} if winner else {})}
     lines.append("More: " + ", ".join(f"[{name}]({page}/artifacts/{file})" for name, file in files.items()))
     return "\n\n".join(lines)
