@@ -19,9 +19,9 @@ pytestmark = pytest.mark.service  # needs docker/requirements.txt
 
 # The binary itself: the command of that name hides its exit status.
 _COMPOSE = Path(sysconfig.get_path("purelib"), "compose", "docker-compose")
-_JOBS = {"init", "prepare", "train", "train-cuda"}
+_JOBS = {"init", "prepare", "backup", "train", "train-cuda"}
 # Their images drop the rights of root themselves.
-_USERS = {"edge": "101", "prepare": "10001", "tracking": "10001"}
+_USERS = {"edge": "101", "prepare": "10001", "backup": "10001", "tracking": "10001"}
 _NATIVE_ONLY = {"folder", "tracking_port", "postgres_port", "s3_port", "health_port", "serve_port"}
 _COMPOSE_ONLY = {"address", "dashboard_port", "train_memory"}
 

@@ -4,8 +4,10 @@
 artifacts: clients only add artifacts, so each one that the dump knows is there. The clean-up waits meanwhile.
 """
 
+import argparse
 import os
 import shutil
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,12 +21,13 @@ from trainer.core.text_files import write_json
 from trainer.service import backup_files, schema
 from trainer.service.artifact_copier import ArtifactCopier
 from trainer.service.backup_files import Backup, Database, Manifest
+from trainer.service.data_command import Service, run_command
 from trainer.service.stores import Stores, table_counts
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["LAST", "back_up", "report_backup"]
+__all__ = ["LAST", "back_up", "main", "report_backup"]
 
 LAST = "last.json"
 """Result of the last backup, which the health page reads: time, ok (null while it is running), what, seconds, bytes."""
@@ -37,6 +40,19 @@ select distinct substring(place from '^[^:]*:(?://[^/]*)?') from (
     union select artifact_location from logged_models
 ) places(place)
 """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 after a backup, 1 when there is none; the reason goes to standard error and to last.json."""
+    parser = argparse.ArgumentParser(prog="docker/backup.sh", description="Back up the tracking server.")
+    return run_command(parser, _back_up, argv)
+
+
+def _back_up(_: argparse.Namespace, service: Service) -> None:
+    made = report_backup(service.stores, service.backups, keep=service.settings.backup_keep)
+    print(f"{made.folder}: {backup_files.summarize(made.manifest)}")
+    if made.manifest.outside:
+        print(f"Not in the backup: artifacts in {', '.join(made.manifest.outside)}")
 
 
 def report_backup(stores: Stores, folder: Path, *, keep: int) -> Backup:
@@ -52,12 +68,8 @@ def report_backup(stores: Stores, folder: Path, *, keep: int) -> Backup:
         with suppress(OSError):  # the disk may be full; the error itself is raised
             report(ok=False, what=shorten(what, 300))
         raise
-    rows = backup.manifest.databases[stores.database].rows
-    report(
-        ok=True,
-        what=f"{backup.folder.name}: {backup_files.summarize(rows)}, {backup.manifest.artifacts} artifacts",
-        size=backup.manifest.artifact_bytes + sum(one.size for one in backup.manifest.databases.values()),
-    )
+    size = backup.manifest.artifact_bytes + sum(one.size for one in backup.manifest.databases.values())
+    report(ok=True, what=f"{backup.folder.name}: {backup_files.summarize(backup.manifest)}", size=size)
     return backup
 
 
@@ -127,7 +139,9 @@ def _dump(stores: Stores, database: str, folder: Path) -> Database:
         stores.run("pg_dump", *words)
         rows = dict(table_counts(connection))
         connection.execute("rollback")
-    return Database(size=file.stat().st_size, sha256=backup_files.file_digest(file), rows=rows)
+        owner = connection.execute("select pg_get_userbyid(datdba) from pg_database where datname = %s", [database])
+        (name,) = owner.fetchone() or ("",)
+    return Database(size=file.stat().st_size, sha256=backup_files.file_digest(file), rows=rows, owner=name)
 
 
 def _places_outside(connection: "psycopg.Connection[Any]", bucket: str) -> list[str]:
@@ -146,3 +160,7 @@ def _write_last(folder: Path, started: float, *, ok: bool | None, what: str, siz
         "bytes": size,
     }
     write_json(folder / LAST, content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ is complete on its own, and deleting one leaves the others as they are.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -36,6 +36,7 @@ class Database:
     sha256: str
     rows: dict[str, int]
     """Table → its number of rows in the transaction that was dumped."""
+    owner: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +153,10 @@ def newest_backup(folder: Path) -> Path | None:
     return next(reversed(find_backups(folder)), None)
 
 
-def summarize(counts: Mapping[str, int]) -> str:
-    """Return the counts that people know: runs and versions of registered models."""
-    return f"{counts.get('runs', 0)} runs, {counts.get('model_versions', 0)} model versions"
+def summarize(manifest: Manifest) -> str:
+    """Return the counts that people know."""
+    rows = manifest.databases[manifest.database].rows
+    return f"{rows['runs']} runs, {rows['model_versions']} model versions, {manifest.artifacts} artifacts"
 
 
 def _is_intact(path: Path, sha256: str) -> bool:

@@ -37,6 +37,7 @@ CONTAINERS: Mapping[str, Container] = {
     "tracking": Container(
         user=10001,
         secrets=["admin_password", "flask_secret_key", "pgpass", "s3_access_key", "s3_secret_key", "webhook_key"],
+        volumes=["backups"],
     ),
     "serve": Container(user=10002, secrets=["serve_password", "webhook_secret"]),
     "train": Container(user=10003, secrets=["admin_password"], volumes=["runs"]),

@@ -4,22 +4,81 @@
 use and take their names at the end, so a failure before leaves the service as it was.
 """
 
+import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from cryptography.fernet import Fernet, InvalidToken
+
 from trainer.core.errors import SettingsError, TrackingError, shorten
-from trainer.service import schema
+from trainer.service import backup_files, schema, secrets
 from trainer.service.backup_files import Artifact, Backup
+from trainer.service.data_command import Service, run_command
 from trainer.service.stores import Stores, object_errors, table_counts
 
-__all__ = ["check_usable", "restore", "restored_databases"]
+__all__ = ["check_usable", "find", "foreign_secrets", "main", "restore", "restored_databases"]
 
 _ASIDE, _REPLACED = "_restoring", "_replaced"
 _THREADS = 8
 _LISTED = 1000  # keys that S3 deletes in one call
 _CONTENT = {"runs": "runs", "registered_models": "registered models", "experiments": "experiments"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 after a restore, 1 when nothing was restored; the reason goes to standard error."""
+    parser = argparse.ArgumentParser(prog="docker/restore.sh", description="Restore a backup into the tracking server.")
+    parser.add_argument("backup", nargs="?", type=Path, help="name or folder of a backup; by default the newest")
+    parser.add_argument("--replace", action="store_true", help="delete the runs, models and artifacts of the service")
+    return run_command(parser, _restore, argv)
+
+
+def _restore(given: argparse.Namespace, service: Service) -> None:
+    backup = find(service.backups, given.backup)
+    restore(service.stores, backup, replace=given.replace)
+    print(f"Restored {backup.folder.name}: {backup_files.summarize(backup.manifest)}. Restart the tracking server.")
+    for note in foreign_secrets(service):
+        print(note)
+
+
+def find(backups: Path, name: Path | None) -> Backup:
+    """Return the backup of a name or folder, by default the newest. Raises SettingsError when there is none."""
+    folder = backups / name if name else backup_files.newest_backup(backups)
+    if folder is None:
+        raise SettingsError(f"There is no backup in {shorten(backups)}. docker/backup.sh makes one.")
+    return Backup.read(folder)
+
+
+def foreign_secrets(service: Service) -> Iterator[str]:
+    """Yield a sentence for each secret of this service that does not fit the accounts and webhooks of its database."""
+    from werkzeug.security import check_password_hash
+
+    with service.stores.connect() as connection:
+        webhooks = connection.execute("select secret from webhooks where secret is not null").fetchall()
+        users = connection.execute("select to_regclass('users')").fetchone() != (None,)
+        hashes = (
+            connection.execute(
+                "select password_hash from users where username = %s", [service.settings.admin]
+            ).fetchall()
+            if users
+            else []
+        )
+    key = Fernet(secrets.read(service.secrets, "webhook_key"))
+    unread = [secret for (secret,) in webhooks if not _can_read(key, secret)]
+    if unread:
+        yield (
+            f"{len(unread)} webhooks have a secret that {service.secrets / 'webhook_key'} cannot read: put back the "
+            "file that belongs to the backup, or make the webhooks again."
+        )
+    password = secrets.read(service.secrets, secrets.ADMIN_PASSWORD)
+    if any(not check_password_hash(one, password) for (one,) in hashes):
+        yield (
+            f"The accounts and passwords are those of the backup: {service.secrets / secrets.ADMIN_PASSWORD} is not "
+            f"the password of {service.settings.admin}. Put back the file that belongs to the backup."
+        )
 
 
 def restore(stores: Stores, backup: Backup, *, replace: bool = False) -> None:
@@ -60,10 +119,12 @@ def restored_databases(stores: Stores, backup: Backup, names: Mapping[str, str])
         try:
             for name, other in names.items():
                 _drop(connection, other)
-                _execute(connection, "create database {} template template0", other)
-                words = ["--no-owner", "--no-privileges", "--exit-on-error", f"--dbname={other}"]
+                dumped = backup.manifest.databases[name]
+                owner = dumped.owner if _has_role(connection, dumped.owner) else stores.user
+                _execute(connection, "create database {} owner {} template template0", other, owner)
+                words = ["--no-owner", f"--role={owner}", "--no-privileges", "--exit-on-error", f"--dbname={other}"]
                 stores.run("pg_restore", *words, str(backup.dump(name)))
-                _check_rows(stores, other, backup.manifest.databases[name].rows)
+                _check_rows(stores, other, dumped.rows)
             main = names[backup.manifest.database]
             if not schema.is_current(backup.manifest.revisions):
                 schema.upgrade(stores, main)
@@ -169,6 +230,18 @@ def _exists(connection: Any, database: str) -> bool:
     return bool(connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone())
 
 
+def _can_read(key: Fernet, secret: str) -> bool:
+    try:
+        key.decrypt(secret)
+    except InvalidToken:
+        return False
+    return True
+
+
+def _has_role(connection: Any, name: str) -> bool:
+    return bool(connection.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone())
+
+
 def _drop(connection: Any, database: str) -> None:
     _execute(connection, "drop database if exists {} with (force)", database)
 
@@ -177,3 +250,7 @@ def _execute(connection: Any, statement: str, *names: str) -> None:
     from psycopg import sql
 
     connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -32,6 +32,7 @@ class ServiceSettings:
     request_limit: str
     disk_free: int
     backup_hours: int
+    backup_keep: int
     dashboard_port: int
     train_memory: str
     folder: Path
@@ -73,6 +74,7 @@ class ServiceSettings:
             ("host", bool(self.hosts), "must name a host"),
             ("prefix", re.fullmatch(r"(/[\w.-]+)*", self.prefix), "must be empty or a path such as /mlflow"),
             ("workers", self.workers >= 1, "must be at least 1"),
+            ("backup_keep", self.backup_keep >= 1, "must be at least 1"),
             ("disk_free", 0 <= self.disk_free < 100, "must be 0 to 99"),
         )
         for name, kept, rule in rules:

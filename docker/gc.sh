@@ -1,0 +1,3 @@
+#!/bin/sh
+# Removes what nothing needs from the tracking server: docker/gc.sh [--apply]
+exec "$(dirname -- "$0")/data_command.sh" clean_up "$@"
