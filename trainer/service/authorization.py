@@ -4,8 +4,10 @@ Runs inside the tracking server, which calls `authenticate` for each request (`a
 configuration of its accounts). Permissions of MLflow are checked after it.
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from flask import Response, g, make_response, request
 from mlflow.exceptions import MlflowException
@@ -24,7 +26,8 @@ _UNUSED = re.compile(r"/(gateway|gateway-proxy|mcp-servers|assistant|demo|jobs)(
 _ARTIFACT = re.compile(r"/mlflow-artifacts/(?:artifacts|mpu/\w+)/(?P<path>.+)")
 _LOGGED_MODEL = re.compile(r"/mlflow/logged-models/(?P<id>[\w-]+)")
 _RUN = re.compile(r"/mlflow/(runs/(?!create$|search$)|upload-artifact$|artifacts/presigned-upload-url$)")
-_SUBJECT_FIELDS = (("run_id", "run_uuid", "runId", "runUuid"), ("model_id", "modelId"))
+_RUN_FIELDS, _MODEL_FIELDS = ("run_id", "runId", "run_uuid", "runUuid"), ("model_id", "modelId")
+_LOCATION_FIELDS = ("artifact_location", "artifactLocation")
 _ID = re.compile(r"[\w-]+")
 
 
@@ -60,7 +63,7 @@ def _rules(username: str) -> tuple[tuple[Callable[[], bool], str], ...]:
             "an admin alone may delete artifacts.",
         ),
         (
-            lambda: path.endswith("/mlflow/experiments/create") and bool(_body().get("artifact_location")),
+            lambda: path.endswith("/mlflow/experiments/create") and bool(_given(_LOCATION_FIELDS)),
             "an admin alone may choose where artifacts of an experiment are stored.",
         ),
         (
@@ -84,38 +87,43 @@ def _permission(username: str, resource: str) -> Permission:
     return found or NO_PERMISSIONS
 
 
-def _body() -> dict[str, object]:
+def _given(names: Sequence[str]) -> list[object]:
+    """Return the values that the query and the body have under these names: MLflow reads both spellings."""
     body = request.get_json(force=True, silent=True)
-    return body if isinstance(body, dict) else {}
+    if isinstance(body, str):  # MLflow also reads JSON within JSON
+        with suppress(ValueError):
+            body = json.loads(body)
+    sources = (request.args, body if isinstance(body, dict) else {})
+    return [source[name] for source in sources for name in names if source.get(name)]
 
 
 def _changes_registered() -> bool:
     """Return whether the request changes a run or logged model, or files of one, that has a registered version."""
-    run: object = None
-    model: object = None
+    runs: Sequence[object] = ()
+    models: Sequence[object] = ()
     if found := _ARTIFACT.search(request.path):
-        run, model = _owner_of(found["path"])
+        runs, models = _owner_of(found["path"])
     elif found := _LOGGED_MODEL.search(request.path):
-        model = found["id"]
+        models = [found["id"]]
     elif _RUN.search(request.path):
-        given = {**request.args, **_body()}
-        run, model = (next((given[name] for name in names if given.get(name)), None) for names in _SUBJECT_FIELDS)
-    return _has_version(f"run_id = '{run}'", run) or _has_version(f"source_path = 'models:/{model}'", model)
+        runs, models = _given(_RUN_FIELDS), _given(_MODEL_FIELDS)
+    return any(_has_version("run_id = '{}'", run) for run in runs) or any(
+        _has_version("source_path = 'models:/{}'", model) for model in models
+    )
 
 
-def _owner_of(path: str) -> tuple[str | None, str | None]:
-    """Return the ids of the run and the logged model of `EXPERIMENT/RUN/…` or `EXPERIMENT/models/MODEL/…`."""
+def _owner_of(path: str) -> tuple[list[str], list[str]]:
+    """Return the id of the run, or that of the logged model, in `EXPERIMENT/RUN/…` or `EXPERIMENT/models/MODEL/…`."""
     try:
         decoded = validate_path_is_safe(path)  # type: ignore[no-untyped-call]  # as the server reads it
     except MlflowException:
-        return None, None  # the server refuses it too
+        return [], []  # the server refuses it too
     parts = [part for part in decoded.split("/") if part not in ("", ".")]
-    _, owner, model, *_ = (*parts, None, None, None)
-    return (None, model) if owner == "models" else (owner, None)
+    return ([], parts[2:3]) if parts[1:2] == ["models"] else (parts[1:2], [])
 
 
 def _has_version(condition: str, subject: object) -> bool:
     if not isinstance(subject, str) or not _ID.fullmatch(subject):
         return False  # no id, so nothing that can be registered
-    found = _get_model_registry_store().search_model_versions(condition, max_results=1)  # type: ignore[no-untyped-call]
+    found = _get_model_registry_store().search_model_versions(condition.format(subject), max_results=1)  # type: ignore[no-untyped-call]
     return bool(found)
