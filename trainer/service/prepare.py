@@ -1,4 +1,4 @@
-"""Make or upgrade the tables of MLflow and of its accounts, make the first account and the bucket.
+"""Make or upgrade the tables of MLflow and of its accounts, make the first accounts and the bucket.
 
 Runs before the server starts: `python -m trainer.service.prepare --secrets DIR --database HOST:PORT --s3 HOST:PORT`
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer.core.errors import EmotionsError, TrackingError
 from trainer.service import connections, secrets
+from trainer.service.serve_account import make_serve_account
 from trainer.service.settings import ServiceSettings
 from trainer.service.stores import Stores, object_errors
 from trainer.service.tracking_server import server_environment
@@ -20,7 +21,7 @@ __all__ = ["main", "make_bucket", "make_tables"]
 
 
 def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) -> None:
-    """Make or upgrade the tables of this version of MLflow, and the first account where there is none.
+    """Make or upgrade the tables of this version of MLflow, and the first accounts where there are none.
 
     Raises TrackingError when a newer MLflow made the tables.
     """
@@ -38,6 +39,7 @@ def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) 
         utils._upgrade_db(engine)
         engine.dispose()
         auth.bootstrap_admin_user()
+        make_serve_account(auth.store, secrets.read(secret_folder, "serve_password"))
 
 
 def make_bucket(stores: Stores) -> None:

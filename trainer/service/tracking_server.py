@@ -20,12 +20,13 @@ __all__ = ["TrackingServer", "server_environment"]
 
 # Each check of a password takes 30 ms. A deleted user may be let in for these seconds.
 _PASSWORD_CACHE_SECONDS = 10
+_ROOT = str(Path(__file__).parents[2])
 _ACCOUNTS = """\
 [mlflow]
-default_permission = READ
+default_permission = NO_PERMISSIONS
 database_uri = {database}
 admin_username = {admin}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+authorization_function = trainer.service.authorization:authenticate
 grant_default_workspace_access = false
 auth_cache_ttl_seconds = {seconds}
 """
@@ -86,6 +87,7 @@ def server_environment(settings: ServiceSettings, secret_folder: Path, stores: S
     secrets.write_private(accounts, text)
     return connections.environment(stores) | {
         "MLFLOW_AUTH_CONFIG_PATH": str(accounts),
+        "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),  # for that function
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.read(secret_folder, "flask_secret_key"),
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it takes 1.2 GB
