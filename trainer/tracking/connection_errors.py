@@ -128,13 +128,13 @@ def _explain_answer(uri: str, status: int | None, text: str) -> _Explanation | N
     if "db upgrade" in text:
         command = f"mlflow db upgrade {shlex.quote(redact(uri))}"
         return "its tables are of another MLflow", f"Make a backup, then run `{command}`."
+    if status == 404 or "valid JSON" in text or "<html" in text.lower():  # a proxy refuses with pages
+        advice = "Correct MLFLOW_TRACKING_URI; the path in front of the server, such as /mlflow, belongs to it."
+        return "what answers there is no MLflow server", advice
     if status == 401:
         return "401: wrong or no credentials", _login_advice(uri)
     if status == 403:
         return "403: no permission", "Ask for the permission, or give other credentials."
-    if status == 404 or "valid JSON" in text:
-        advice = "Correct MLFLOW_TRACKING_URI; the path in front of the server, such as /mlflow, belongs to it."
-        return "what answers there is no MLflow server", advice
     return None
 
 
