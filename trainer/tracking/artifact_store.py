@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 from trainer.core.errors import TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.connection import few_retries, within
-from trainer.tracking.delivery_errors import http_status, short_reason
+from trainer.tracking.delivery_errors import NO_STORAGE, http_status, short_reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +57,7 @@ def check_artifact_store(client: "MlflowClient", run: "Run", file: Path | None =
         reason, advice = _explain(location, error)
         folder = location.removesuffix(f"/{run.info.run_id}/artifacts")
         shown = shorten(redact(folder), _MOST_LOCATION_CHARACTERS)
-        raise TrackingError(f"Cannot store artifacts in {shown} ({reason}). {advice}") from None
+        raise TrackingError(f"{NO_STORAGE} in {shown} ({reason}). {advice}") from None
 
 
 def _store(client: "MlflowClient", run: "Run", file: Path | None) -> None:

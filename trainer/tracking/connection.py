@@ -17,7 +17,7 @@ from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection_errors import LOGIN_VARIABLES, explain_failure
-from trainer.tracking.delivery_errors import short_reason
+from trainer.tracking.delivery_errors import FAILED_CALL, NO_CONNECTION, short_reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,7 +74,7 @@ def connect(uri: str | None = None) -> MlflowBackend:
     except Exception as error:
         reason, advice = explain_failure(uri, error)
         raise TrackingError(
-            f"Cannot connect to tracking server {_shown(uri)} ({reason}). {advice}"
+            f"{NO_CONNECTION} {_shown(uri)} ({reason}). {advice}"
         ) from None  # the cause repeats the address with its password
     return MlflowBackend(client, uri)
 
@@ -96,7 +96,7 @@ def readable_errors(backend: MlflowBackend) -> Iterator[None]:
     except Exception as error:
         cause = f"{type(error).__name__}: {short_reason(error)}"
         raise TrackingError(
-            f"A call to tracking server {_shown(backend.uri)} failed ({cause}). Correct the cause and try again: "
+            f"{FAILED_CALL} {_shown(backend.uri)} failed ({cause}). Correct the cause and try again: "
             "the run folder keeps everything."
         ) from None  # the cause may repeat the address with its password
 

@@ -4,7 +4,20 @@ import re
 
 from trainer.core.redaction import redact
 
-__all__ = ["PermanentDeliveryError", "http_status", "is_permanent_error", "short_reason"]
+__all__ = [
+    "FAILED_CALL",
+    "NO_CONNECTION",
+    "NO_STORAGE",
+    "PermanentDeliveryError",
+    "http_status",
+    "is_permanent_error",
+    "short_reason",
+]
+
+NO_CONNECTION = "Cannot connect to tracking server"
+FAILED_CALL = "A call to tracking server"
+NO_STORAGE = "Cannot store artifacts"
+"""Beginnings of the errors of a command that the server, or its artifact store, did not answer."""
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429})  # time limit, conflict, too early, too many requests
 _NOT_IMPLEMENTED = 501  # alone of 5xx it stays: the server lacks the call

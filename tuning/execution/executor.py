@@ -16,6 +16,7 @@ from trainer.core.presets import load_preset
 from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
 from trainer.core.settings import as_argv, from_flat
+from trainer.tracking.delivery_errors import FAILED_CALL, NO_CONNECTION, NO_STORAGE
 from trainer.tracking.event_log import is_locked, read_metrics
 from tuning.execution.process import TrainingProcess
 from tuning.execution.resources import Resources
@@ -27,6 +28,7 @@ __all__ = [
     "TrainingFailedError",
     "TrainingKilledError",
     "TrainingRequest",
+    "TrainingServerError",
 ]
 
 _ERROR = "error: "
@@ -39,6 +41,10 @@ _FIRST_SIGNAL_STATUS = 128
 
 class TrainingFailedError(Exception):
     """A training ended with an error; the text is its cause."""
+
+
+class TrainingServerError(TrainingFailedError):
+    """A training could not begin, or continue its run: the tracking server or its artifact store did not answer."""
 
 
 class TrainingKilledError(Exception):
@@ -94,7 +100,8 @@ class Executor(Protocol):
     def run(self, request: TrainingRequest, resources: Resources, monitor: Monitor) -> None:
         """Train to the end, or continue the run whose folder has a checkpoint.
 
-        Raises TrainingFailedError, TrainingKilledError, or what `monitor` raises after stopping the training.
+        Raises TrainingFailedError, in an outage TrainingServerError; TrainingKilledError; or what `monitor` raises
+        after stopping the training.
         """
 
 
@@ -118,7 +125,9 @@ class ProcessExecutor:
         if status < 0 or status > _FIRST_SIGNAL_STATUS:
             raise TrainingKilledError(f"its process was killed from outside (exit status {status})")
         if status:
-            raise TrainingFailedError(redact(_cause(log.read_bytes()[log_start:], status))[:_MAX_CAUSE_CHARACTERS])
+            cause = redact(_cause(log.read_bytes()[log_start:], status))[:_MAX_CAUSE_CHARACTERS]
+            is_of_server = cause.startswith((NO_CONNECTION, FAILED_CALL, NO_STORAGE))
+            raise TrainingServerError(cause) if is_of_server else TrainingFailedError(cause)
 
 
 def _wait_until_released(folder: Path, monitor: Monitor) -> None:

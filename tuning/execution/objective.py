@@ -16,7 +16,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from trainer.core import artifacts
 from trainer.core.errors import TrackingError
-from tuning.execution.executor import Executor, TrainingFailedError, TrainingKilledError, TrainingRequest
+from tuning.execution.executor import (
+    Executor,
+    TrainingFailedError,
+    TrainingKilledError,
+    TrainingRequest,
+    TrainingServerError,
+)
 from tuning.execution.monitor import TrialInterruptedError, TrialMonitor
 from tuning.execution.resources import ResourcePool, Resources
 from tuning.execution.runs import Runs
@@ -143,14 +149,17 @@ class Objective:
         name = f"{study} {self.phase.name} {trial.number}" + (f" seed {seed}" if several else "")
         number = trial.user_attrs.get(Attribute.SOURCE, trial.number)  # that of the search, also for a final
         tags = {artifacts.TAG_STUDY: study, artifacts.TAG_TRIAL: number}
-        patient = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TrackingError),  # the server restarts, for instance
+        return self._patient(TrackingError)(self.runs.create, name, tags)
+
+    def _patient(self, error: type[Exception]) -> tenacity.Retrying:
+        """Return attempts at a call that raises this error while the tracking server is away."""
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(error),  # the server restarts, for instance
             stop=tenacity.stop_any(tenacity.stop_after_delay(_SERVER_SECONDS), tenacity.stop_when_event_set(self.stop)),
             wait=tenacity.wait_fixed(_RETRY_SECONDS),
             sleep=tenacity.sleep_using_event(self.stop),
             reraise=True,
         )
-        return patient(self.runs.create, name, tags)
 
     @contextmanager
     def _recorded(self, trial: optuna.Trial, request: TrainingRequest) -> Iterator[None]:
@@ -175,7 +184,11 @@ class Objective:
         if request.outcome is None:
             monitor = self._monitor(trial, request)
             try:
-                self.executor.run(request, resources, monitor)
+                self._patient(TrainingServerError)(self.executor.run, request, resources, monitor)
+            except TrainingServerError:
+                if self.stop.is_set():  # the next command continues the trial
+                    raise TrialInterruptedError("the search was stopped") from None
+                raise
             except TrainingKilledError as error:
                 self._count_kill(trial, error)
             finally:

@@ -10,7 +10,13 @@ import pytest
 from trainer.core import artifacts
 from trainer.core.settings import names_given
 from tuning.execution import executor, process
-from tuning.execution.executor import ProcessExecutor, TrainingFailedError, TrainingKilledError, TrainingRequest
+from tuning.execution.executor import (
+    ProcessExecutor,
+    TrainingFailedError,
+    TrainingKilledError,
+    TrainingRequest,
+    TrainingServerError,
+)
 from tuning.execution.resources import Resources
 
 PROGRAM = """
@@ -19,6 +25,8 @@ mode = os.environ["MODE"]
 print(os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], *sys.argv[1:])
 if mode == "fails":
     sys.exit("a warning\\nerror: loss is not finite\\n       at step 3\\nsomething else")
+if mode == "no server":
+    sys.exit("error: Cannot connect to tracking\\n       server https://host (refused).")
 if mode == "crashes":
     sys.exit("OperationalError: postgresql://ann:hunter/2@db/mlflow is away")
 if mode == "killed":
@@ -76,6 +84,11 @@ def test_a_failed_training_raises_the_error_it_printed(run):
 def test_the_cause_of_a_crash_shows_no_password(run):
     with pytest.raises(TrainingFailedError, match=r"^exit status 1: OperationalError: postgresql://db/mlflow is away$"):
         run("crashes")
+
+
+def test_a_training_that_no_server_answered_can_be_repeated(run):
+    with pytest.raises(TrainingServerError, match="https://host"):
+        run("no server")
 
 
 def test_a_killed_training_is_no_failure(run):

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from trainer.core import artifacts
 from trainer.core.errors import TrackingError
 from tuning.execution import objective
-from tuning.execution.executor import TrainingFailedError, TrainingKilledError
+from tuning.execution.executor import TrainingFailedError, TrainingKilledError, TrainingServerError
 from tuning.execution.monitor import TrialInterruptedError
 from tuning.execution.objective import Objective, Phase
 from tuning.execution.resources import ResourcePool, Resources
@@ -40,9 +40,12 @@ class FakeTrainings:
 
     def __init__(self):
         self.requests, self.scores, self.error, self.outcome = [], [0.1, 0.2, 0.3], None, None
+        self.outages = 0
 
     def run(self, request, resources, monitor):
         self.requests.append(request)
+        if len(self.requests) <= self.outages:
+            raise TrainingServerError("Cannot connect to tracking server http://host")
         for epoch, score in enumerate(self.scores, start=1):
             monitor.report([{artifacts.TRAIN_EPOCH: epoch}, {"dev/macro_f1": score}])
             monitor.check()
@@ -237,6 +240,28 @@ class TestServerAway:
         with pytest.raises(TrackingError):
             score(trial)
         assert score.stop.is_set()
+
+    def test_a_training_that_could_not_begin_is_repeated_in_its_run(self, make, monkeypatch):
+        monkeypatch.setattr(objective, "_RETRY_SECONDS", 0)
+        score, trial = make()
+        score.executor.outages = 2
+        assert score(trial) == (0.3,)
+        assert [request.folder.name for request in score.executor.requests] == ["run1"] * 3
+        assert score.runs.closed == [("run1", "complete", None)]
+
+    def test_a_training_that_cannot_begin_for_too_long_fails(self, make, monkeypatch):
+        monkeypatch.setattr(objective, "_SERVER_SECONDS", 0)
+        score, trial = make()
+        score.executor.outages = 1
+        with pytest.raises(TrainingFailedError, match="http://host"):
+            score(trial)
+
+    def test_a_stop_during_the_outage_interrupts_the_trial(self, make):
+        score, trial = make()
+        score.executor.outages = 9
+        threading.Timer(0.05, score.stop.set).start()
+        with pytest.raises(TrialInterruptedError):
+            score(trial)
 
     def test_heartbeats_go_on_while_it_does_not_answer(self, make, tmp_path, monkeypatch):
         beats = threading.Semaphore(0)
