@@ -28,7 +28,8 @@ UPLOADS = frozenset({"artifact", "model"})
 _HUB_SOURCE = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(:(?P<config_name>[\w.-]+))?@(?P<revision>[\w./-]+)")
 _CREATION_KEY = "mlflow.emotions.creation_key"
 """Tag that tells the runs of one creation; MLflow's pages hide tags whose names begin with `mlflow.`."""
-_CREATION_ATTEMPTS = 5
+_CREATION_SECONDS = 60.0
+"""A request that creates a run may arrive although its answer is lost; who gives up then leaves a run RUNNING."""
 
 
 class MlflowBackend:
@@ -188,7 +189,7 @@ def _repeated() -> tenacity.Retrying:
     """Return attempts at a request that MLflow 3.18 does not repeat: it creates something."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: not is_permanent_error(error)),
-        stop=tenacity.stop_after_attempt(_CREATION_ATTEMPTS),
+        stop=tenacity.stop_after_delay(_CREATION_SECONDS),
         wait=tenacity.wait_random_exponential(max=4),
         reraise=True,
     )
