@@ -1,7 +1,8 @@
 """Measure speed and memory: `make bench`, or `python -m tests.benchmarks.run --only thresholds --quick`.
 
 Prints a table per benchmark and writes all figures as JSON below `benchmarks/`. Goals are shown, not asserted. Full
-searches take hours: measure them with `--only tuning` and a `--folder`, in which the same command continues them.
+searches take hours: measure them with `--only tuning` and a `--folder`, in which the same command continues them. The
+faults of the service take half an hour: `--only service`, or `--only service/faults`, measures them in full.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.common.options import Options
 from tests.benchmarks.common.processes import ROOT
+from tests.benchmarks.service import faults, load, pages
 from trainer.core import environment
 from trainer.fit.distributed import has_bf16
 
@@ -43,7 +45,13 @@ BENCHMARKS = {
     "intervals": intervals,
     "starter": starter,
     "tuning": tuning,
+    "service/load": load,
+    "service/pages": pages,
+    "service/faults": faults,
 }
+_FAMILIES = sorted({name.partition("/")[0] for name in BENCHMARKS if "/" in name})
+_LONG = ("tuning", "service/faults")
+"""Measured in full only on request."""
 _QUICK_REPETITIONS = 2
 _PACKAGES = ("torch", "transformers", "accelerate", "mlflow", "numpy", "scikit-learn", "optuna")
 _LEGEND = """Figures are medians over alternating repetitions. ratio: how many times better ours is than the reference
@@ -56,9 +64,8 @@ def main(argv=None):
     started, facts = datetime.now().astimezone(), _machine()
     print(*(f"{name}: {value}" for name, value in facts.items()), f"\n{_LEGEND}\n", sep="\n", flush=True)
     tables = []
-    for name in [only] if only else BENCHMARKS:
-        # Full searches take hours, so they are measured only on request.
-        of_part = options if only or name != "tuning" else dataclasses.replace(options, quick=True)
+    for name in [name for name in BENCHMARKS if only in (None, name, name.partition("/")[0])]:
+        of_part = options if only or name not in _LONG else dataclasses.replace(options, quick=True)
         for table in BENCHMARKS[name].measure(of_part):
             print(table.text(), end="\n\n", flush=True)
             tables.append(table.as_json())
@@ -73,7 +80,7 @@ def main(argv=None):
 def _parse(argv):
     """Return the part to measure, None for all, and the options."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.run", description="Measure speed and memory.")
-    parser.add_argument("--only", choices=BENCHMARKS, help="measure only this part")
+    parser.add_argument("--only", choices=[*BENCHMARKS, *_FAMILIES], help="measure only this part")
     parser.add_argument("--quick", action="store_true", help="two repetitions of smaller measurements")
     parser.add_argument("--repetitions", type=int, help=f"instead of {Options.repetitions}, or {_QUICK_REPETITIONS}")
     parser.add_argument("--model", help="measure only this model of the part, such as starter or minilm")

@@ -19,10 +19,12 @@ from trainer.config import parse
 
 
 def test_make_bench_runs_every_benchmark(root):
-    files = {path.stem for path in (root / "tests" / "benchmarks").glob("*.py")}
+    folder = root / "tests" / "benchmarks"
+    files = {path.stem for path in folder.glob("*.py")}
+    of_service = {f"service/{path.stem}" for path in folder.glob("service/*.py")}
 
-    assert files - {"run"} == set(run.BENCHMARKS)
-    assert len(run.BENCHMARKS) == 10
+    assert (files | of_service) - {"run", "service/places"} == set(run.BENCHMARKS)
+    assert len(run.BENCHMARKS) == 13
 
 
 @pytest.mark.parametrize(("only", "model"), [(None, "starter"), ("thresholds", "starter"), ("tuning", "deberta-base")])

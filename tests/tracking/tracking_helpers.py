@@ -55,8 +55,9 @@ class Server:
     It is of the version in the folder MLFLOW_SERVER_PATH, else of the tests' own. store: a database to begin with.
     """
 
-    def __init__(self, folder: Path, store: Path | None = None):
+    def __init__(self, folder: Path, store: Path | None = None, workers: int = 1):
         self.folder = folder
+        self.workers = workers
         if store is not None and _SERVER_PATH is None:  # another version makes its own tables
             shutil.copy(store, folder / "mlflow.db")
         self.port = free_port()
@@ -64,7 +65,7 @@ class Server:
         self.process = None
 
     def start(self):
-        words = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
+        words = ["server", "--workers", str(self.workers), "--host", "127.0.0.1", "--port", str(self.port)]
         stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         artifact_store = ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
