@@ -1,6 +1,7 @@
-"""Make or upgrade the tables of MLflow and of its accounts, make the first accounts and the bucket.
+"""Make or upgrade the tables of MLflow and of its accounts, after a backup; make the first accounts and the bucket.
 
-Runs before the server starts: `python -m trainer.service.prepare --secrets DIR --database HOST:PORT --s3 HOST:PORT`
+Runs before the server starts:
+`python -m trainer.service.prepare --secrets DIR --database HOST:PORT --s3 HOST:PORT --backups DIR`
 """
 
 import argparse
@@ -10,21 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trainer.core.errors import EmotionsError, TrackingError
-from trainer.service import connections, secrets
+from trainer.core.errors import EmotionsError
+from trainer.service import backup, connections, schema, secrets
 from trainer.service.serve_account import make_serve_account
 from trainer.service.settings import ServiceSettings
 from trainer.service.stores import Stores, object_errors
 from trainer.service.tracking_server import server_environment
 
-__all__ = ["main", "make_bucket", "make_tables"]
+__all__ = ["back_up_before_upgrade", "main", "make_bucket", "make_tables"]
 
 
 def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) -> None:
-    """Make or upgrade the tables of this version of MLflow, and the first accounts where there are none.
-
-    Raises TrackingError when a newer MLflow made the tables.
-    """
+    """Make or upgrade the tables of this version of MLflow, and the first accounts where there are none."""
     with tempfile.TemporaryDirectory(prefix="emotions-prepare-") as scratch:
         os.environ.update(server_environment(settings, secret_folder, stores, Path(scratch)))
         os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secrets.read(secret_folder, secrets.ADMIN_PASSWORD)
@@ -34,7 +32,6 @@ def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) 
 
         utils: Any = db_utils
         engine = utils.create_sqlalchemy_engine_with_retry(stores.url())
-        _check_revision(engine, utils)
         utils._safe_initialize_tables(engine)
         utils._upgrade_db(engine)
         engine.dispose()
@@ -50,28 +47,31 @@ def make_bucket(stores: Stores) -> None:
             client.create_bucket(Bucket=stores.bucket)
 
 
-def _check_revision(engine: Any, utils: Any) -> None:
-    import mlflow
-    from alembic.script import ScriptDirectory
+def back_up_before_upgrade(stores: Stores, backups: Path, keep: int) -> None:
+    """Make a backup when an older MLflow made the tables, because `make_tables` will change them.
 
-    found = utils._get_schema_version(engine)
-    known = {one.revision for one in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()}
-    if found is not None and found not in known:
-        raise TrackingError(
-            f"The database has the tables of a newer MLflow (schema {found}), which MLflow {mlflow.__version__} cannot "
-            "use. Install that version, or restore a backup of this one."
-        )
+    Raises SettingsError when a newer MLflow made them, TrackingError when there is no backup; nothing is changed then.
+    """
+    with stores.connect() as connection:
+        revisions = schema.read_revisions(connection)
+    schema.check_known(revisions, "the one that made the database")
+    if revisions and not schema.is_current(revisions):
+        print("An older MLflow made the tables. They are upgraded after a backup.", flush=True)
+        made = backup.report_backup(stores, backups, keep=keep)
+        print(f"Backup {made.folder}. To go back to the older MLflow: docker/restore.sh {made.folder.name} --replace")
 
 
 def main() -> int:
     """Prepare database and bucket; 1 after an error."""
     parser = argparse.ArgumentParser(prog="python -m trainer.service.prepare", description=main.__doc__)
     connections.add_arguments(parser)
+    parser.add_argument("--backups", type=Path, required=True, help="folder of the backups")
     given = parser.parse_args()
     try:
         settings = ServiceSettings.read()
         stores = connections.open_stores(given.secrets, given.database, given.s3)
         make_bucket(stores)
+        back_up_before_upgrade(stores, given.backups, settings.backup_keep)
         make_tables(stores, given.secrets, settings)
     except EmotionsError as error:
         print(f"Error: {error}", file=sys.stderr)

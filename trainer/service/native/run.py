@@ -71,6 +71,7 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
     scratch = folder / "tracking"
     scratch.mkdir(exist_ok=True, mode=0o700)
     module = [sys.executable, "-m"]
+    prepare = ["trainer.service.prepare", *stores, "--backups", str(folder / "backups")]
     server = [
         *("trainer.service.tracking_server", *stores),
         *("--scratch", str(scratch), "--port", str(settings.tracking_port)),
@@ -79,7 +80,7 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
     parts = [
         postgres.part(folder / "postgres", settings),
         s3.part(folder / "s3", settings, folder / "secrets"),
-        Part(name="prepare", command=[*module, "trainer.service.prepare", *stores], once=True),
+        Part(name="prepare", command=[*module, *prepare], once=True),
         Part(
             name="tracking",
             command=without_orphans([*module, *server]),

@@ -44,7 +44,7 @@ class Supervisor:
         """Start a part and wait until it is ready. Raises EmotionsError with the end of its log when it dies."""
         self.call("startProcess", part.name, False)
         until = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < until:
+        while part.once or time.monotonic() < until:  # a backup before an upgrade may take long
             state = self.call("getProcessInfo", part.name)
             if part.once and state["statename"] == "EXITED" and state["exitstatus"] == 0:
                 return
