@@ -118,7 +118,8 @@ def free_ports():
 def start_process(variables):
     """Start `python -m trainer.service` with these variables; its output is a pipe of text."""
     return subprocess.Popen(
-        [sys.executable, "-m", "trainer.service"],
+        # A shell ignores Ctrl-C in what it runs in the background, and `close` sends it.
+        ["env", "--default-signal=INT", sys.executable, "-m", "trainer.service"],
         env=child_environment() | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

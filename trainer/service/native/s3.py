@@ -50,7 +50,8 @@ def part(data: Path, settings: ServiceSettings, secret_folder: Path) -> Part:
         command=[program(), "-logtostderr", "server", *ports, *options],
         ready=lambda: answers(settings.s3_port, "/healthz"),
         store=True,
-        stop_seconds=30,
+        # Its servers wait 15 s for each other; the files are complete, for the server that writes them ends before.
+        stop_seconds=5,
     )
 
 
