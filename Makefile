@@ -43,6 +43,8 @@ $(STAMP): conda.yaml .ci/environment.py .ci/conda-stand-in/bin/conda .ci/conda-s
 # not quote the path of a conda, which may have a space.
 # Alone, `mlflow run` writes to the experiment Default.
 train: export MLFLOW_EXPERIMENT_NAME ?= emotions
+# Without it, `mlflow run` asks a server that is away for four minutes.
+train: export MLFLOW_HTTP_REQUEST_MAX_RETRIES ?= 5
 train: $(STAMP)
 	$(ACTIVATE) && mlflow run . --env-manager local -e train -P loss=combined $(ARGS)
 

@@ -99,13 +99,13 @@ def check_dashboard(argv, root):
 _CHECKS = [  # first match decides
     (r"make( [\w=]|$)", check_make),
     (r"mlflow run ", check_mlflow_run),
-    (r"mlflow (ui|models|server|artifacts|runs)\b", check_mlflow),
+    (r"mlflow (ui|models|server|artifacts|runs|experiments create)\b", check_mlflow),
     (r"python -m (trainer|registry|tuning|tests\.chaos)\.", check_module),
     (r"(\.|source) ", check_activate),
     (r"git clone ", check_nothing),
     (r"cd [\w-]+$", check_nothing),
     (r"optuna-dashboard ", check_dashboard),
-    (r"export [A-Z_]+=", check_nothing),
+    (r"export '?[A-Z0-9_]+=", check_nothing),
     (r"curl -s localhost:", check_nothing),
     (r"\.ci/run$", lambda argv, root: check_executable(root / argv[0])),
 ]
