@@ -150,6 +150,17 @@ def test_a_body_of_200_megabytes_is_refused_at_the_api(service, path, user):
     wait_until_counted(service, '" 413 ', before)
 
 
+def test_a_large_batch_of_metrics_is_taken(service):
+    run = service.request("POST", "/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}).json()["run"]["info"]
+    metrics = [{"key": f"test/f1 of label {number}", "value": 0.5, "timestamp": 1, "step": 1} for number in range(1000)]
+
+    answer = service.request(
+        "POST", "/api/2.0/mlflow/runs/log-batch", json={"run_id": run["run_id"], "metrics": metrics}
+    )
+
+    assert answer.status_code == 200
+
+
 def test_an_endless_body_without_a_length_is_refused(service):
     before = counted(service, '" 413 ')
 
@@ -176,9 +187,7 @@ _LEAVING = (
     "..%255c..%255cetc",
     "%c0%ae%c0%ae/%c0%ae%c0%ae/etc",
     "..%00/etc/passwd",
-    "//etc/passwd",
     "x/../../../etc/passwd",
-    "%2fetc%2fpasswd",
 )
 
 

@@ -50,7 +50,8 @@ class Place:
 
 def part(folder: Path, settings: ServiceSettings, tls: Path) -> Part:
     """Return nginx; writes its configuration."""
-    folder.mkdir(exist_ok=True, mode=0o711)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)  # nginx's own user writes large bodies to a folder in it
     for name in _TEMPORARY:
         (folder / name).mkdir(exist_ok=True, mode=0o700)
     place = Place(
