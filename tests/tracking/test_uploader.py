@@ -217,6 +217,16 @@ class TestBackgroundUploader:
         assert backend.taken == ["params", "register", "status"]
         assert caplog.text.count("Cannot send events") == caplog.text.count("answers again") == 1
 
+    def test_a_flush_asks_a_server_that_was_long_away_again_and_again(self, log, monkeypatch):
+        monkeypatch.setattr(uploader, "_MAX_PAUSE_SECONDS", 1000)
+        monkeypatch.setattr(uploader, "_FLUSH_PAUSE_SECONDS", 0.01)
+        failures = iter([requests.ConnectionError("away")] * 12)  # the last pause alone would be half an hour
+        one = BackgroundUploader(log, Backend(lambda _: next(failures, None)))
+        fill(log)
+
+        assert one.flush(30, 30)
+        assert one.stop()
+
     def test_an_upload_has_its_own_limit_and_a_hanging_one_ends_too(self, log, monkeypatch):
         monkeypatch.setattr(uploader, "_JOIN_SECONDS", 0.01)
         begun, answer = threading.Event(), threading.Event()

@@ -19,8 +19,10 @@ from trainer.tracking.uploader import BackgroundUploader
 
 __all__ = ["MlflowTracker", "NullTracker", "Tracker"]
 
-# Seconds to wait for the next delivery, and during the upload of a file or model.
-_LIMITS = (30.0, 600.0)
+# Seconds to wait for the next delivery, and during the upload of a file or model. A server restarts in less, and TCP
+# needs up to two minutes to notice that a network is back after one.
+_LIMITS = (120.0, 600.0)
+_REGISTER_SECONDS = 30.0
 _KILLED_LIMITS = (10.0, 10.0)  # schedulers send SIGKILL about 30 seconds after SIGTERM
 
 _log = logging.getLogger(__name__)
@@ -170,7 +172,7 @@ class MlflowTracker(Tracker):
     def register(self, name: str) -> int | None:
         """Register the run's newest model as a version of `name`, once per model."""
         self._append("register", {"name": name})
-        if not self.flush(_LIMITS[0]):
+        if not self.flush(_REGISTER_SECONDS):
             return None
         try:
             return self._backend.model_version(self.run_id, name)

@@ -19,6 +19,7 @@ __all__ = ["BackgroundUploader", "Uploader"]
 _METRICS_PER_CALL = 1000  # MLflow's limit
 _INTERVAL_SECONDS = 5.0  # metrics gather: 112 of them take 32 ms in one call and 2.3 s in 112 calls (MLflow 3.17)
 _MAX_PAUSE_SECONDS = 30.0
+_FLUSH_PAUSE_SECONDS = 2.0  # the end of a run waits, and a server may be back at any moment
 _JOIN_SECONDS = 2.0  # a thread inside a call may need the whole HTTP time limit; a run does not wait for it
 _UPLOAD_ATTEMPTS = 4
 _UPLOAD_WAIT: tenacity.wait.wait_base = tenacity.wait_exponential(max=4)
@@ -148,6 +149,7 @@ class BackgroundUploader(Uploader):
         self.is_uploading = False
         self._changed = threading.Condition()  # guards what follows
         self._is_wanted = False
+        self._num_flushes = 0
         self._is_stopped = False
         self._last_progress = time.monotonic()
         # A daemon, because a call to a silent server must not keep the process alive.
@@ -162,13 +164,17 @@ class BackgroundUploader(Uploader):
         target, started = self._log.size, time.monotonic()
         with self._changed:
             self._is_wanted = True
+            self._num_flushes += 1
             self._changed.notify_all()
-            while self._log.delivered < target:
-                limit = upload_seconds if self.is_uploading else seconds
-                left = max(started, self._last_progress) + limit - time.monotonic()
-                if left <= 0 or not self._thread.is_alive():
-                    return False
-                self._changed.wait(left)
+            try:
+                while self._log.delivered < target:
+                    limit = upload_seconds if self.is_uploading else seconds
+                    left = max(started, self._last_progress) + limit - time.monotonic()
+                    if left <= 0 or not self._thread.is_alive():
+                        return False
+                    self._changed.wait(left)
+            finally:
+                self._num_flushes -= 1
         return True
 
     def stop(self) -> bool:
@@ -219,6 +225,7 @@ class BackgroundUploader(Uploader):
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
+            seconds = min(seconds, _FLUSH_PAUSE_SECONDS) if self._num_flushes else seconds
             self._changed.wait_for(lambda: self._is_wanted or self._is_stopped, seconds)
             self._is_wanted = False
 
