@@ -67,7 +67,7 @@ class TrainingRun:
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
-            self.tracker.log_dataset(dataset.name, split.digest, role, dataset.source, profile)
+            self.tracker.log_dataset(dataset.name, split.digest, role, dataset.source, profile, dataset.label_names)
         digests = {
             f"{artifacts.TAG_DATA_DIGEST}.{role}": digest[: artifacts.SHORT_DIGEST]
             for role, digest in dataset.digests.items()

@@ -95,9 +95,10 @@ def run_note(config: TrainConfig, evaluation: Evaluation, page: str) -> str:
 def _scores(evaluation: Evaluation) -> str:
     if not evaluation.test:
         return summary.dev_scores(evaluation)
-    # The page folds a description after five lines.
+    # On one line: the page folds a description after five.
     lines = [line for line in summary.headlines(evaluation) if line.estimate.low is not None or "(ECE)" in line.name]
-    return "On test: " + ", ".join(f"{line.name} {_shown(line.estimate)}" for line in lines)
+    names = [line.name.removeprefix("calibration error (").removesuffix(")") for line in lines]
+    return "On test: " + ", ".join(f"{name} {_shown(line.estimate)}" for name, line in zip(names, lines, strict=True))
 
 
 def _computed(facts: Mapping[str, Any], history: History) -> str:

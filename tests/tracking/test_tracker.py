@@ -74,7 +74,7 @@ def test_datasets_are_inputs_with_context_full_digest_and_a_source_that_mlflow_c
 
     with open_run(tmp_path) as run:
         for _ in range(2):
-            run.log_dataset("starter", "ab" * 32, "train", "trainer/data/starter", {"rows": 900})
+            run.log_dataset("starter", "ab" * 32, "train", "trainer/data/starter", {"rows": 900}, ("joy", "grief"))
         run.log_dataset("goemotions", "cd" * 32, "test", "google/go_emotions:simplified@1a2b", {"rows": 5427})
 
     inputs = {item.dataset.name: item for item in database.get_run(run.run_id).inputs.dataset_inputs}
@@ -82,6 +82,12 @@ def test_datasets_are_inputs_with_context_full_digest_and_a_source_that_mlflow_c
     assert inputs["starter"].dataset.digest == "ab" * 16
     assert "ab" * 32 in inputs["starter"].dataset.profile
     assert inputs["starter"].tags[0].value == "train"
+    columns = json.loads(inputs["starter"].dataset.schema)["mlflow_colspec"]
+    assert [(one["name"], one["type"]) for one in columns] == [
+        ("text", "string"),
+        ("joy", "double"),
+        ("grief", "double"),
+    ]
     assert json.loads(inputs["starter"].dataset.source) == {"uri": "trainer/data/starter"}
     source = mlflow.data.get_source(inputs["goemotions"])
     assert (source.path, source.config_name, source.revision) == ("google/go_emotions", "simplified", "1a2b")

@@ -45,7 +45,7 @@ def rates(seen):
 
 
 def train_rows(seen):
-    return next((digest, profile) for _, digest, role, _, profile in seen.tracker.datasets if role == "train")
+    return next((digest, profile) for _, digest, role, _, profile, _ in seen.tracker.datasets if role == "train")
 
 
 def logged(name):

@@ -168,6 +168,7 @@ class MlflowBackend:
             digest=_text(event, "digest")[:DIGEST_CHARACTERS],
             source_type=kind,
             source=json.dumps(place),
+            schema=_dataset_schema(event.content.get("labels")),
             profile=json.dumps({"digest": _text(event, "digest"), **_mapping(event, "profile")}),
         )
         context = InputTag(MLFLOW_DATASET_CONTEXT, _text(event, "context"))
@@ -204,6 +205,14 @@ def dataset_source(source: str) -> tuple[str, dict[str, str]]:
     if hub is None:
         return "local", {"uri": source}
     return "hugging_face", {name: text for name, text in hub.groupdict().items() if text is not None}
+
+
+def _dataset_schema(label_names: object) -> str | None:
+    """Return the columns of a data set as MLflow's page shows them; None without labels, as in older event logs."""
+    if not isinstance(label_names, list) or not label_names:
+        return None
+    columns = [("string", "text"), *(("double", str(name)) for name in label_names)]
+    return json.dumps({"mlflow_colspec": [{"type": kind, "name": name, "required": True} for kind, name in columns]})
 
 
 def _mapping(event: Event, key: str) -> dict[str, Any]:

@@ -26,15 +26,16 @@ __all__ = [
 # was chosen last, or that the address names (`?workflowType=machine_learning`). Earlier pages do.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE = (
-    "Text classifiers with many rare labels: trainings, searches with a nested run for each trial, promotions, batch "
-    "predictions. **[Runs by their scores]({scores})**. The description of a run has its scores and links to its "
-    "report, tables and model card."
+    "Text classifiers with many rare labels: [runs by their scores]({scores}), trainings, searches with a nested run "
+    "for each trial, promotions, batch predictions. The description of a run has its scores and links to its report, "
+    "tables and model card."
 )
 # Views of the table of runs. MLflow 3.17 lists them under "Views"; by itself, its table shows no metric.
 _VIEW = "mlflow.sharedViewState."
 _SCORES = "scores"
-_METRICS = ("dev/final/macro_f1", *(f"test/{name}" for name in ("macro_f1", "macro_f1_low", "macro_f1_high", "ece")))
+_METRICS = ("dev/final/macro_f1", "test/macro_f1", "test/ece")
 _PARAMETERS = ("loss", "model", "dataset", "seed")
+_COLUMN_PIXELS = 130
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
 _ENTRY_POINT = "mlflow.project.entryPoint"
 
@@ -60,15 +61,18 @@ def _scores_view() -> str:
     """Return a view of the runs, the best on dev first, as MLflow's page saves views."""
     metrics = [f"metrics.`{name}`" for name in _METRICS]
     parameters = [f"params.`{artifacts.PARAMETER_PREFIX}{name}`" for name in _PARAMETERS]
+    columns = [*metrics, *parameters, "attributes.`Models`"]
     state = {
-        "searchFilter": "",
+        "searchFilter": f"{metrics[0]} >= 0",
         "orderByKey": metrics[0],
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*metrics, *parameters, "attributes.`Models`"],
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": dict.fromkeys(columns, _COLUMN_PIXELS),
     }
     milliseconds = int(time.time() * 1000)
     view = {"name": "Scores", "createdAt": milliseconds, "updatedAt": milliseconds, "state": json.dumps(state)}

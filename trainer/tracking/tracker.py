@@ -64,7 +64,15 @@ class Tracker:
         tables = [{"path": name, "type": "table"} for name in names]
         self.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
 
-    def log_dataset(self, name: str, digest: str, context: str, source: str, profile: Mapping[str, object]) -> None:
+    def log_dataset(
+        self,
+        name: str,
+        digest: str,
+        context: str,
+        source: str,
+        profile: Mapping[str, object],
+        label_names: Sequence[str] = (),
+    ) -> None:
         """Log a data set as input of the run.
 
         context: its role. source: a path, or a hub data set as `owner/name:config@revision`.
@@ -152,10 +160,18 @@ class MlflowTracker(Tracker):
             if (self.folder / name).exists():
                 self.log_artifact(name)
 
-    def log_dataset(self, name: str, digest: str, context: str, source: str, profile: Mapping[str, object]) -> None:
+    def log_dataset(
+        self,
+        name: str,
+        digest: str,
+        context: str,
+        source: str,
+        profile: Mapping[str, object],
+        label_names: Sequence[str] = (),
+    ) -> None:
         """Log a data set as input. MLflow shows 32 characters of the digest; the profile contains all of it."""
         facts = {"name": name, "digest": digest, "context": context, "source": redact(source)}
-        self._append("dataset", {**facts, "profile": dict(profile)})
+        self._append("dataset", {**facts, "profile": dict(profile), "labels": list(label_names)})
 
     def log_model(self, folder: Path, step: int) -> None:
         """Log a saved model. The same files logged twice in one run, as after a resume, are one model."""

@@ -92,14 +92,15 @@ def show(
 def _note(study: optuna.Study, objectives: Sequence[str], winner: Winner | None, page: str) -> str:
     """Return the result as Markdown, which MLflow's page shows as the description of the run."""
     best = scored(study)[0]
+    # Short lines, because the page folds a long description.
     lines = [
-        f"Search over {count(len(started(study)), 'trial')}; best trial: {best.number}, {objectives[0]} "
-        f"{score(best):.4f} (optimistic, as the best of many)."
+        f"Search over {count(len(started(study)), 'trial')}; best: trial {best.number}, {objectives[0]} "
+        f"{score(best):.4f} (optimistic)."
     ]
     if winner:
         run = f"[{study.study_name} winner]({page.rpartition('/')[0]}/{winner.run_id})"
-        scores = ", ".join(f"{name} {one.value:.3f}" for name, one in _test_estimates(winner).items() if one.value)
-        # Short, because the page folds a long description.
+        shown = {name: one.value for name, one in _test_estimates(winner).items() if one.value and "F1" in name}
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
         lines.append(f"Winner: trial {winner.trial}, run {run}. On test: {scores}.")
     files = {"report": artifacts.REPORT, "trials": TRIALS, **({"preset of the winner": PRESET} if winner else {})}
     lines.append("More: " + ", ".join(f"[{name}]({page}/artifacts/{file})" for name, file in files.items()))
