@@ -96,6 +96,14 @@ def check_dashboard(argv, root):
     assert Path(argv[1]).name == DATABASE
 
 
+def check_script(argv, root):
+    """A script of the service: it answers `--help`, and the flags written after it are in the answer."""
+    done = subprocess.run([argv[0], "--help"], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for flag in [word for word in argv[1:] if word.startswith("--")]:
+        assert flag in done.stdout
+
+
 _CHECKS = [  # first match decides
     (r"make( [\w=]|$)", check_make),
     (r"mlflow run ", check_mlflow_run),
@@ -107,6 +115,7 @@ _CHECKS = [  # first match decides
     (r"optuna-dashboard ", check_dashboard),
     (r"export '?[A-Z0-9_]+=", check_nothing),
     (r"curl -s localhost:", check_nothing),
+    (r"docker/(backup|restore|verify|gc)\.sh", check_script),
     (r"\.ci/run$", lambda argv, root: check_executable(root / argv[0])),
 ]
 

@@ -23,6 +23,7 @@ from trainer.service.artifact_copier import ArtifactCopier
 from trainer.service.backup_files import Backup, Database, Manifest
 from trainer.service.data_command import Service, run_command
 from trainer.service.stores import Stores, table_counts
+from trainer.service.verify import print_verification
 
 if TYPE_CHECKING:
     import psycopg
@@ -45,14 +46,17 @@ select distinct substring(place from '^[^:]*:(?://[^/]*)?') from (
 def main(argv: list[str] | None = None) -> int:
     """Return 0 after a backup, 1 when there is none; the reason goes to standard error and to last.json."""
     parser = argparse.ArgumentParser(prog="docker/backup.sh", description="Back up the tracking server.")
+    parser.add_argument("--verify", action="store_true", help="restore it beside the service and ask its champions")
     return run_command(parser, _back_up, argv)
 
 
-def _back_up(_: argparse.Namespace, service: Service) -> None:
+def _back_up(given: argparse.Namespace, service: Service) -> None:
     made = report_backup(service.stores, service.backups, keep=service.settings.backup_keep)
-    print(f"{made.folder}: {backup_files.summarize(made.manifest)}")
+    print(f"{made.folder}: {backup_files.summarize(made.manifest)}", flush=True)
     if made.manifest.outside:
         print(f"Not in the backup: artifacts in {', '.join(made.manifest.outside)}")
+    if given.verify:
+        print_verification(service.stores, made)
 
 
 def report_backup(stores: Stores, folder: Path, *, keep: int) -> Backup:
@@ -83,7 +87,7 @@ def back_up(stores: Stores, folder: Path, *, keep: int) -> Backup:
             shutil.rmtree(left)
         name = _new_name(folder)
         aside = folder / f"{_PARTIAL}{name}"
-        aside.mkdir(mode=0o700)
+        aside.mkdir(mode=0o700, parents=True)
         try:
             backup = _write(stores, aside, backup_files.newest_backup(folder))
             os.sync()  # after a power failure a renamed folder must not have empty files

@@ -73,7 +73,7 @@ def main() -> int:
         make_bucket(stores)
         back_up_before_upgrade(stores, given.backups, settings.backup_keep)
         make_tables(stores, given.secrets, settings)
-    except EmotionsError as error:
+    except (EmotionsError, OSError) as error:  # OSError: the disk has no room for the backup
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0
