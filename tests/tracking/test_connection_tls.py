@@ -165,8 +165,11 @@ def test_wrong_logins(environment, set_variables, advice):
     assert "wro/ng" not in message
 
 
-def test_an_unknown_authority(environment):
+@pytest.mark.parametrize("file", [None, ""])
+def test_an_unknown_authority(environment, file):
     environment.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    if file is not None:
+        environment.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", file)
     assert "Set MLFLOW_TRACKING_SERVER_CERT_PATH" in refusal()
 
 

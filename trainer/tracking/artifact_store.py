@@ -36,7 +36,7 @@ _CAUSES = (
         "no known authority has signed its certificate",
         "Set AWS_CA_BUNDLE to the file of its authority",
     ),
-    ("SSLError|CA certificate bundle", "", "Correct MLFLOW_S3_ENDPOINT_URL and AWS_CA_BUNDLE"),
+    ("SSLError|CA (certificate )?bundle", "", "Correct MLFLOW_S3_ENDPOINT_URL and AWS_CA_BUNDLE"),
     (
         "EndpointConnection|EndpointResolution|Invalid endpoint|Not Found",
         "",

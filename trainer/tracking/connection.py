@@ -16,7 +16,7 @@ import tenacity
 from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
-from trainer.tracking.connection_errors import LOGIN_VARIABLES, explain_failure
+from trainer.tracking.connection_errors import CA_VARIABLE, LOGIN_VARIABLES, explain_failure
 from trainer.tracking.delivery_errors import FAILED_CALL, NO_CONNECTION, short_reason
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def connect(uri: str | None = None) -> MlflowBackend:
     """
     for name, value in _MLFLOW_SETTINGS.items():  # before the import, which reads some of them
         os.environ.setdefault(name, value)
+    if os.environ.get(CA_VARIABLE) == "":
+        del os.environ[CA_VARIABLE]  # MLflow would not check the certificate of the server
     import mlflow
 
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # it may be imported already

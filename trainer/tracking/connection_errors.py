@@ -9,14 +9,14 @@ from trainer.core.errors import shorten
 from trainer.core.redaction import redact
 from trainer.tracking.delivery_errors import http_status, short_reason
 
-__all__ = ["LOGIN_VARIABLES", "explain_failure"]
+__all__ = ["CA_VARIABLE", "LOGIN_VARIABLES", "explain_failure"]
 
 _Explanation = tuple[str, str]
 """Why, without secrets, and a sentence with what to do."""
 
-_CA_VARIABLE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+CA_VARIABLE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 _OTHER_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Read by requests where _CA_VARIABLE is not set."""
+"""Read by requests where CA_VARIABLE is not set."""
 LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _LOGIN = " and ".join(LOGIN_VARIABLES)
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
@@ -109,18 +109,18 @@ def _is_valid(uri: str) -> bool:
 
 def _explain_certificate(text: str) -> _Explanation | None:
     """What is wrong with the file of certificates that this machine trusts."""
-    variable = next((name for name in (_CA_VARIABLE, *_OTHER_CA_VARIABLES) if os.environ.get(name)), _CA_VARIABLE)
+    variable = next((name for name in (CA_VARIABLE, *_OTHER_CA_VARIABLES) if os.environ.get(name)), CA_VARIABLE)
     file = shorten(redact(os.environ.get(variable, "")), _MOST_FILE_CHARACTERS)
     if "CA certificate bundle, invalid path" in text:
         return f"{variable} names no file, got {file}", "Correct the path."
     if re.search("NO_CERTIFICATE_OR_CRL_FOUND|PEM lib", text):
         return f"{variable} names a file without certificates, got {file}", "Name one in PEM, such as ca.crt."
     if "ignore_tls_verification" in text:
-        return "two variables contradict each other", f"Unset MLFLOW_TRACKING_INSECURE_TLS or {_CA_VARIABLE}."
+        return "two variables contradict each other", f"Unset MLFLOW_TRACKING_INSECURE_TLS or {CA_VARIABLE}."
     if "CERTIFICATE_VERIFY_FAILED" not in text or re.search("expired|not yet valid|not valid for", text):
         return None
     reason = "no known authority has signed its certificate"
-    advice = f"Set {_CA_VARIABLE} to the file of its authority, such as ca.crt."
+    advice = f"Set {CA_VARIABLE} to the file of its authority, such as ca.crt."
     return (f"{reason}; {variable} names {file}" if file else reason), advice
 
 
