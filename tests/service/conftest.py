@@ -1,3 +1,4 @@
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -22,11 +23,23 @@ def service():
     """The service, for all tests of the session: a test leaves it running, with parts started and data of its own."""
     from tests.service.running import RunningService
 
-    # Not in pytest's folder: as root, PostgreSQL has another user, who must get through to the data.
-    folder = Path(tempfile.mkdtemp(prefix="emotions-service-"))
+    with _open_folder("emotions service ") as folder:  # with a space: every command must quote it
+        running = RunningService.start(folder / "service")
+        yield running
+        assert running.close() == 0
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter, as that of PostgreSQL must when root starts it; pytest closes its own."""
+    with _open_folder("emotions-service-") as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _open_folder(prefix):
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
     folder.chmod(0o711)
-    running = RunningService.start(folder / "service")
-    yield running
-    assert running.close() == 0
+    yield folder
     if not os.environ.get("KEEP_SERVICE"):
         shutil.rmtree(folder)

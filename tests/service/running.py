@@ -137,6 +137,7 @@ def _wait_for_url(process):
         if time.monotonic() > until:
             process.terminate()
     process.wait()
+    process.stdout.close()
     raise AssertionError(f"the service did not start: {''.join(seen)}")
 
 

@@ -1,5 +1,6 @@
 """The settings of the tracking server, which `docker compose` and `make service` share."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -9,12 +10,14 @@ from typing import Any
 
 import dotenv
 
-from trainer.core.errors import SettingsError, nearest
+from trainer.core.errors import SettingsError, nearest, shorten
 
 __all__ = ["SETTINGS_FILE", "ServiceSettings"]
 
 SETTINGS_FILE = Path(__file__).parents[2] / "docker" / ".env"
 _PREFIX = "SERVICE_"
+_SIZE = r"\d+[kmgKMG]?"
+_HOST = r"[\w.-]+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +74,34 @@ class ServiceSettings:
 
     def _check(self) -> None:
         rules = (
-            ("host", bool(self.hosts), "must name a host"),
+            ("host", self.hosts and all(re.fullmatch(_HOST, one) for one in self.hosts), "must be names, with commas"),
             ("prefix", re.fullmatch(r"(/[\w.-]+)*", self.prefix), "must be empty or a path such as /mlflow"),
+            ("address", _is_ipv4(self.address), "must be an IPv4 address"),
+            ("admin", re.fullmatch(r"[\w.@-]+", self.admin), "must be a name without spaces"),
+            ("request_limit", re.fullmatch(_SIZE, self.request_limit), "must be a size such as 8m"),
+            ("artifact_limit", re.fullmatch(_SIZE, self.artifact_limit), "must be a size such as 20g"),
             ("workers", self.workers >= 1, "must be at least 1"),
             ("backup_keep", self.backup_keep >= 1, "must be at least 1"),
             ("disk_free", 0 <= self.disk_free < 100, "must be 0 to 99"),
         )
         for name, kept, rule in rules:
             if not kept:
-                raise SettingsError(f"`{_PREFIX}{name.upper()}` {rule}, got {getattr(self, name)}.")
+                raise SettingsError(
+                    f"`{_PREFIX}{name.upper()}` {rule}, got {shorten(getattr(self, name)) or 'nothing'}."
+                )
+
+
+def _is_ipv4(address: str) -> bool:
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _typed(name: str, value: str, kind: object) -> Any:
     if kind is int:
         if not re.fullmatch(r"\d{1,9}", value):
-            raise SettingsError(f"`{name}` must be a whole number, got {value or 'nothing'}.")
+            raise SettingsError(f"`{name}` must be a whole number, got {shorten(value) or 'nothing'}.")
         return int(value)
     return Path(value) if kind is Path else value

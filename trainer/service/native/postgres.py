@@ -71,6 +71,7 @@ def make_data(data: Path, secret_folder: Path) -> None:
     finally:
         password.unlink()
     if done.returncode:
+        shutil.rmtree(partial)
         raise EmotionsError(f"PostgreSQL cannot make its data in {data} ({(done.stderr or done.stdout).strip()}).")
     partial.rename(data)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,14 +103,17 @@ def _environment() -> dict[str, str]:
 
 def _welcome(folder: Path, settings: ServiceSettings) -> str:
     authority = folder / "secrets" / "tls" / "ca.crt"
-    return f"""
-The service runs at {settings.url}
-  first login     {settings.admin}, with the password in {folder / "secrets" / secrets.ADMIN_PASSWORD}
-  certificate of  {authority}
-Clients set:
-  export MLFLOW_TRACKING_URI={settings.url}
-  export MLFLOW_TRACKING_SERVER_CERT_PATH={authority}
-  export MLFLOW_TRACKING_USERNAME={settings.admin}
-  export MLFLOW_TRACKING_PASSWORD="$(cat {folder / "secrets" / secrets.ADMIN_PASSWORD})"
-Ctrl-C stops it; the data stays in {folder}.
-"""
+    password = folder / "secrets" / secrets.ADMIN_PASSWORD
+    lines = [
+        "",
+        f"The service runs at {settings.url}",
+        f"  first login: {settings.admin}, with the password in {password}",
+        f"  certificate authority: {authority}" if authority.exists() else "",
+        "Clients set:",
+        f"  export MLFLOW_TRACKING_URI={settings.url}",
+        f"  export MLFLOW_TRACKING_SERVER_CERT_PATH={shlex.quote(str(authority))}" if authority.exists() else "",
+        f"  export MLFLOW_TRACKING_USERNAME={settings.admin}",
+        f'  export MLFLOW_TRACKING_PASSWORD="$(cat {shlex.quote(str(password))})"',
+        f"Ctrl-C stops it; the data stays in {folder}.",
+    ]
+    return "\n".join([lines[0], *filter(None, lines)])
