@@ -109,7 +109,7 @@ def test_parameters_leave_out_what_the_loss_does_not_read():
 
 def test_a_run_says_what_was_trained_and_where_its_tables_are(evaluation):
     note = report_data.run_note(TrainConfig(), evaluation, "#/experiments/1/runs/r")
-    assert note.startswith("3 labels of data set starter, encoder starter, loss combined, seed 42.")
-    assert f"macro F1 {evaluation.test['global']['macro_f1']:.3f} (" in note
+    assert note.startswith(f"On test: macro F1 {evaluation.test['global']['macro_f1']:.3f} (")
+    assert "\n\n3 labels of data set starter, encoder starter, loss combined, seed 42." in note
     assert "[mistakes](#/experiments/1/runs/r/artifacts/errors.json)" in note
     assert "report.html" not in report_data.run_note(TrainConfig(), replace(evaluation, test={}), "")
