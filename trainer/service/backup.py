@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.core.errors import EmotionsError, TrackingError, shorten
+from trainer.core.errors import TrackingError, shorten
+from trainer.core.signals import describe_stop, is_stop
 from trainer.core.text_files import write_json
 from trainer.service import backup_files, schema
 from trainer.service.artifact_copier import ArtifactCopier
@@ -68,7 +69,7 @@ def report_backup(stores: Stores, folder: Path, *, keep: int) -> Backup:
     try:
         backup = back_up(stores, folder, keep=keep)
     except BaseException as error:
-        what = str(error) if isinstance(error, EmotionsError | OSError) else f"stopped ({type(error).__name__})"
+        what = describe_stop(error) if is_stop(error) else str(error) or type(error).__name__
         with suppress(OSError):  # the disk may be full; the error itself is raised
             report(ok=False, what=shorten(what, 300))
         raise

@@ -165,8 +165,10 @@ def _check_server(connection: Any, backup: Backup) -> None:
 
 
 def _check_empty(stores: Stores) -> None:
-    with stores.connect() as connection:
-        counts = table_counts(connection)
+    counts: Mapping[str, int] = {}
+    if stores.database in stores.databases():  # it may be what was lost
+        with stores.connect() as connection:
+            counts = table_counts(connection)
     counts = {**counts, "experiments": max(0, counts.get("experiments", 0) - 1)}  # MLflow makes the experiment Default
     found = [f"{counts[table]} {name}" for table, name in _CONTENT.items() if counts.get(table)]
     if objects := len(stores.objects(stores.s3())):

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -134,3 +135,16 @@ def test_places_outside_the_bucket_are_named(stores, tmp_path):
     )
 
     assert back_up(stores, tmp_path, keep=3).manifest.outside == ["s3://elsewhere"]
+
+
+def test_stopped_backup_is_a_failure(stores, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise SystemExit(128 + signal.SIGTERM)
+
+    monkeypatch.setattr(Stores, "objects", stopped)
+
+    with pytest.raises(SystemExit):
+        report_backup(stores, tmp_path, keep=3)
+
+    assert last(tmp_path)["what"] == "stopped by SIGTERM"
+    assert [path.name for path in tmp_path.iterdir()] == ["last.json"]
