@@ -4,7 +4,7 @@ set -eu
 folder=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=${folder%/*}
 if command -v docker >/dev/null && [ -n "$(docker compose -f "$folder/compose.yaml" ps --quiet postgres 2>/dev/null)" ]; then
-    exec docker compose -f "$folder/compose.yaml" run --rm backup "$@"
+    exec docker compose -f "$folder/compose.yaml" run --rm -T backup "$@"
 fi
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3

@@ -28,6 +28,7 @@ def test_the_environment_comes_before_the_file():
         ("SERVICE_PREFIX", "/mlflow/"),
         ("SERVICE_WORKERS", "0"),
         ("SERVICE_DISK_FREE", "100"),
+        ("SERVICE_BACKUP_KEEP", "0"),
         ("SERVICE_HOST", " , "),
     ],
 )

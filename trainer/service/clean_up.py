@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 def _clean_up(given: argparse.Namespace, service: Service) -> None:
     for name in ("days", "silent_hours"):
         if not 0 <= getattr(given, name) < 1e6:
-            raise SettingsError(f"`{name}` must be at least 0, got {getattr(given, name)}.")
+            raise SettingsError(f"`{name.replace('_', '-')}` must be at least 0, got {getattr(given, name)}.")
     with service.stores.lock("clean-up"):
         plan = make_plan(service.stores, Limits(days=given.days, silent_hours=given.silent_hours), given.runs)
         print("\n".join(show(plan)), flush=True)

@@ -71,6 +71,8 @@ def test_deleted_runs_go_with_their_models_and_artifacts(stores, tmp_path):
     model, kept_model = add_model(stores, old), add_model(stores, kept)
     add_files(stores, kept, recent, old)
     insert(stores, "params", key="p", value="1", run_uuid=old)
+    point = {"metric_name": "test/f1_macro", "metric_timestamp_ms": NOW, "metric_step": 1, "metric_value": 0.5}
+    insert(stores, "logged_model_metrics", model_id=model, experiment_id=0, run_id=old, **point)
 
     plan = clean(stores, tmp_path)
 
