@@ -1,13 +1,15 @@
 """Runs the parts under supervisord, which restarts one that dies and stops them all at the end."""
 
+import collections
 import contextlib
 import http.client
 import os
 import shlex
 import subprocess
+import threading
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +76,24 @@ def running(parts: Sequence[Part], folder: Path, environment: Mapping[str, str])
     (folder / "logs").mkdir(exist_ok=True, mode=0o700)
     configuration = folder / "supervisord.conf"
     configuration.write_text(_configuration(parts, folder), encoding="utf-8")
-    with parent_pipe() as pipe, (folder / "logs" / "supervisord.out").open("wb") as log:
-        command = child_command("supervisor.supervisord", ["--nodaemon", "--configuration", str(configuration)])
-        process = subprocess.Popen(
-            command, stdin=pipe, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
-        )
+    command = child_command("supervisor.supervisord", ["--nodaemon", "--configuration", str(configuration)])
+    with (
+        parent_pipe() as pipe,
+        subprocess.Popen(
+            command,
+            stdin=pipe,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        ) as process,
+    ):
+        # No file: supervisord writes there that a log cannot be written, and ends when it cannot write that either.
+        last: collections.deque[bytes] = collections.deque(maxlen=_LOG_LINES)
+        threading.Thread(target=last.extend, args=(process.stdout or (),), daemon=True).start()
         try:
-            _wait_for(process, folder)
+            _wait_for(process, folder, last)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -98,7 +111,7 @@ def socket_path(folder: Path) -> Path:
     return folder / "supervisor.sock"
 
 
-def _wait_for(process: subprocess.Popen[bytes], folder: Path) -> None:
+def _wait_for(process: subprocess.Popen[bytes], folder: Path, output: Iterable[bytes]) -> None:
     until = time.monotonic() + _READY_SECONDS
     while time.monotonic() < until:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -107,7 +120,7 @@ def _wait_for(process: subprocess.Popen[bytes], folder: Path) -> None:
         if process.poll() is not None:
             break
         time.sleep(_POLL_SECONDS)
-    log = (folder / "logs" / "supervisord.out").read_text(errors="replace")[-2000:]
+    log = b"".join(output).decode(errors="replace")
     raise EmotionsError(f"supervisord does not start:\n{log}")
 
 
