@@ -1,5 +1,6 @@
 """Trainings and searches that log to a service while a fault is made, and what the server has of them afterwards."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ from tests.service.faults import Namespace
 
 __all__ = ["Client", "Clients"]
 
-_TRIALS, _WORKERS = 4, 2
+_TRIALS, _WORKERS = 3, 2
 _SPACE = "learning_rate: {low: 0.0005, high: 0.002, log: true}\n"
 
 
@@ -46,7 +47,7 @@ class Clients:
     environment: Mapping[str, str]
     templates: Templates
     pause: float
-    """Seconds that each step of a training waits."""
+    """Seconds that each step of a training waits, about."""
     network: Namespace | None = None
     """Where the commands run; None for this machine's own network."""
     started: list[Client] = field(default_factory=list)
@@ -76,7 +77,8 @@ class Clients:
         folder.mkdir(parents=True)
         (folder / "space.yaml").write_text(_SPACE)
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        variables = {**self.environment, slow_training.PAUSE: str(self.pause), "MLFLOW_EXPERIMENT_NAME": "faults"}
+        pause = self.pause * random.uniform(0.6, 1.8)  # some end during the fault, some after it
+        variables = {**self.environment, slow_training.PAUSE: str(pause), "MLFLOW_EXPERIMENT_NAME": "faults"}
         enter = partial(_enter, self.network, prepare)
         client = Client(kind, folder, commands.start(folder, module, words, variables=variables, prepare=enter))
         self.started.append(client)
