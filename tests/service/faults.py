@@ -16,7 +16,8 @@ from typing import Any
 __all__ = ["FAULTS", "Namespace", "namespace", "needs_root", "small_disk"]
 
 _KILL_SECONDS = 20.0
-_DISK_BYTES = 1024 * 2**20
+_DISK_BYTES = 12 * 2**30  # SeaweedFS makes files of 1 GB; the disk is a sparse file
+_BLOCK = 4096
 _CLONE_NEWNET = 0x40000000
 
 
@@ -68,18 +69,24 @@ def namespace() -> Iterator[Namespace]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk of 1 GiB on a new folder; only root can."""
+    """Mount a disk of 12 GiB on a new folder; only root can."""
     folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES},mode=755", "service", str(folder)], check=True)
+    image = folder.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(_DISK_BYTES)
+    _run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))  # nothing reserved for root
+    _run("mount", "-o", "loop", str(image), str(folder))
+    folder.chmod(0o711)
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        _run("umount", "--lazy", str(folder))
+        image.unlink()
 
 
 def needs_root() -> str:
     """Return why disks and networks cannot be made here; empty when they can."""
-    return "" if os.geteuid() == 0 and shutil.which("mount") and shutil.which("ip") else "only root can make it"
+    return "" if os.geteuid() == 0 and all(map(shutil.which, ("mkfs.ext4", "mount", "ip"))) else "only root can make it"
 
 
 def _killed(service: Any, _: Namespace | None, seconds: float) -> None:
@@ -110,14 +117,21 @@ def _full(service: Any, _: Namespace | None, seconds: float) -> None:
     """Fill the disk of the service's folder, again and again: parts remove files of their own."""
     filler, end = service.folder / "filler", time.monotonic() + seconds
     try:
-        with filler.open("wb", buffering=0) as file:
+        with filler.open("wb") as file:
             while time.monotonic() < end:
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(bytes(2**16))
+                _fill(file.fileno())
                 time.sleep(0.2)
     finally:
         filler.unlink()
+
+
+def _fill(file: int) -> None:
+    size = _DISK_BYTES
+    while size >= _BLOCK:
+        try:
+            os.posix_fallocate(file, os.fstat(file).st_size, size)
+        except OSError:
+            size //= 2
 
 
 FAULTS: Mapping[str, Callable[[Any, Namespace | None, float], None]] = {
@@ -131,4 +145,8 @@ FAULTS: Mapping[str, Callable[[Any, Namespace | None, float], None]] = {
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    _run("ip", *words)
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)

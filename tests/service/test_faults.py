@@ -1,4 +1,4 @@
-"""Short faults of a service while a training and a search log to it; `make bench ARGS="--only service"` makes long ones.
+"""Short faults of a service while a training and a search log to it; `make bench` makes longer ones.
 
 What is promised: the commands end well, and the server has every metric point and every file once.
 """
