@@ -264,6 +264,8 @@ class TrainingRun:
 
     def _register(self) -> None:
         version = self.tracker.register(self.config.run.registered_model)
+        if version is None and self.tracker.refusal:
+            return  # the end of the run reports it
         state = f"version {version}" if version else "a version that the tracking server has not confirmed yet"
         self.screen.show_note(f"registered as {self.config.run.registered_model}, {state}")
 

@@ -21,6 +21,7 @@ from trainer.model.losses.table import LOSSES
 from trainer.reporting import console
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect
+from trainer.tracking.refusals import check_registry_right
 from trainer.tracking.run import Tracker, open_run
 from tuning.config import SearchConfig, TuneConfig
 from tuning.execution.executor import Executor
@@ -135,6 +136,8 @@ def open_search(
     """
     store = connect()
     request = read_request(config, given, store)
+    if config.finals.promote:
+        check_registry_right(store, request.training.values["registered_model"])  # now, not after the search
     with _readable_storage_errors(), ExitStack() as stack:
         storage = open_storage(Path(config.study.output))
         stack.callback(close_storage, storage)

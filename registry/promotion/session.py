@@ -24,6 +24,7 @@ from trainer.core.settings import flatten
 from trainer.reporting import console
 from trainer.reporting.optional import attempt
 from trainer.tracking.connection import connect, describe_error, readable_errors
+from trainer.tracking.refusals import check_registry_right
 from trainer.tracking.run import Tracker, open_run
 
 if TYPE_CHECKING:
@@ -328,6 +329,8 @@ def open_session(
         readable_errors(store),
         scratch_folder() as scratch,
     ):
+        if not dry_run:
+            check_registry_right(store, model)  # now, not after the model was judged
         registry = ModelRegistry(store, model, dry_run=dry_run)
         session = PromotionSession(store.client, registry, tracker, screen, settings, scratch)
         session.begin()

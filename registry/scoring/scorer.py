@@ -20,6 +20,7 @@ from trainer.core.scratch import scratch_folder
 from trainer.serving import runtime
 from trainer.tracking.artifact_store import install_advice
 from trainer.tracking.connection import connect
+from trainer.tracking.refusals import explain_refusal
 from trainer.tracking.registration import folder_digest
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def _resolve_on_server(address: str) -> str:
     try:
         return resolve(connect().client, address)
     except MlflowException as error:
+        if refusal := explain_refusal(error):
+            raise RegistryError(f"Cannot read model {shorten(redact(address))} ({refusal[0]}). {refusal[1]}") from None
         raise RegistryError(f"Cannot look up model {address} in the registry: {redact(error.message)}") from error
 
 
@@ -146,6 +149,8 @@ def download_model(source: str, scratch: Path) -> Path:
     try:
         folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(scratch)))
     except Exception as error:  # each kind of artifact store has its own errors
+        if refusal := explain_refusal(error):
+            raise ModelError(f"Cannot download model {shown} ({refusal[0]}). {refusal[1]}") from None
         cause = shorten(redact(str(error)), _MAX_CAUSE).rstrip(".")
         advice = f" {install_advice(source, error)}." if isinstance(error, ModuleNotFoundError) else ""
         raise ModelError(f"Cannot download model {shown}: {cause}.{advice}") from error

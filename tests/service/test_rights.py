@@ -84,6 +84,11 @@ class Scene:
         made: str = self.admin.post("runs/create", experiment_id=self.experiment)["run"]["info"]["run_id"]
         return made
 
+    def new_model(self) -> str:
+        """Return the id of one more logged model."""
+        made: str = self.admin.post("logged-models", experiment_id=self.experiment)["model"]["info"]["model_id"]
+        return made
+
     def new_version(self) -> dict[str, str]:
         """Return name and version of one more registered version."""
         made = self.admin.post(
@@ -163,8 +168,9 @@ OPERATIONS: dict[str, tuple[frozenset[str], Send]] = {
         _call("POST", "runs/log-batch", lambda s: _logged_metric(s, s.registered_run)),
     ),
     "end another's run": (WRITERS, _call("POST", "runs/update", lambda s: {"run_id": s.run, "status": "FINISHED"})),
-    "delete another's run": (ADMINS, _call("POST", "runs/delete", lambda s: {"run_id": s.new_run()})),
-    "restore another's run": (ADMINS, _call("POST", "runs/restore", lambda s: {"run_id": s.run})),
+    "delete another's run": (WRITERS, _call("POST", "runs/delete", lambda s: {"run_id": s.new_run()})),
+    "restore another's run": (WRITERS, _call("POST", "runs/restore", lambda s: {"run_id": s.run})),
+    "restore a registered run": (REGISTRARS, _call("POST", "runs/restore", lambda s: {"run_id": s.registered_run})),
     # Artifacts, also directly
     "list artifacts": (ALL, _call("GET", "artifacts/list", lambda s: {"run_id": s.run})),
     "download an artifact": (ALL, _file("GET", lambda s: f"{s.run}/artifacts")),
@@ -191,6 +197,11 @@ OPERATIONS: dict[str, tuple[frozenset[str], Send]] = {
     "change a registered logged model": (
         REGISTRARS,
         _path("PATCH", lambda s: f"logged-models/{s.registered_model}/tags", tags=[{"key": "a", "value": "b"}]),
+    ),
+    "delete another's logged model": (WRITERS, _path("DELETE", lambda s: f"logged-models/{s.new_model()}")),
+    "end a registered logged model": (
+        REGISTRARS,
+        _path("PATCH", lambda s: f"logged-models/{s.registered_model}", status="LOGGED_MODEL_READY"),
     ),
     # Registry
     "list registered models": (ALL, _call("GET", "registered-models/search", lambda _: {"max_results": 1})),

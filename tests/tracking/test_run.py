@@ -21,7 +21,7 @@ from trainer.sync import main as sync_main
 from trainer.tracking import run as tracking
 from trainer.tracking import tracker, uploader
 from trainer.tracking.event_log import EventLog
-from trainer.tracking.run import open_run, sync
+from trainer.tracking.run import RejectedEventsError, open_run, sync
 
 # ruff: noqa: PT012 - a block that raises here is a run of several lines
 
@@ -339,14 +339,17 @@ def test_with_rights_that_were_taken_away_training_ends_and_sync_delivers_everyt
     database, tmp_path, monkeypatch, caplog
 ):
     refused = RestException({"error_code": "UNAUTHENTICATED", "message": "token expired"})
-    with contextlib.ExitStack() as outage, open_run(tmp_path, parameters={"seed": 1}) as run:
-        run.flush(30)
-        patch = outage.enter_context(monkeypatch.context())
-        patch.setattr(run._backend, "send", lambda *_: (_ for _ in ()).throw(refused))
+    opened = open_run(tmp_path, parameters={"seed": 1})
+    run = opened.__enter__()
+    run.flush(30)
+    with monkeypatch.context() as outage:
+        outage.setattr(run._backend, "send", lambda *_: (_ for _ in ()).throw(refused))
         run.log_metrics({"train/loss": 1.0}, 0)
+        with pytest.raises(RejectedEventsError, match=rf"MLFLOW_TRACKING_PASSWORD.*output={run.folder}"):
+            opened.__exit__(None, None, None)
 
     assert database.get_run(run.run_id).info.status == "RUNNING"
-    assert f"output={run.folder}" in caplog.records[-1].message
+    assert len(caplog.records) == 1
     assert sync(run.folder) > 0
     assert database.get_run(run.run_id).info.status == "FINISHED"
     assert len(history(database, run.run_id, "train/loss")) == 1

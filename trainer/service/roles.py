@@ -1,5 +1,6 @@
 """The roles of accounts on the tracking server: what each may do, as permissions of MLflow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = ["ADMIN", "ROLES", "SERVE", "Role"]
@@ -11,24 +12,22 @@ SERVE = "serve"
 
 @dataclass(frozen=True)
 class Role:
-    """What an account may do with all experiments and all registered models."""
+    """What an account may do with everything on the server."""
 
     description: str
-    experiments: str
-    """Permission for experiments and their runs, models and artifacts."""
-    models: str
-    """Permission for registered models, their versions and aliases."""
-
-    @property
-    def grants(self) -> dict[str, str]:
-        """Type of resource → permission, as MLflow names them."""
-        return {"experiment": self.experiments, "registered_model": self.models}
+    grants: Mapping[str, str]
+    """Type of resource → permission, as MLflow names them."""
 
 
 # READ loads and lists; EDIT also creates and changes; MANAGE also deletes, and removing an alias is deleting.
+_READS = {"experiment": "READ", "registered_model": "READ"}
+_LOGS = {"experiment": "EDIT", "run": "MANAGE", "logged_model": "MANAGE"}
+
 ROLES = {
-    "reader": Role("Browses, loads models and predicts", "READ", "READ"),
-    "writer": Role("Creates experiments and logs runs; cannot write to the registry", "EDIT", "READ"),
-    "promoter": Role("As writer; registers models, moves aliases, writes the decision log", "EDIT", "MANAGE"),
-    SERVE: Role("Reads the champion to serve it", "READ", "READ"),
+    "reader": Role("Browses, loads models and predicts", _READS),
+    "writer": Role("Creates experiments and logs runs; cannot write to the registry", _READS | _LOGS),
+    "promoter": Role(
+        "As writer; registers models, moves aliases, writes the decision log", _LOGS | {"registered_model": "MANAGE"}
+    ),
+    SERVE: Role("Reads the champion to serve it", _READS),
 }

@@ -9,7 +9,8 @@ from urllib.request import url2pathname
 from trainer.core.errors import TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.connection import few_retries, within
-from trainer.tracking.delivery_errors import NO_STORAGE, http_status, short_reason
+from trainer.tracking.delivery_errors import NO_STORAGE, short_reason
+from trainer.tracking.refusals import explain_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,10 +93,10 @@ def _explain(location: str, error: Exception) -> tuple[str, str]:
         )
         return reason, advice
     if location.startswith(_SERVED):
-        advice = (
-            "Ask for the right to write there" if http_status(error) == 403 else "Correct the server's artifact store"
+        return explain_refusal(error) or (
+            reason,
+            "Correct the server's artifact store, or ask who runs the server.",
         )
-        return reason, f"{advice}, or ask who runs the server."
     for pattern, shown, advice in _CAUSES:
         if re.search(pattern, f"{type(error).__name__} {text}"):
             return shown or reason, f"{advice}, or start the server with --serve-artifacts."

@@ -16,8 +16,9 @@ import tenacity
 from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.redaction import redact
 from trainer.tracking.backend import MlflowBackend
-from trainer.tracking.connection_errors import CA_VARIABLE, LOGIN_VARIABLES, explain_failure
+from trainer.tracking.connection_errors import CA_VARIABLE, explain_failure
 from trainer.tracking.delivery_errors import FAILED_CALL, NO_CONNECTION, short_reason
+from trainer.tracking.refusals import LOGIN_VARIABLES, explain_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,6 +97,9 @@ def readable_errors(backend: MlflowBackend) -> Iterator[None]:
     except EmotionsError:
         raise
     except Exception as error:
+        if refusal := explain_refusal(error):
+            reason, advice = refusal
+            raise TrackingError(f"Tracking server {_shown(backend.uri)} refuses this ({reason}). {advice}") from None
         cause = f"{type(error).__name__}: {short_reason(error)}"
         raise TrackingError(
             f"{FAILED_CALL} {_shown(backend.uri)} failed ({cause}). Correct the cause and try again: "

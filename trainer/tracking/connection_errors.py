@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from trainer.core.errors import shorten
 from trainer.core.redaction import redact
 from trainer.tracking.delivery_errors import http_status, short_reason
+from trainer.tracking.refusals import LOGIN_VARIABLES, explain_host
 
-__all__ = ["CA_VARIABLE", "LOGIN_VARIABLES", "explain_failure"]
+__all__ = ["CA_VARIABLE", "explain_failure"]
 
 _Explanation = tuple[str, str]
 """Why, without secrets, and a sentence with what to do."""
@@ -17,7 +18,6 @@ _Explanation = tuple[str, str]
 CA_VARIABLE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 _OTHER_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Read by requests where CA_VARIABLE is not set."""
-LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _LOGIN = " and ".join(LOGIN_VARIABLES)
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
 _MOST_FILE_CHARACTERS = 40
@@ -65,18 +65,13 @@ _TEXTS = (
         "it cannot be sent as a header",
         "MLFLOW_TRACKING_TOKEN must be ASCII text without spaces and line breaks around it.",
     ),
-    (
-        "Invalid Host header",
-        "it does not allow this host name (403)",
-        "Use another name of it, or add this one to its MLFLOW_SERVER_ALLOWED_HOSTS (SERVICE_HOST in docker/.env).",
-    ),
 )
 
 
 def explain_failure(uri: str, error: Exception) -> _Explanation:
     """Return why a tracking server gave no answer, in a few words without secrets, and what to do."""
     text = str(error)
-    found = _explain_address(uri, text) or _explain_certificate(text) or _explain_text(text)
+    found = explain_host(text) or _explain_address(uri, text) or _explain_certificate(text) or _explain_text(text)
     return found or _explain_answer(uri, http_status(error), text) or (short_reason(error), _START)
 
 
@@ -134,7 +129,7 @@ def _explain_answer(uri: str, status: int | None, text: str) -> _Explanation | N
     if status == 401:
         return "401: wrong or no credentials", _login_advice(uri)
     if status == 403:
-        return "403: no permission", "Ask for the permission, or give other credentials."
+        return "403: no permission", "Ask an admin of the server for a role, or give other credentials."
     return None
 
 

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_PARENT = "mlflow.parentRunId"
 _SYNC_ADVICE = (
     "Its folder keeps everything. Restore the server's database, set MLFLOW_TRACKING_URI to the server that has the "
     "run, or give recreate=true to make it there again under a new id; then run the same command again."
@@ -86,7 +87,7 @@ def open_run(  # noqa: PLR0913  # which run it is, and what is known of it at it
     which becomes a tag. `mlflow run` does not change a final status.
     Raises TrackingError within about 15 seconds when the server does not answer at the start. Later it may go away or
     refuse events: all are kept in the folder, the end of the run waits a limited time, and a warning names the `sync`
-    command that delivers the rest. The training itself is complete, so this is no error.
+    command that delivers the rest. The training itself is complete, so this is no error, unless a right was missing.
     """
     backend = connect()
     with signals.raise_stops(), signals.hold_stops() as raise_held_stop:  # a run that is created gets a final status
@@ -133,10 +134,14 @@ def sync(folder: Path) -> int:
     if uploader.rejected:
         raise RejectedEventsError(
             f"Tracking server {redact(backend.uri)} refused {uploader.rejected} of {count} events of run folder "
-            f"{folder} ({uploader.reason}). The others are delivered. {REJECTED} there has the reasons: correct "
-            f"them and run the same command again, or delete that file to give the events up."
+            f"{folder} ({uploader.reason}). The others are delivered. {_what_to_do(uploader)} Then run the same "
+            f"command again, or delete {REJECTED} there, which has the reasons, to give the events up."
         )
     return count
+
+
+def _what_to_do(uploader: Uploader) -> str:
+    return uploader.refusal[1] if uploader.refusal else "Correct the cause."
 
 
 def recreate(folder: Path) -> Path:
@@ -212,7 +217,7 @@ def _recorded(
             if system_metrics is not None:
                 system_metrics.stop()
             if tracker is not None:
-                _end(tracker, failure, opening.project_run)
+                _end(tracker, failure, opening)
             elif failure is not None and (log is not None or not opening.is_resumed):  # else another process writes it
                 _end_unstarted(backend, opening.run, log, failure)
 
@@ -229,7 +234,7 @@ def _end_unstarted(backend: MlflowBackend, run: "Run", log: EventLog | None, fai
             log.close()
 
 
-def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str | None) -> None:
+def _end(tracker: MlflowTracker, failure: BaseException | None, opening: _Opening) -> None:
     status = _status(failure)
     try:
         if failure is not None and status != "FINISHED":  # SystemExit(0) is no failure
@@ -237,12 +242,27 @@ def _end(tracker: MlflowTracker, failure: BaseException | None, project_run: str
             tracker.set_tags({artifacts.TAG_ERROR: text, artifacts.TAG_NOTE: page.failure_note(text)})
             if isinstance(failure, Exception) and not isinstance(failure, EmotionsError):
                 keep_traceback(failure, tracker.folder)
-        tracker.close(status, project_run)
+        tracker.close(status, opening.project_run)
+        _report_refusal(tracker, opening.run, failure)
+    except RejectedEventsError:
+        raise
     except TrackingError as error:
         # The log cannot be written, as on a full disk.
         tracker.close_without_log("FAILED", describe_error(failure or error))
         if failure is None:
             raise
+
+
+def _report_refusal(tracker: MlflowTracker, run: "Run", failure: BaseException | None) -> None:
+    """Raise RejectedEventsError when a right was missing: what the command was asked for is not on the server.
+
+    After another failure, and in a run nested under that of a command which reports it, this is a warning.
+    """
+    if not tracker.refusal:
+        return
+    if failure is None and _PARENT not in run.data.tags:
+        raise RejectedEventsError(tracker.refusal)
+    _log.warning("%s", tracker.refusal)
 
 
 def _reason(failure: BaseException) -> str:

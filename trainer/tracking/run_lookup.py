@@ -8,6 +8,7 @@ from trainer.core.errors import TrackingError
 from trainer.core.redaction import redact
 from trainer.tracking import page
 from trainer.tracking.backend import MlflowBackend
+from trainer.tracking.refusals import explain_refusal
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -64,15 +65,25 @@ def experiment_id(backend: MlflowBackend, name: str | None) -> str:
 
     Raises TrackingError when it is deleted.
     """
+    from mlflow.exceptions import MlflowException
+
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if name is None and (given := os.environ.get("MLFLOW_EXPERIMENT_ID")):
         return given
     name = name or artifacts.DEFAULT_EXPERIMENT
     # Created before it is looked up: of two first runs at one time, one creates it and the other finds it.
-    made = backend.create_experiment(name, page.new_experiment_tags())
-    if made is not None:
-        return made
+    refusal = None
+    try:
+        made = backend.create_experiment(name, page.new_experiment_tags())
+        if made is not None:
+            return made
+    except MlflowException as error:
+        if explain_refusal(error) is None:
+            raise
+        refusal = error  # who may not create experiments may still log to one
     found = backend.client.get_experiment_by_name(name)
+    if found is None and refusal is not None:
+        raise refusal
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(
             f"Experiment {name} is deleted. Restore it (`mlflow experiments restore`), or name another with "

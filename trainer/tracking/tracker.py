@@ -15,6 +15,7 @@ from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
 from trainer.tracking.delivery_errors import short_reason
 from trainer.tracking.event_log import REJECTED, EventLog
+from trainer.tracking.refusals import check_registry_right
 from trainer.tracking.uploader import BackgroundUploader
 
 __all__ = ["MlflowTracker", "NullTracker", "Tracker"]
@@ -40,6 +41,11 @@ class Tracker:
         """Local folder of the run; files must be in it before they are logged."""
         self.page = ""
         """Address of the run on MLflow's page, relative to that page."""
+
+    @property
+    def refusal(self) -> str:
+        """Which right is missing for events that the server refused, and what to do; empty when none is."""
+        return ""
 
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
         """Log values at `step` with the present time. Raises ValueError for a name that MLflow refuses."""
@@ -116,6 +122,17 @@ class MlflowTracker(Tracker):
         self._checked_names: set[str] = set()
         self._logged = _logged_points(log, run_id)
 
+    @property
+    def refusal(self) -> str:
+        """Which right is missing for events that the server refused, and what to do; empty when none is."""
+        if self._uploader.refusal is None:
+            return ""
+        reason, advice = self._uploader.refusal
+        return (
+            f"The tracking server refused {self._uploader.rejected} events of run {self.run_id} ({reason}). {advice} "
+            f"Nothing is lost; then run: {sync_command(self.folder)}"
+        )
+
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
         """Log values at `step`, except those that the process before a resume has logged at this step.
 
@@ -181,14 +198,15 @@ class MlflowTracker(Tracker):
         self._append("model", {"folder": str(path), "step": int(step)})
 
     def check_registration(self, name: str, label_names: Sequence[str]) -> None:
-        """Compare with the newest version. Raises TrackingError when the server does not answer."""
+        """Compare with the newest version. Raises TrackingError without an answer, or without the right to register."""
         with readable_errors(self._backend):
+            check_registry_right(self._backend, name)
             self._backend.check_labels(name, label_names)
 
     def register(self, name: str) -> int | None:
         """Register the run's newest model as a version of `name`, once per model."""
         self._append("register", {"name": name})
-        if not self.flush(_REGISTER_SECONDS):
+        if not self.flush(_REGISTER_SECONDS) or self._uploader.refusal:
             return None
         try:
             return self._backend.model_version(self.run_id, name)
@@ -245,7 +263,7 @@ class MlflowTracker(Tracker):
 
     def _warn_of_rest(self, delivered: bool) -> None:
         command = sync_command(self.folder)
-        if self._uploader.rejected:
+        if self._uploader.rejected and not self.refusal:  # else the end of the run reports it
             _log.warning(
                 "The tracking server refused %d events of run %s; %s has them with the reasons. Correct the cause, "
                 "then run: %s",

@@ -13,6 +13,7 @@ from trainer.core.run_folder import sync_command
 from trainer.tracking.backend import UPLOADS, MlflowBackend
 from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error, short_reason
 from trainer.tracking.event_log import REJECTED, Event, EventLog
+from trainer.tracking.refusals import explain_refusal
 
 __all__ = ["BackgroundUploader", "Uploader"]
 
@@ -33,13 +34,14 @@ class Uploader:
     """Sends the pending events of a log in order, up to 1000 metrics in one call.
 
     `rejected` counts events that the server refused for good, `reason` is the last of its reasons. The log keeps them
-    in a file, and the events after them are sent. After the status of a run, the run is compared with the log: an
-    answer of success proves nothing.
+    in a file, and the events after them are sent. `refusal`: which right is missing for some of them, and what to do.
+    After the status of a run, the run is compared with the log: an answer of success proves nothing.
     """
 
     def __init__(self, log: EventLog, backend: MlflowBackend) -> None:
         self.rejected = 0
         self.reason = ""
+        self.refusal: tuple[str, str] | None = None
         self._log = log
         self._backend = backend
         self._store_failure, self._store_failed_at = "", -math.inf
@@ -82,7 +84,7 @@ class Uploader:
         logged = (event for event in self._log.events() if event.end <= status.end)
         missing = self._find_missing([event for event in logged if event.run_id in (status.run_id, "")])
         self._log.clear_rejected()
-        self.rejected, self._store_failed_at = 0, -math.inf
+        self.rejected, self.refusal, self._store_failed_at = 0, None, -math.inf
         taken = [event for batch in _batches(iter(missing)) if self._settle(batch) for event in batch]
         for event in self._find_missing(taken):
             self._reject([event], PermanentDeliveryError("the server answered success and does not have it"))
@@ -121,10 +123,12 @@ class Uploader:
             raise PermanentDeliveryError(self._store_failure) from error
 
     def _reject(self, batch: list[Event], error: Exception) -> None:
-        self.reason = short_reason(error)
-        self._log.reject(batch, self.reason)
+        refusal = explain_refusal(error)
+        self.refusal = refusal or self.refusal
+        self.reason = refusal[0] if refusal else short_reason(error)
+        self._log.reject(batch, short_reason(error))
         self.rejected += len(batch)
-        cause = (batch[0].kind, http_status(error), type(error))
+        cause: object = refusal or (batch[0].kind, http_status(error), type(error))
         if cause not in self._said:
             self._said.add(cause)
             _log.warning(
