@@ -104,6 +104,21 @@ def check_script(argv, root):
         assert flag in done.stdout
 
 
+def check_compose(argv, root):
+    """The composition has the service and the profile, and the image the module; tests/service reads the rest."""
+    composition = yaml.safe_load((root / "docker/compose.yaml").read_text())["services"]
+    assert argv[2:4] == ["-f", "docker/compose.yaml"]
+    profiles = {profile for service in composition.values() for profile in service.get("profiles", ())}
+    assert {argv[place + 1] for place, word in enumerate(argv) if word == "--profile"} <= profiles
+    words = [word for word in argv[4:] if word not in profiles - {"train", "train-cuda"}]
+    (verb,) = [word for word in words if word in ("up", "down", "ps", "logs", "restart", "run", "build")][:1]
+    if verb in ("run", "logs", "restart"):
+        (service,) = [word for word in words if word in composition]
+        modules = words[words.index(service) + 1 :]
+        if modules:
+            check_module([sys.executable, "-m", *modules], root)
+
+
 _CHECKS = [  # first match decides
     (r"make( [\w=]|$)", check_make),
     (r"mlflow run ", check_mlflow_run),
@@ -113,6 +128,7 @@ _CHECKS = [  # first match decides
     (r"git clone ", check_nothing),
     (r"cd [\w-]+$", check_nothing),
     (r"optuna-dashboard ", check_dashboard),
+    (r"docker compose ", check_compose),
     (r"export '?[A-Z0-9_]+=", check_nothing),
     (r"curl -s localhost:", check_nothing),
     (r"docker/(backup|restore|verify|gc)\.sh", check_script),
