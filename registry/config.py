@@ -146,8 +146,8 @@ class HistoryConfig:
 class ServeConfig:
     """Serve the champion over HTTP by MLflow's scoring protocol; when the alias moves, the new version replaces it.
 
-    No code of the model runs. There is no login: on other addresses than loopback, put a proxy with accounts in front.
-    The secret of the tracking server's webhook, if there is one, is read from SERVE_WEBHOOK_SECRET.
+    No code of the model runs. The secret of the tracking server's webhook, if there is one, is in the environment
+    variable SERVE_WEBHOOK_SECRET.
     """
 
     registered_model: str = REGISTERED_MODEL
@@ -155,9 +155,11 @@ class ServeConfig:
     alias: str = "champion"
     """Alias of the version to serve."""
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. There is no TLS: on other addresses than loopback, put a proxy in front."""
     port: int = 5001
     """Port to listen on."""
+    login: bool = False
+    """Answer only requests to score that have user and password of an account on the tracking server."""
     poll_seconds: float = 20.0
     """Seconds after which the alias is read again; a webhook of the tracking server tells it sooner."""
     precision: str = "fp32"

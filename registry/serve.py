@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from registry.config import ServeConfig
 from trainer.core import settings
 from trainer.core.errors import SettingsError
+from trainer.core.redaction import redact
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
 from trainer.tracking.run import report_failure
@@ -45,6 +46,7 @@ def serve(config: ServeConfig, screen: console.Console) -> None:
 
         from registry.serving.app import Limits, make_app
         from registry.serving.champion import open_champion
+        from registry.serving.login import Login
         from registry.serving.metrics import Metrics
 
         champion = open_champion(config, screen)
@@ -53,6 +55,7 @@ def serve(config: ServeConfig, screen: console.Console) -> None:
             Metrics(),
             limits=Limits(body_bytes=config.max_body_mb * 10**6, seconds=config.timeout_seconds),
             webhook_secret=os.environ.get(SECRET_VARIABLE, ""),
+            login=Login(_tracking_uri()) if config.login else None,
         )
         server = uvicorn.Server(
             uvicorn.Config(
@@ -63,6 +66,15 @@ def serve(config: ServeConfig, screen: console.Console) -> None:
             f"Listening on http://{config.host}:{config.port}. Loading {config.registered_model}@{config.alias}."
         )
         server.run([listening])
+
+
+def _tracking_uri() -> str:
+    import mlflow
+
+    uri = str(mlflow.get_tracking_uri())
+    if not uri.startswith(("http://", "https://")):
+        raise SettingsError(f"`login` must be false without a tracking server, got true and {redact(uri)}.")
+    return uri
 
 
 def _listen(host: str, port: int) -> socket.socket:

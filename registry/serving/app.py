@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.serving.champion import Champion, Served
+    from registry.serving.login import Login
     from registry.serving.metrics import Metrics
 
 __all__ = ["Limits", "make_app"]
@@ -25,6 +26,7 @@ __all__ = ["Limits", "make_app"]
 _MAX_WEBHOOK = 65536
 _VERSION_HEADER = "X-Model-Version"
 _JSON = "application/json"
+_REALM = 'Basic realm="mlflow"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +37,11 @@ class Limits:
     seconds: float
 
 
-def make_app(champion: "Champion", metrics: "Metrics", *, limits: Limits, webhook_secret: str) -> Starlette:
+def make_app(
+    champion: "Champion", metrics: "Metrics", *, limits: Limits, webhook_secret: str = "", login: "Login | None" = None
+) -> Starlette:
     """Return the application. webhook_secret: that of the webhook; empty: there is no webhook."""
-    handlers = _Handlers(champion, metrics, limits, webhook_secret)
+    handlers = _Handlers(champion, metrics, limits, webhook_secret, login)
     routes = [
         Route("/invocations", handlers.invoke, methods=["POST"]),
         Route("/ping", handlers.ping),
@@ -51,15 +55,29 @@ def make_app(champion: "Champion", metrics: "Metrics", *, limits: Limits, webhoo
 
 
 class _Handlers:
-    def __init__(self, champion: "Champion", metrics: "Metrics", limits: Limits, webhook_secret: str) -> None:
-        self._champion, self._metrics, self._limits, self._secret = champion, metrics, limits, webhook_secret
+    def __init__(
+        self, champion: "Champion", metrics: "Metrics", limits: Limits, webhook_secret: str, login: "Login | None"
+    ) -> None:
+        self._champion, self._metrics, self._limits = champion, metrics, limits
+        self._secret, self._login = webhook_secret, login
 
     async def invoke(self, request: "Request") -> Response:
         """Score the texts of a request in one of MLflow's forms."""
         began = time.monotonic()
-        response = await self._invoke(request)
+        response = await self._refusal(request) or await self._invoke(request)
         self._metrics.count_request(response.status_code, time.monotonic() - began)
         return response
+
+    async def _refusal(self, request: "Request") -> Response | None:
+        """Return the answer to a client without a login; None for one that may go on."""
+        if self._login is None:
+            return None
+        answer = await asyncio.to_thread(self._login.check, request.headers.get("authorization", ""))
+        if answer == "refused":
+            return _error(401, "Log in with an account of the tracking server.", {"WWW-Authenticate": _REALM})
+        if answer == "unknown":
+            return _error(503, "The tracking server, which knows the accounts, does not answer.", {"Retry-After": "10"})
+        return None
 
     async def _invoke(self, request: "Request") -> Response:
         served = self._champion.served  # the request keeps this version, whatever is swapped meanwhile

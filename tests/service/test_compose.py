@@ -21,7 +21,7 @@ pytestmark = pytest.mark.service  # needs docker/requirements.txt
 _COMPOSE = Path(sysconfig.get_path("purelib"), "compose", "docker-compose")
 _JOBS = {"init", "prepare", "backup", "train", "train-cuda"}
 # Their images drop the rights of root themselves.
-_USERS = {"edge": "101", "prepare": "10001", "backup": "10001", "tracking": "10001"}
+_USERS = {"edge": "101", "health": "10001", "prepare": "10001", "backup": "10001", "tracking": "10001"}
 _NATIVE_ONLY = {"folder", "tracking_port", "postgres_port", "s3_port", "health_port", "serve_port"}
 _COMPOSE_ONLY = {"address", "dashboard_port", "train_memory"}
 
@@ -55,13 +55,18 @@ def test_one_command_starts_the_server_and_profiles_the_rest(root):
 
     started = subprocess.run(command, env={}, capture_output=True, text=True, check=True).stdout.split()
 
-    assert set(started) == {"init", "postgres", "s3", "prepare", "tracking", "edge"}
+    assert set(started) == {"init", "postgres", "s3", "prepare", "tracking", "health", "edge"}
 
 
 def test_the_image_has_the_profiles_of_the_issue(services):
     profiles = {name: service.get("profiles", []) for name, service in services.items()}
 
-    assert {profile for names in profiles.values() for profile in names} >= {"train", "train-cuda", "dashboard"}
+    assert {profile for names in profiles.values() for profile in names} >= {
+        "train",
+        "train-cuda",
+        "serve",
+        "dashboard",
+    }
 
 
 def test_every_variable_is_a_setting(root):
@@ -75,7 +80,7 @@ def test_the_server_gets_every_setting(root, services):
     fields = {field.name for field in dataclasses.fields(ServiceSettings)}
     wanted = {f"SERVICE_{name.upper()}" for name in fields - _NATIVE_ONLY - _COMPOSE_ONLY}
 
-    for name in ("init", "prepare", "tracking", "edge"):
+    for name in ("init", "prepare", "tracking", "health", "edge"):
         assert set(services[name]["environment"]) == wanted, name
 
 
@@ -236,9 +241,9 @@ def test_the_object_store_is_the_one_that_make_service_starts(services, settings
     assert options(services["s3"]["command"]) == options(native.command[1:])
 
 
-@pytest.mark.parametrize("module", ["containers", "prepare", "tracking_server"])
+@pytest.mark.parametrize("module", ["containers", "prepare", "tracking_server", "health", "champion_server"])
 def test_commands_know_their_arguments(module, services):
-    name = {"containers": "init", "prepare": "prepare", "tracking_server": "tracking"}[module]
+    name = {"containers": "init", "tracking_server": "tracking", "champion_server": "serve"}.get(module, module)
     words = [sys.executable, *services[name]["command"][1:], "--help"]
 
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -27,6 +27,8 @@ class Container:
 
     user: int
     secrets: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    """Secrets that need not be there."""
     volumes: Sequence[str] = ()
     """Folders in its own that it writes to."""
 
@@ -36,10 +38,14 @@ CONTAINERS: Mapping[str, Container] = {
     "s3": Container(user=1000, volumes=["data"]),
     "tracking": Container(
         user=10001,
-        secrets=["admin_password", "flask_secret_key", "pgpass", "s3_access_key", "s3_secret_key", "webhook_key"],
+        secrets=[
+            *("admin_password", "flask_secret_key", "pgpass", "s3_access_key", "s3_secret_key", "serve_password"),
+            *("webhook_key", "webhook_secret"),
+        ],
+        optional=["notice_url"],
         volumes=["backups"],
     ),
-    "serve": Container(user=10002, secrets=["serve_password", "webhook_secret"]),
+    "serve": Container(user=10002, secrets=["serve_password", "webhook_secret"], volumes=["scratch"]),
     "train": Container(user=10003, secrets=["admin_password"], volumes=["runs"]),
     "edge": Container(user=101, secrets=["tls/server.crt", "tls/server.key"]),
 }
@@ -54,6 +60,10 @@ def fill(secret_folder: Path, parts: Path, settings: ServiceSettings) -> None:
         folder.mkdir(exist_ok=True)
         for secret in container.secrets:
             shutil.copyfile(secret_folder / secret, folder / Path(secret).name)
+        for secret in container.optional:
+            (folder / secret).unlink(missing_ok=True)
+            if (secret_folder / secret).exists():
+                shutil.copyfile(secret_folder / secret, folder / secret)
     users = json.dumps(s3.users(secret_folder))
     (parts / "s3" / "users.json").write_text(users, encoding="utf-8")
     studies = secrets.read(secret_folder, "studies_password")

@@ -1,4 +1,4 @@
-"""Make or upgrade the tables of MLflow and of its accounts, after a backup; make the first accounts and the bucket.
+"""Make or upgrade the tables of MLflow and of its accounts, after a backup; make accounts, webhooks and bucket.
 
 Runs before the server starts:
 `python -m trainer.service.prepare --secrets DIR --database HOST:PORT --s3 HOST:PORT --backups DIR`
@@ -17,6 +17,7 @@ from trainer.service.serve_account import make_serve_account
 from trainer.service.settings import ServiceSettings
 from trainer.service.stores import Stores, object_errors
 from trainer.service.tracking_server import server_environment
+from trainer.service.webhooks import make_webhooks
 
 __all__ = ["back_up_before_upgrade", "main", "make_bucket", "make_tables"]
 
@@ -66,6 +67,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.service.prepare", description=main.__doc__)
     connections.add_arguments(parser)
     parser.add_argument("--backups", type=Path, required=True, help="folder of the backups")
+    parser.add_argument("--health", default="", help="HOST:PORT of the health page, which gets webhooks")
+    parser.add_argument("--serve", default="", help="HOST:PORT of the served champion, which gets them too")
     given = parser.parse_args()
     try:
         settings = ServiceSettings.read()
@@ -73,6 +76,9 @@ def main() -> int:
         make_bucket(stores)
         back_up_before_upgrade(stores, given.backups, settings.backup_keep)
         make_tables(stores, given.secrets, settings)
+        receivers = {"notices": given.health, "serve": given.serve if settings.serve else ""}
+        addresses = {name: address for name, address in receivers.items() if address}
+        make_webhooks(stores, addresses, secrets.read(given.secrets, "webhook_secret"))
     except (EmotionsError, OSError) as error:  # OSError: the disk has no room for the backup
         print(f"Error: {error}", file=sys.stderr)
         return 1

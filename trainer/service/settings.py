@@ -31,6 +31,7 @@ class ServiceSettings:
     admin: str
     workers: int
     model: str
+    serve: bool
     artifact_limit: str
     request_limit: str
     disk_free: int
@@ -104,4 +105,8 @@ def _typed(name: str, value: str, kind: object) -> Any:
         if not re.fullmatch(r"\d{1,9}", value):
             raise SettingsError(f"`{name}` must be a whole number, got {shorten(value) or 'nothing'}.")
         return int(value)
+    if kind is bool:
+        if value not in ("true", "false"):
+            raise SettingsError(f"`{name}` must be true or false, got {value or 'nothing'}.")
+        return value == "true"
     return Path(value) if kind is Path else value

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trainer.core.errors import EmotionsError
-from trainer.service import connections, secrets
+from trainer.service import connections, secrets, webhooks
 from trainer.service.settings import ServiceSettings
 from trainer.service.stores import Stores
 
@@ -71,7 +71,6 @@ class TrackingServer:
             {"OMP_NUM_THREADS": "1"}  # the libraries that the server imports start a thread per core
             | kept
             | server_environment(self.settings, self.secrets, self.stores, self.scratch)
-            | {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secrets.read(self.secrets, "webhook_key")}
         )
 
     def _allowed_hosts(self) -> list[str]:
@@ -85,7 +84,7 @@ def server_environment(settings: ServiceSettings, secret_folder: Path, stores: S
     accounts = scratch / "accounts.ini"
     text = _ACCOUNTS.format(database=stores.url(), admin=settings.admin, seconds=_PASSWORD_CACHE_SECONDS)
     secrets.write_private(accounts, text)
-    return connections.environment(stores) | {
+    variables = {
         "MLFLOW_AUTH_CONFIG_PATH": str(accounts),
         "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),  # for that function
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.read(secret_folder, "flask_secret_key"),
@@ -93,7 +92,9 @@ def server_environment(settings: ServiceSettings, secret_folder: Path, stores: S
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it takes 1.2 GB
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secrets.read(secret_folder, "webhook_key"),
     }
+    return connections.environment(stores) | webhooks.ENVIRONMENT | variables
 
 
 def main() -> NoReturn:

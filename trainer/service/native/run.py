@@ -1,6 +1,5 @@
 """Start the service on this machine, and stop it when this process is stopped."""
 
-import importlib.util
 import os
 import shlex
 import sys
@@ -72,7 +71,8 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
     scratch = folder / "tracking"
     scratch.mkdir(exist_ok=True, mode=0o700)
     module = [sys.executable, "-m"]
-    prepare = ["trainer.service.prepare", *stores, "--backups", str(folder / "backups")]
+    receivers = [f"--health=127.0.0.1:{settings.health_port}", f"--serve=127.0.0.1:{settings.serve_port}"]
+    prepare = ["trainer.service.prepare", *stores, "--backups", str(folder / "backups"), *receivers]
     server = [
         *("trainer.service.tracking_server", *stores),
         *("--scratch", str(scratch), "--port", str(settings.tracking_port)),
@@ -88,10 +88,19 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
             ready=lambda: answers(settings.tracking_port, f"{settings.prefix}/health"),
         ),
     ]
-    if importlib.util.find_spec("trainer.service.health"):
-        health = ["trainer.service.health", *stores, "--folder", str(folder)]
-        parts.append(Part(name="health", command=[*module, *health]))
-    return [*parts, front]
+    tracking = ["--tracking", f"127.0.0.1:{settings.tracking_port}"]
+    health = [
+        *("trainer.service.health", *stores, *tracking, "--port", str(settings.health_port)),
+        *("--backups", str(folder / "backups"), "--disk", str(folder)),
+        *("--serve", f"127.0.0.1:{settings.serve_port}"),
+    ]
+    served = [
+        *("trainer.service.champion_server", "--secrets", str(folder / "secrets"), *tracking),
+        *("--port", str(settings.serve_port)),
+    ]
+    if settings.serve:
+        parts.append(Part(name="serve", command=[*module, *served], stop_seconds=40))
+    return [*parts, Part(name="health", command=[*module, *health]), front]
 
 
 def _environment() -> dict[str, str]:
