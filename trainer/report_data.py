@@ -14,7 +14,7 @@ from trainer.core.settings import flatten
 from trainer.data.dataset import ROLES, Dataset
 from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import summary
-from trainer.reporting.report import Estimate, Mistake, Picture, ReportData, Sections
+from trainer.reporting.report import DASH, Estimate, Mistake, Picture, ReportData, Sections
 
 __all__ = ["report_data", "run_note"]
 
@@ -125,7 +125,7 @@ def _mistakes(table: Path) -> list[Mistake]:
 def _shown(estimate: Estimate) -> str:
     if estimate.value is None:
         return "not defined"
-    interval = "" if estimate.low is None else f" ({estimate.low:.3f} to {estimate.high:.3f})"
+    interval = "" if estimate.low is None else f" ({estimate.low:.3f}{DASH}{estimate.high:.3f})"
     return f"{estimate.value:.3f}{interval}"
 
 

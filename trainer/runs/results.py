@@ -35,6 +35,7 @@ __all__ = [
 
 TABLE_DIGITS = 4
 """Significant digits of the numbers in tables, which are for reading; thresholds.json has all of them."""
+_FIRST_COLUMNS = ("label", "f1", "support", "precision", "recall")  # MLflow's page shows five columns of per_label.json
 _TABLES = (artifacts.SCORES, artifacts.PER_LABEL, artifacts.ERRORS, artifacts.THRESHOLD_SWEEP)
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
@@ -69,7 +70,11 @@ def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | Non
             **evaluation.calibration_errors,
         },
     )
-    rows = [{"role": role, **row} for role in ("test", "dev") for row in evaluation.per_label.get(role, [])]
+    rows = [
+        {"role": role, **{name: row[name] for name in _FIRST_COLUMNS if name in row}, **row}
+        for role in ("test", "dev")
+        for row in evaluation.per_label.get(role, [])
+    ]
     write_table(folder / artifacts.PER_LABEL, rows, digits=TABLE_DIGITS)
     if dev is not None:
         sweep = thresholds.threshold_sweep(calibrate(dev, evaluation.calibration))

@@ -35,7 +35,7 @@ _VIEW = "mlflow.sharedViewState."
 _SCORES = "scores"
 _METRICS = ("dev/final/macro_f1", "test/macro_f1", "test/ece")
 _PARAMETERS = ("loss", "model", "dataset", "seed")
-_COLUMN_PIXELS = 130
+_COLUMN_PIXELS = 140
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # such as efficient-owl-170, by MLflow for a run without a name
 _ENTRY_POINT = "mlflow.project.entryPoint"
 
