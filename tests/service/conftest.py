@@ -12,9 +12,9 @@ collect_ignore_glob = [] if importlib.util.find_spec("supervisor") else ["*"]
 
 
 def pytest_collection_modifyitems(items):
-    """Every test of this folder that takes the service is run by `make service-test` only."""
+    """Every test of this folder that takes the service or some of its parts is run by `make service-test` only."""
     for item in items:
-        if "service" in getattr(item, "fixturenames", ()):
+        if {"service", "parts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("service")
 
 
