@@ -1,3 +1,6 @@
+import re
+
+import dotenv
 import pytest
 
 from trainer.core.errors import SettingsError
@@ -9,6 +12,13 @@ def test_the_committed_file_is_read():
 
     assert settings.url == "https://localhost:8443"
     assert settings.hosts == ("localhost",)
+
+
+def test_the_documentation_has_every_setting_with_its_default(root):
+    page = (root / "docs" / "service.md").read_text()
+    documented = dict(re.findall(r"^\| `(SERVICE_\w+)` \| `?([^`|]*?)`? \|", page, re.MULTILINE))
+
+    assert documented == {name: value or "" for name, value in dotenv.dotenv_values(SETTINGS_FILE).items()}
 
 
 def test_the_environment_comes_before_the_file():
