@@ -16,7 +16,7 @@ def test_the_committed_file_is_read():
 
 def test_the_documentation_has_every_setting_with_its_default(root):
     page = (root / "docs" / "service.md").read_text()
-    documented = dict(re.findall(r"^\| `(SERVICE_\w+)` \| `?([^`|]*?)`? \|", page, re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(SERVICE_\w+)` \| ?`?([^`|]*?)`? \|", page, re.MULTILINE))
 
     assert documented == {name: value or "" for name, value in dotenv.dotenv_values(SETTINGS_FILE).items()}
 
