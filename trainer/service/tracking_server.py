@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ def main() -> NoReturn:
             name=given.name,
         )
         environment = server.environment(os.environ)
+        # Files of processes that have ended would count on.
+        shutil.rmtree(given.scratch / "metrics", ignore_errors=True)
     except EmotionsError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)

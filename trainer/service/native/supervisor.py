@@ -16,7 +16,7 @@ from typing import Any
 from supervisor.xmlrpc import SupervisorTransport
 
 from trainer.core.child_process import child_command, parent_pipe
-from trainer.core.errors import EmotionsError
+from trainer.core.errors import EmotionsError, shorten
 from trainer.service.native.launch import kill_orphans
 from trainer.service.native.part import Part
 
@@ -36,11 +36,16 @@ class Supervisor:
         self.folder = folder
 
     def call(self, name: str, *arguments: object) -> Any:
-        """Call a method of supervisord, such as `getProcessInfo`."""
+        """Call a method of supervisord, such as `getProcessInfo`. Raises EmotionsError when that fails."""
         transport = SupervisorTransport(None, None, f"unix://{socket_path(self.folder)}")
-        with contextlib.closing(transport):
-            proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
-            return getattr(proxy.supervisor, name)(*arguments)
+        try:
+            with contextlib.closing(transport):
+                proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+                return getattr(proxy.supervisor, name)(*arguments)
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            called = " ".join([name, *map(str, arguments[:1])])
+            log = self.folder / "logs" / "supervisord.log"
+            raise EmotionsError(f"The supervisor refuses {called} ({shorten(error)}). Its log is {log}.") from error
 
     def start(self, part: Part) -> None:
         """Start a part and wait until it is ready. Raises EmotionsError with the end of its log when it dies."""
@@ -114,7 +119,7 @@ def socket_path(folder: Path) -> Path:
 def _wait_for(process: subprocess.Popen[bytes], folder: Path, output: Iterable[bytes]) -> None:
     until = time.monotonic() + _READY_SECONDS
     while time.monotonic() < until:
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        with contextlib.suppress(EmotionsError):
             Supervisor(folder).call("getState")
             return
         if process.poll() is not None:
