@@ -131,7 +131,7 @@ _CHECKS = [  # first match decides
     (r"docker compose ", check_compose),
     (r"export '?[A-Z0-9_]+=", check_nothing),
     (r"curl -s localhost:", check_nothing),
-    (r"docker/(backup|restore|verify|gc)\.sh", check_script),
+    (r"docker/(backup|restore|verify|gc|users)\.sh", check_script),
     (r"\.ci/run$", lambda argv, root: check_executable(root / argv[0])),
 ]
 

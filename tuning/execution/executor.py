@@ -1,5 +1,6 @@
 """Runs one training: a request, and how a child process executes it."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _TICK_SECONDS = 0.3
 _RELEASE_SECONDS = 2 * STOP_SECONDS
 _FIRST_SIGNAL_STATUS = 128
 """Exit statuses above it mean that a signal ended the process, as in a shell."""
+_REFUSAL = re.compile(r"\((401|403): ")
 
 
 class TrainingFailedError(Exception):
@@ -126,7 +128,9 @@ class ProcessExecutor:
             raise TrainingKilledError(f"its process was killed from outside (exit status {status})")
         if status:
             cause = redact(_cause(log.read_bytes()[log_start:], status))[:_MAX_CAUSE_CHARACTERS]
-            is_of_server = cause.startswith((NO_CONNECTION, FAILED_CALL, NO_STORAGE))
+            # A right that is missing stays missing: it is not waited for.
+            is_refused = _REFUSAL.search(cause) is not None
+            is_of_server = cause.startswith((NO_CONNECTION, FAILED_CALL, NO_STORAGE)) and not is_refused
             raise TrainingServerError(cause) if is_of_server else TrainingFailedError(cause)
 
 
