@@ -114,7 +114,8 @@ def describe_error(failure: BaseException) -> str:
 
 
 def _shown(uri: str) -> str:
-    return shorten(redact(uri), _MAX_ADDRESS_CHARACTERS)
+    # An address in a text ends at white space, but this one is whole, and its password may have a space.
+    return shorten(redact(uri.replace(" ", "%20")), _MAX_ADDRESS_CHARACTERS)
 
 
 @contextlib.contextmanager
