@@ -27,6 +27,8 @@ if mode == "fails":
     sys.exit("a warning\\nerror: loss is not finite\\n       at step 3\\nsomething else")
 if mode == "no server":
     sys.exit("error: Cannot connect to tracking\\n       server https://host (refused).")
+if mode == "refused":
+    sys.exit("error: Cannot connect to tracking server https://host (401: wrong or no credentials). Correct it.")
 if mode == "crashes":
     sys.exit("OperationalError: postgresql://ann:hunter/2@db/mlflow is away")
 if mode == "killed":
@@ -89,6 +91,12 @@ def test_the_cause_of_a_crash_shows_no_password(run):
 def test_a_training_that_no_server_answered_can_be_repeated(run):
     with pytest.raises(TrainingServerError, match="https://host"):
         run("no server")
+
+
+def test_a_training_that_the_server_refused_is_not_repeated(run):
+    with pytest.raises(TrainingFailedError, match="401") as raised:
+        run("refused")
+    assert not isinstance(raised.value, TrainingServerError)
 
 
 def test_a_killed_training_is_no_failure(run):
