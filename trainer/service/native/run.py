@@ -100,7 +100,12 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
     ]
     if settings.serve:
         parts.append(Part(name="serve", command=[*module, *served], stop_seconds=40))
-    return [*parts, Part(name="health", command=[*module, *health]), front]
+    page = Part(
+        name="health",
+        command=[*module, *health],
+        ready=lambda: answers(settings.health_port, f"{settings.prefix}/status/metrics"),
+    )
+    return [*parts, page, front]
 
 
 def _environment() -> dict[str, str]:
