@@ -21,12 +21,15 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def service():
     """The service, for all tests of the session: a test leaves it running, with parts started and data of its own."""
-    from tests.service.running import RunningService
-
-    with _open_folder("emotions service ") as folder:  # with a space: every command must quote it
-        running = RunningService.start(folder / "service")
+    with _running("emotions service ") as running:  # with a space: every command must quote it
         yield running
-        assert running.close() == 0
+
+
+@pytest.fixture(scope="module")
+def service_below_a_path():
+    """A service whose addresses all begin with the path /mlflow."""
+    with _running("emotions-service-", prefix="/mlflow") as running:
+        yield running
 
 
 @pytest.fixture
@@ -34,6 +37,16 @@ def open_folder():
     """A folder that every user may enter, as that of PostgreSQL must when root starts it; pytest closes its own."""
     with _open_folder("emotions-service-") as folder:
         yield folder
+
+
+@contextlib.contextmanager
+def _running(folder_name, **settings):
+    from tests.service.running import RunningService
+
+    with _open_folder(folder_name) as folder:
+        running = RunningService.start(folder / "service", **settings)
+        yield running
+        assert running.close() == 0
 
 
 @contextlib.contextmanager
