@@ -11,7 +11,7 @@ from tests.service.running import RunningService
 
 pytestmark = pytest.mark.service
 
-_PARTS = ("postgres", "s3", "tracking", "edge")
+_PARTS = ("postgres", "s3", "tracking", "health", "edge")
 
 
 @pytest.fixture
