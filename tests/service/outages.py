@@ -30,7 +30,7 @@ class Size:
 
 
 FULL = Size(outage=60.0, before=30.0, pause=1.6, trainings=2)
-SHORT = Size(outage=6.0, before=3.0, pause=0.2, trainings=1)
+SHORT = Size(outage=6.0, before=3.0, pause=0.3, trainings=1)
 
 
 @dataclass

@@ -169,6 +169,14 @@ def test_an_endless_body_without_a_length_is_refused(service):
     wait_until_counted(service, '" 413 ', before)
 
 
+@pytest.mark.parametrize("method", ["DELETE", "POST"])
+@pytest.mark.parametrize("body", ["Content-Length: 209715200", "Transfer-Encoding: chunked"])
+def test_only_an_upload_has_a_large_body_at_the_artifacts(service, method, body):
+    line = f"{method} {_ARTIFACTS}/0/x/artifacts/large.bin HTTP/1.1\r\n"
+
+    assert send(service, f"{line}{head(service, None)}{body}\r\n\r\n") == 413
+
+
 def test_200_megabytes_without_a_login_do_not_reach_the_artifacts(service):
     assert send_chunks(service, "PUT", f"{_ARTIFACTS}/0/x/artifacts/large.bin", 200 * 2**20) == 401
 
