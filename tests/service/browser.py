@@ -14,8 +14,9 @@ from playwright.sync_api import sync_playwright
 
 _CHROMIUM = "/usr/bin/chromium"  # of Debian: Playwright's own browsers are not downloaded
 _QUIET_SECONDS, _STEP_SECONDS, _LIMIT_SECONDS = 0.9, 0.3, 60
+_ANIMATED_SECONDS = 6  # some pages never stop
 # Placeholders of what loads are animated; the button of MLflow's assistant is too.
-_IS_LOADING = """() => document.getAnimations().some(one =>
+_IS_ANIMATED = """() => document.getAnimations().some(one =>
     one.effect.getComputedTiming().iterations === Infinity && !one.effect.target.closest('[data-assistant-ui]'))"""
 # Of MLflow itself: the first with any data, the second where the server sends no telemetry.
 _NOT_OURS = re.compile("ResizeObserver loop|telemetry-worker")
@@ -50,9 +51,8 @@ class Browser:
         quiet = 0.0
         for _ in range(round(_LIMIT_SECONDS / _STEP_SECONDS)):
             self.page.wait_for_timeout(_STEP_SECONDS * 1000)
-            is_loading = self._open_requests or self.page.evaluate(_IS_LOADING)
-            quiet = 0.0 if is_loading else quiet + _STEP_SECONDS
-            if quiet >= _QUIET_SECONDS:
+            quiet = 0.0 if self._open_requests else quiet + _STEP_SECONDS
+            if quiet >= _QUIET_SECONDS and not (quiet < _ANIMATED_SECONDS and self.page.evaluate(_IS_ANIMATED)):
                 break
         else:
             raise AssertionError(f"{self.page.url} still loads {[one.url for one in self._open_requests]}")
