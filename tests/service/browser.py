@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 _CHROMIUM = "/usr/bin/chromium"  # of Debian: Playwright's own browsers are not downloaded
 _QUIET_SECONDS, _STEP_SECONDS, _LIMIT_SECONDS = 0.9, 0.3, 60
-_ANIMATED_SECONDS = 6  # some pages never stop
+_ANIMATED_SECONDS = 20  # some pages never stop
 # Placeholders of what loads are animated; the button of MLflow's assistant is too.
 _IS_ANIMATED = """() => document.getAnimations().some(one =>
     one.effect.getComputedTiming().iterations === Infinity && !one.effect.target.closest('[data-assistant-ui]'))"""
