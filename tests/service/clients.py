@@ -12,8 +12,9 @@ from tests.chaos.templates import Templates
 from tests.service import slow_training
 from tests.service.faults import Namespace
 
-__all__ = ["Client", "Clients"]
+__all__ = ["EXPERIMENT", "Client", "Clients"]
 
+EXPERIMENT = "faults"
 _TRIALS, _WORKERS = 3, 2
 _SPACE = "learning_rate: {low: 0.0005, high: 0.002, log: true}\n"
 
@@ -78,7 +79,7 @@ class Clients:
         (folder / "space.yaml").write_text(_SPACE)
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         pause = self.pause * random.uniform(0.6, 1.8)  # some end during the fault, some after it
-        variables = {**self.environment, slow_training.PAUSE: str(pause), "MLFLOW_EXPERIMENT_NAME": "faults"}
+        variables = {**self.environment, slow_training.PAUSE: str(pause), "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
         enter = partial(_enter, self.network, prepare)
         client = Client(kind, folder, commands.start(folder, module, words, variables=variables, prepare=enter))
         self.started.append(client)

@@ -49,15 +49,12 @@ class Reader:
         """Return a run as the API has it."""
         return self.call("api/2.0/mlflow/runs/get", run_id=run_id)["run"]
 
-    def running(self) -> list[str]:
-        """Return the ids of all runs with status RUNNING."""
-        experiments = self.post("api/2.0/mlflow/experiments/search", max_results=1000).get("experiments", [])
+    def running(self, experiment: str) -> list[str]:
+        """Return the ids of the runs of an experiment that have the status RUNNING."""
+        found = self.call("api/2.0/mlflow/experiments/get-by-name", experiment_name=experiment)["experiment"]
         query = {"filter": "attributes.status = 'RUNNING'", "max_results": 1000}
-        ids = [one["experiment_id"] for one in experiments]
-        return [
-            one["info"]["run_id"]
-            for one in self.post("api/2.0/mlflow/runs/search", experiment_ids=ids, **query).get("runs", [])
-        ]
+        runs = self.post("api/2.0/mlflow/runs/search", experiment_ids=[found["experiment_id"]], **query)
+        return [one["info"]["run_id"] for one in runs.get("runs", [])]
 
     def points(self, run_ids: list[str]) -> dict[str, Counter[Point]]:
         """Return every metric point of the runs, with how often the server has it."""
@@ -177,12 +174,13 @@ def _compare_file(one: Delivered, name: str, file: Path, stored: bytes | None) -
 
 
 def _compare_rest(one: Delivered, events: list[Mapping[str, Any]], folder: Path, run: Any) -> None:
-    names = {kind: {item["key"] for item in run["data"].get(kind, [])} for kind in ("params", "tags")}
-    for kind, known in names.items():
-        logged = {name for event in events if event["kind"] == kind for name in event["content"][kind]}
-        # A tag replaces a parameter that a resumed run had with another text.
-        lacking = logged - known - (names["tags"] if kind == "params" else set())
-        one.faults += [f"the server lacks {kind} {name}" for name in sorted(lacking)[:_SHOWN]]
+    params, tags = ({item["key"] for item in run["data"].get(kind, [])} for kind in ("params", "tags"))
+    opened = max(place for place, event in enumerate(events) if event["kind"] == "open")
+    # A tag replaces a parameter that a continued run had with another text; the tags of its earlier end are removed.
+    lacking = _names("params", events) - params - tags
+    lacking |= _names("tags", events[opened:]) - tags
+    lacking |= _names("tags", events[:opened]) - tags - {artifacts.TAG_ERROR, artifacts.TAG_NOTE}
+    one.faults += [f"the server lacks parameter or tag {name}" for name in sorted(lacking)[:_SHOWN]]
     if (folder / "events.rejected.jsonl").exists():
         one.faults.append("events were refused")
     statuses = [event["content"]["status"] for event in events if event["kind"] == "status"]
@@ -190,6 +188,10 @@ def _compare_rest(one: Delivered, events: list[Mapping[str, Any]], folder: Path,
         one.faults.append("the run has no end in its event log")
     elif run["info"]["status"] != statuses[-1]:
         one.faults.append(f"the status is {run['info']['status']}, logged was {statuses[-1]}")
+
+
+def _names(kind: str, events: list[Mapping[str, Any]]) -> set[str]:
+    return {name for event in events if event["kind"] == kind for name in event["content"][kind]}
 
 
 def _events(folder: Path) -> Iterator[Mapping[str, Any]]:

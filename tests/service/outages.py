@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import checks
-from tests.service.clients import Client, Clients
+from tests.service.clients import EXPERIMENT, Client, Clients
 from tests.service.delivery import Delivered, Reader, compare
 
 __all__ = ["FULL", "SHORT", "Size", "Tally", "attack"]
@@ -82,7 +82,7 @@ def attack(service: Any, fault: Callable[..., None], clients: Clients, size: Siz
     reader = Reader(clients.environment)
     for client in clients.started:
         _count_delivery(tallies[client.kind], client, clients, reader)
-    left = set(reader.running())
+    left = set(reader.running(EXPERIMENT))
     for client in clients.started:
         running = [path.name for path in client.runs if path.name in left]
         tallies[client.kind].running += len(running)

@@ -262,7 +262,7 @@ def test_a_malformed_request_is_refused(service, name):
 
 
 @pytest.mark.parametrize(
-    "line", ["GET", "GET / HTTP/9.9", "\x16\x03\x01", f"GET {'/a' * 40_000} HTTP/1.1", "TRACE / HTTP/1.1"]
+    "line", ["GET", "GET / HTTP/9.9", "\x16\x03\x01", f"GET {'/a' * 10_000} HTTP/1.1", "TRACE / HTTP/1.1"]
 )
 def test_a_malformed_request_line_is_refused(service, line):
     status = send(service, f"{line}\r\nHost: {urlsplit(service.url).netloc}\r\n\r\n")
