@@ -1,8 +1,9 @@
-"""How sources of data sets are recorded."""
+"""How sources of data sets are recorded, and runs created."""
 
 import pytest
+import tenacity
 
-from trainer.tracking.backend import dataset_source
+from trainer.tracking.backend import MlflowBackend, dataset_source
 
 COMMIT = "add492243ff905527e67aeb8b80c082af02207c3"
 
@@ -28,3 +29,26 @@ def test_a_folder_that_exists_is_no_hub_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "o" / "n@1").mkdir(parents=True)
     assert dataset_source("o/n@1") == ("local", {"uri": "o/n@1"})
+
+
+def test_a_run_whose_creation_was_not_answered_for_long_is_created_once(database, monkeypatch):
+    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    create, answers = database.create_run, iter([False] * 12)  # the first request arrives
+
+    def lose_answers(*arguments, **options):
+        create(*arguments, **options)
+        raise ConnectionError("no answer")
+
+    def stay_away(*_):
+        if next(answers, True):
+            return find(*_)
+        raise ConnectionError("no answer")
+
+    find = database.search_runs
+    monkeypatch.setattr(database, "create_run", lose_answers)
+    monkeypatch.setattr(database, "search_runs", stay_away)
+
+    run = MlflowBackend(database, "uri").create_run("0", {}, "made once")
+
+    assert run.info.run_name == "made once"
+    assert len(find(["0"])) == 1
