@@ -154,3 +154,13 @@ def test_the_secrets_of_the_server_suffice(service, parts, settings, owners):
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_clients_are_not_sent_to_the_object_store(service):
+    """A client on another machine, or in another container, does not reach it."""
+    told = service.request("GET", "/api/3.0/mlflow/server-info").json()
+    presigned = service.request("GET", "/api/2.0/mlflow-artifacts/presigned/0/run/artifacts/file")
+
+    assert (told["multipart_uploads_enabled"], told["multipart_downloads_enabled"]) == (False, False)
+    assert presigned.status_code == 501
+    assert told["store_type"] == "SqlStore"

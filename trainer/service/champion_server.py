@@ -33,6 +33,7 @@ def environment(
         "MLFLOW_TRACKING_URI": f"http://{tracking}{settings.prefix}",
         "MLFLOW_TRACKING_USERNAME": SERVE,
         "MLFLOW_TRACKING_PASSWORD": secrets.read(secret_folder, "serve_password"),
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # its container does not reach the object store
         "SERVE_WEBHOOK_SECRET": secrets.read(secret_folder, "webhook_secret"),
     }
 
