@@ -22,6 +22,7 @@ mlflow.models.set_model(Lengths())
 @pytest.fixture(autouse=True)
 def _quick_uploader(monkeypatch):
     monkeypatch.setattr(uploader, "_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(uploader, "_END_SECONDS", 0)
     monkeypatch.setattr(uploader, "_MAX_PAUSE_SECONDS", 0.5)
     monkeypatch.setattr(uploader, "_UPLOAD_WAIT", tenacity.wait_none())
 

@@ -102,6 +102,18 @@ class TestArtifactStore:
         assert backend.taken == ["params", "status", "artifact"]
         assert (one.rejected, rejected(log)) == (0, [])
 
+    def test_at_the_end_of_a_run_it_is_waited_for(self, log, monkeypatch):
+        monkeypatch.setattr(uploader, "_END_SECONDS", 30)
+        failures = iter([RuntimeError("SlowDown")] * 20)
+        backend = Backend(lambda event: next(failures, None) if event.kind == "artifact" else None)
+        fill(log, ("artifact", "params", "status"))
+        one = BackgroundUploader(log, backend)
+
+        assert one.flush(30, 30)
+        assert one.stop()
+        assert backend.taken == ["params", "status", "artifact"]
+        assert (one.rejected, rejected(log)) == (0, [])
+
     def test_when_the_server_is_away_too_the_artifact_waits(self, log):
         backend = Backend(lambda _: requests.ConnectionError("away"))
         fill(log, ("artifact", "status"))

@@ -1,5 +1,6 @@
 """Uploads logged events to the tracking server, in the order of the log."""
 
+import contextlib
 import logging
 import math
 import threading
@@ -24,6 +25,7 @@ _FLUSH_PAUSE_SECONDS = 2.0  # the end of a run waits, and a server may be back a
 _JOIN_SECONDS = 2.0  # a thread inside a call may need the whole HTTP time limit; a run does not wait for it
 _UPLOAD_ATTEMPTS = 4
 _UPLOAD_WAIT: tenacity.wait.wait_base = tenacity.wait_exponential(max=4)
+_END_SECONDS = 90.0  # a store that has worked before is away for a while, and nothing waits behind an ended run
 _STORE_PAUSE_SECONDS = 60.0  # other uploads are not tried meanwhile: each might wait for its own time limit
 _STATUSES_OF_ACCESS = frozenset({401, 403, 404})  # about user or run: each event of the batch would be refused
 
@@ -45,6 +47,7 @@ class Uploader:
         self._log = log
         self._backend = backend
         self._store_failure, self._store_failed_at = "", -math.inf
+        self._store_seconds = 0.0  # for which an upload is tried at least
         self._said: set[object] = set()  # causes that were warned of: a missing right may refuse thousands of events
 
     def upload_pending(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
@@ -85,9 +88,15 @@ class Uploader:
         missing = self._find_missing([event for event in logged if event.run_id in (status.run_id, "")])
         self._log.clear_rejected()
         self.rejected, self.refusal, self._store_failed_at = 0, None, -math.inf
-        taken = [event for batch in _batches(iter(missing)) if self._settle(batch) for event in batch]
+        with self._patience():
+            taken = [event for batch in _batches(iter(missing)) if self._settle(batch) for event in batch]
         for event in self._find_missing(taken):
             self._reject([event], PermanentDeliveryError("the server answered success and does not have it"))
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Try uploads longer during the block; here not: `sync` can be given again."""
+        yield
 
     def _find_missing(self, events: list[Event]) -> list[Event]:
         return self._backend.find_missing(self._log.folder, events) if events else []
@@ -108,7 +117,9 @@ class Uploader:
             raise PermanentDeliveryError(self._store_failure)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: not is_permanent_error(error)),
-            stop=tenacity.stop_after_attempt(_UPLOAD_ATTEMPTS),
+            stop=tenacity.stop_all(
+                tenacity.stop_after_attempt(_UPLOAD_ATTEMPTS), tenacity.stop_after_delay(self._store_seconds)
+            ),
             wait=_UPLOAD_WAIT,
             reraise=True,
         )
@@ -119,7 +130,8 @@ class Uploader:
                 raise
             self._backend.run(batch[0].run_id)
             self._store_failed_at = time.monotonic()
-            self._store_failure = f"the artifact store failed {_UPLOAD_ATTEMPTS} times: {short_reason(error)}"
+            count = attempts.statistics["attempt_number"]
+            self._store_failure = f"the artifact store failed {count} times: {short_reason(error)}"
             raise PermanentDeliveryError(self._store_failure) from error
 
     def _reject(self, batch: list[Event], error: Exception) -> None:
@@ -188,6 +200,14 @@ class BackgroundUploader(Uploader):
             self._changed.notify_all()
         self._thread.join(_JOIN_SECONDS)
         return not self._thread.is_alive()
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        self._store_seconds = _END_SECONDS
+        try:
+            yield
+        finally:
+            self._store_seconds = 0.0
 
     def _work(self) -> None:
         attempts = tenacity.Retrying(
