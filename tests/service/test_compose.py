@@ -152,7 +152,9 @@ def test_each_waits_for_what_it_needs(services):
     assert waits["postgres"] == waits["s3"] == {"init": "service_completed_successfully"}
     assert waits["prepare"] == {"postgres": "service_healthy", "s3": "service_healthy"}
     assert waits["tracking"] == {"prepare": "service_completed_successfully"}
-    assert waits["edge"] == waits["train"] == {"tracking": "service_healthy"}
+    assert waits["train"] == {"tracking": "service_healthy"}
+    assert waits["edge"] == {"init": "service_completed_successfully", "tracking": "service_healthy"}
+    assert services["edge"]["depends_on"]["init"]["restart"] is True
 
 
 def test_every_image_has_an_exact_tag(services):
