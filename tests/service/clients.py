@@ -15,7 +15,7 @@ from tests.service.faults import Namespace
 __all__ = ["EXPERIMENT", "Client", "Clients"]
 
 EXPERIMENT = "faults"
-_TRIALS, _WORKERS = 3, 2
+_WORKERS = 2
 _SPACE = "learning_rate: {low: 0.0005, high: 0.002, log: true}\n"
 
 
@@ -57,9 +57,9 @@ class Clients:
         """Start a training."""
         return self._start("training", "trainer.train", self._settings(), slow_training.slow_down)
 
-    def tune(self) -> Client:
+    def tune(self, trials: int) -> Client:
         """Start a search with two workers."""
-        settings = self._settings() | {"study": "faults", "trials": _TRIALS, "workers": _WORKERS, "pruner": "none"}
+        settings = self._settings() | {"study": "faults", "trials": trials, "workers": _WORKERS, "pruner": "none"}
         settings |= {"space": "space.yaml", "sampler": "random", "top_k": 0}
         del settings["learning_rate"]
         return self._start("search", "tuning.tune", settings, slow_training.slow_trials_down)

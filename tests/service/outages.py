@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.chaos import checks
@@ -27,10 +28,12 @@ class Size:
     """Of each step of a training."""
     trainings: int
     """Beside one search with two workers."""
+    trials: int
+    """Of the search."""
 
 
-FULL = Size(outage=60.0, before=30.0, pause=1.6, trainings=2)
-SHORT = Size(outage=6.0, before=3.0, pause=0.3, trainings=1)
+FULL = Size(outage=60.0, before=30.0, pause=1.6, trainings=2, trials=3)
+SHORT = Size(outage=6.0, before=3.0, pause=0.3, trainings=1, trials=2)
 
 
 @dataclass
@@ -66,7 +69,7 @@ def attack(service: Any, fault: Callable[..., None], clients: Clients, size: Siz
 
     The trainings have begun by then: one that begins without a server says so and ends. Trials begin at any time.
     """
-    for start in [clients.tune, *[clients.train] * size.trainings]:
+    for start in [partial(clients.tune, size.trials), *[clients.train] * size.trainings]:
         start()
         time.sleep(random.uniform(0.0, _STAGGER * size.outage / FULL.outage))
     until = time.monotonic() + _PATIENCE
