@@ -21,7 +21,8 @@ _PAGE_SECONDS = 300
 def measure(options):
     """Yield one table: pages and look-ups with many runs and versions, against few."""
     runs, versions = (50, 20) if options.quick else (1000, 200)
-    with service() as running, _variables(running.environment()):
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+    with service() as running, _variables({**running.environment(), **quiet}):
         functions = {}
         for name, sizes in {"few": (_FEW, 1), "many": (runs, versions)}.items():
             experiment = _make_runs(running.url, name, sizes[0])
