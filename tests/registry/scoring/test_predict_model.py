@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -134,7 +135,6 @@ def test_a_model_of_a_run(tracking_uri, folders, texts, capsys):
         ("nowhere", ["`model` must be", "nowhere"]),
         ("x" * 300, ["`model` must be"]),
         ("http://127.0.0.1:9/model", ["`model` must be", "http://127.0.0.1:9/model"]),
-        ("s3://bucket/model", ["Cannot download model s3://bucket/model", "pip install boto3"]),
         ("models:/emotions-ledger@champion", ["Registered: emotions."]),
     ],
 )
@@ -146,6 +146,15 @@ def test_a_model_that_is_not_there(registry, texts, model, rules, capsys):
     assert [rule for rule in rules if rule not in said] == []
     assert len(said) <= 320
     assert not target.exists()
+
+
+def test_a_package_of_an_artifact_store_is_missing(registry, texts, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+
+    assert predict.main([f"--input={texts}", "--output=out.csv", "--model=s3://bucket/model"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Cannot download model s3://bucket/model" in said
+    assert "pip install boto3" in said
 
 
 def test_nothing_is_registered_yet(tracking_uri):
