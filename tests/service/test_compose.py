@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.service  # needs docker/requirements.txt
 
 # The binary itself: the command of that name hides its exit status.
 _COMPOSE = Path(sysconfig.get_path("purelib"), "compose", "docker-compose")
-_JOBS = {"init", "prepare", "backup", "train", "train-cuda"}
+_JOBS = {"init", "prepare", "backup", "users", "train", "train-cuda"}
 # Their images drop the rights of root themselves.
-_USERS = {"edge": "101", "health": "10001", "prepare": "10001", "backup": "10001", "tracking": "10001"}
+_USERS = {"edge": "101"} | dict.fromkeys(("health", "prepare", "backup", "tracking", "users"), "10001")
 _NATIVE_ONLY = {"folder", "tracking_port", "postgres_port", "s3_port", "health_port", "serve_port"}
 _COMPOSE_ONLY = {"address", "dashboard_port", "train_memory"}
 
@@ -253,6 +254,33 @@ def test_commands_know_their_arguments(module, services):
     assert done.returncode == 0, done.stderr
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert all(word in done.stdout for word in given)
+
+
+def test_accounts_are_made_in_a_container_where_the_service_runs_in_one(services, root, tmp_path):
+    """A folder of a test has a `docker` that shows its arguments; the service of compose runs."""
+    shutil.copytree(root / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("secrets", ".env"))
+    (tmp_path / "docker" / "secrets").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "docker").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    (tmp_path / "my users.yaml").write_text("ben: writer\n")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}  # without the project's Python
+
+    def users(*words):
+        command = [tmp_path / "docker" / "users.sh", *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    words = users("my users.yaml", "--dry-run").stdout.splitlines()
+    file, owner = str(tmp_path / "my users.yaml"), (tmp_path / "docker" / "secrets").stat()
+    assert words[-3:] == ["users", file, "--dry-run"]
+    assert words[words.index("--volume") + 1] == f"{file}:{file}:ro"
+    assert words[words.index("--user") + 1] == f"{owner.st_uid}:{owner.st_gid}"
+    assert users("--help").stdout.splitlines()[-2:] == ["users", "--help"]
+    missing = users("none.yaml")
+    assert missing.returncode == 1
+    assert "none.yaml" in missing.stderr
+    (mount,) = services["users"]["volumes"]
+    assert Path(mount["target"]) == Path("/project", services["users"]["entrypoint"][-1].removeprefix("--secrets="))
 
 
 def test_shell_files_are_clean(root):
