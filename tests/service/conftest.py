@@ -32,6 +32,32 @@ def service_below_a_path():
         yield running
 
 
+@pytest.fixture(scope="session")
+def accounts(service, tmp_path_factory):
+    """An account of each role: name and password."""
+    from tests.service.account_helpers import make_accounts
+    from tests.service.scene import fresh
+
+    return make_accounts(service, fresh(), tmp_path_factory.mktemp("passwords"))
+
+
+@pytest.fixture(scope="session")
+def senders(service, accounts):
+    """Who sends requests as an account of each role."""
+    from tests.service.scene import Sender
+
+    return {role: Sender(service, *account) for role, account in accounts.items()}
+
+
+@pytest.fixture(scope="session")
+def scene(senders):
+    """What requests of these accounts are about."""
+    from tests.service.scene import Scene
+    from trainer.service.roles import ADMIN
+
+    return Scene.make(senders[ADMIN])
+
+
 @pytest.fixture
 def open_folder():
     """A folder that every user may enter, as that of PostgreSQL must when root starts it; pytest closes its own."""

@@ -1,15 +1,14 @@
 """What accounts of each role may do, by the API of clients and by that of MLflow's pages."""
 
-import uuid
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.service.account_helpers import make_accounts
-from tests.service.running import RunningService
+from tests.service.scene import Scene, Sender, fresh
 from trainer.service.roles import ADMIN, ROLES
 
 ALL = frozenset({ADMIN, *ROLES})
@@ -20,90 +19,13 @@ REFUSED = 403
 APIS = ("api", "ajax-api")
 
 
-def fresh() -> str:
-    """Return a name that no other call has returned."""
-    return f"rights-{uuid.uuid4().hex}"
-
-
-class Sender:
-    """Sends requests as one account."""
-
-    def __init__(self, service: RunningService, user: str, password: str) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False  # its certificates would come before these
-        self._session.auth, self._session.verify = (user, password), str(service.ca_file)
-        self._url = service.url
-
-    def send(self, method: str, path: str, **content: Any) -> requests.Response:
-        """Return the answer to a request."""
-        return self._session.request(method, f"{self._url}/{path}", timeout=60, **content)
-
-    def post(self, path: str, **body: Any) -> Any:
-        """Return the content of the answer to a POST that must succeed."""
-        answer = self.send("POST", f"api/2.0/mlflow/{path}", json=body)
-        assert answer.ok, answer.text
-        return answer.json()
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is on the server before each operation, made by its admin."""
-
-    admin: Sender
-    experiment: str
-    run: str
-    registered_run: str
-    model: str
-    registered_model: str
-    extra_model: str
-    """A model that becomes registered in the course of the operations."""
-    name: str
-    """A registered model with version 1, from `registered_model`."""
-
-    @classmethod
-    def make(cls, admin: Sender) -> "Scene":
-        """Make an experiment with two runs and two models, one of them registered."""
-        experiment = admin.post("experiments/create", name=fresh())["experiment_id"]
-        runs = [admin.post("runs/create", experiment_id=experiment)["run"]["info"]["run_id"] for _ in range(2)]
-        models = [admin.post("logged-models", experiment_id=experiment, source_run_id=run) for run in (*runs, None)]
-        ids = [model["model"]["info"]["model_id"] for model in models]
-        name = fresh()
-        admin.post("registered-models/create", name=name)
-        admin.post("model-versions/create", name=name, source=f"models:/{ids[1]}", model_id=ids[1], run_id=runs[1])
-        scene = cls(admin, experiment, runs[0], runs[1], *ids, name)
-        for folder in (f"{runs[0]}/artifacts", f"{runs[1]}/artifacts", f"models/{ids[0]}/artifacts"):
-            assert admin.send("PUT", scene.artifact(folder, "api"), data=b"1").ok
-        return scene
-
-    def artifact(self, folder: str, api: str) -> str:
-        """Return the path of an artifact through the server's proxy."""
-        return f"{api}/2.0/mlflow-artifacts/artifacts/{self.experiment}/{folder}/file.txt"
-
-    def new_run(self) -> str:
-        """Return the id of one more run."""
-        made: str = self.admin.post("runs/create", experiment_id=self.experiment)["run"]["info"]["run_id"]
-        return made
-
-    def new_model(self) -> str:
-        """Return the id of one more logged model."""
-        made: str = self.admin.post("logged-models", experiment_id=self.experiment)["model"]["info"]["model_id"]
-        return made
-
-    def new_version(self) -> dict[str, str]:
-        """Return name and version of one more registered version."""
-        made = self.admin.post(
-            "model-versions/create", name=self.name, source=f"models:/{self.extra_model}", model_id=self.extra_model
-        )
-        return {"name": self.name, "version": made["model_version"]["version"]}
-
-
 Send = Callable[[Scene, Sender, str], requests.Response]
 
 
-def _call(method: str, path: str, body: Callable[[Scene], Mapping[str, Any]]) -> Send:
+def _call(method: str, path: str | Callable[[Scene], str], body: Callable[[Scene], Mapping[str, Any]]) -> Send:
     def send(scene: Scene, sender: Sender, api: str) -> requests.Response:
         content = {"params" if method == "GET" else "json": body(scene)}
-        return sender.send(method, f"{api}/2.0/mlflow/{path}", **content)
+        return sender.send(method, f"{api}/2.0/mlflow/{path if isinstance(path, str) else path(scene)}", **content)
 
     return send
 
@@ -124,6 +46,10 @@ def _path(method: str, path: Callable[[Scene], str], version: str = "2.0", **bod
 
 def _logged_metric(scene: Scene, run: str) -> dict[str, Any]:
     return {"run_id": run, "metrics": [{"key": "a", "value": 1.0, "timestamp": 1, "step": 0}]}
+
+
+def _ended(model: str) -> dict[str, str]:
+    return {"model_id": model, "status": "LOGGED_MODEL_READY"}
 
 
 def _new_account(scene: Scene) -> str:
@@ -199,9 +125,17 @@ OPERATIONS: dict[str, tuple[frozenset[str], Send]] = {
         _path("PATCH", lambda s: f"logged-models/{s.registered_model}/tags", tags=[{"key": "a", "value": "b"}]),
     ),
     "delete another's logged model": (WRITERS, _path("DELETE", lambda s: f"logged-models/{s.new_model()}")),
+    "end another's logged model": (
+        WRITERS,
+        _call("PATCH", lambda s: f"logged-models/{s.model}", lambda s: _ended(s.model)),
+    ),
     "end a registered logged model": (
         REGISTRARS,
-        _path("PATCH", lambda s: f"logged-models/{s.registered_model}", status="LOGGED_MODEL_READY"),
+        _call("PATCH", lambda s: f"logged-models/{s.registered_model}", lambda s: _ended(s.registered_model)),
+    ),
+    "end a registered logged model, another in the path": (
+        REGISTRARS,
+        _call("PATCH", lambda s: f"logged-models/{s.model}", lambda s: _ended(s.registered_model)),
     ),
     # Registry
     "list registered models": (ALL, _call("GET", "registered-models/search", lambda _: {"max_results": 1})),
@@ -342,17 +276,74 @@ OPERATIONS: dict[str, tuple[frozenset[str], Send]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def senders(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sender]:
-    """An account of each role."""
-    accounts = make_accounts(service, fresh(), tmp_path_factory.mktemp("passwords"))
-    return {role: Sender(service, *account) for role, account in accounts.items()}
+LINES = {
+    "list and read": [
+        *("list experiments", "read a run", "search runs", "list artifacts", "download an artifact"),
+        *(
+            "read a logged model",
+            "list registered models",
+            "read a registered model",
+            "read a version",
+            "search traces",
+        ),
+    ],
+    "create experiments": [
+        *("create an experiment", "set a tag of another's experiment", "create a run in another's experiment"),
+        *("create a logged model", "create a data set"),
+    ],
+    "log to": [
+        *("log metrics to another's run", "end another's run", "delete another's run", "restore another's run"),
+        *(
+            "upload to another's run",
+            "upload to another's model",
+            "change a logged model",
+            "end another's logged model",
+        ),
+        "delete another's logged model",
+    ],
+    "change": [
+        *("log metrics to a registered run", "restore a registered run", "upload to a registered run"),
+        *("upload to a registered model", "upload to a registered model, encoded path"),
+        *("upload to a registered model, empty segments", "change a registered logged model"),
+        *("end a registered logged model", "end a registered logged model, another in the path"),
+    ],
+    "create registered models": [
+        *("create a registered model", "create a prompt", "create a version", "set a tag of a registered model"),
+        *("set a tag of a version", "move a version to a stage", "delete a version", "rename a registered model"),
+    ],
+    "set and remove aliases": ["set an alias", "delete an alias"],
+    "delete another's experiment": [
+        *("delete another's experiment", "delete an artifact", "create an experiment with its own artifact location"),
+    ],
+    "webhooks": ["create a webhook", "list webhooks", "create a secret of a gateway"],
+    "list names": ["list names and roles of accounts"],
+    "create, change": [
+        *("create an account", "become an admin", "change another's password", "delete an account"),
+        "grant a permission",
+    ],
+}
+"""Beginning of a line in the documented table → the operations that it is about."""
 
 
-@pytest.fixture(scope="module")
-def scene(senders: dict[str, Sender]) -> Scene:
-    """What the operations are about."""
-    return Scene.make(senders[ADMIN])
+def test_documented_table_is_what_the_operations_expect(root: Path):
+    page = (root / "docs/how-to/service-accounts.md").read_text()
+    head, *lines = re.findall(r"^\| (.+) \|$", page.partition("## What each role may do")[2], re.MULTILINE)
+    columns = [column.split(", ") for column in head.split(" | ")[1:]]
+    documented: dict[str, set[str]] = {
+        line.partition(" | ")[0]: {
+            role
+            for roles, answer in zip(columns, line.split(" | ")[1:], strict=True)
+            for role in roles
+            if answer == "yes"
+        }
+        for line in lines
+    }
+
+    assert {role for roles in columns for role in roles} == ALL
+    assert sorted(name for names in LINES.values() for name in names) == sorted(OPERATIONS)
+    for (said, roles), (beginning, names) in zip(documented.items(), LINES.items(), strict=True):
+        assert said.startswith(beginning)
+        assert {name: OPERATIONS[name][0] for name in names} == dict.fromkeys(names, roles)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -110,7 +110,7 @@ def _changes_registered() -> bool:
     if found := _ARTIFACT.search(request.path):
         runs, models = _owner_of(found["path"])
     elif found := _LOGGED_MODEL.search(request.path):
-        models = [found["id"]]
+        models = [found["id"], *_given(_MODEL_FIELDS)]  # MLflow checks the first and ends the second
     elif _RUN.search(request.path):
         runs, models = _given(_RUN_FIELDS), _given(_MODEL_FIELDS)
     return any(_has_version("run_id = '{}'", run) for run in runs) or any(
