@@ -16,6 +16,7 @@ from trainer.reporting import console
 from trainer.reporting.command import run_cli
 from trainer.tracking import page
 from trainer.tracking.connection import connect, readable_errors
+from trainer.tracking.refusals import check_registry_right
 from trainer.tracking.run import report_failure
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def history(config: HistoryConfig) -> None:
             page.describe_command(store.client, run_id, f"history {model}", "Printed the decisions; changed nothing.")
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))
         if not snapshot.decisions:
+            check_registry_right(store, model, reads=True)
             names = versions.model_names(store.client)
             raise RegistryError(
                 f"`registered_model` must have a decision log, got {model}. Registered models: "

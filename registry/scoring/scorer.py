@@ -20,7 +20,7 @@ from trainer.core.scratch import scratch_folder
 from trainer.serving import runtime
 from trainer.tracking.artifact_store import install_advice
 from trainer.tracking.connection import connect
-from trainer.tracking.refusals import explain_refusal
+from trainer.tracking.refusals import check_registry_right, explain_refusal
 from trainer.tracking.registration import folder_digest
 
 if TYPE_CHECKING:
@@ -117,8 +117,13 @@ def resolve(client: "MlflowClient", address: str) -> str:
 def _resolve_on_server(address: str) -> str:
     from mlflow.exceptions import MlflowException
 
+    backend = connect()
     try:
-        return resolve(connect().client, address)
+        return resolve(backend.client, address)
+    except RegistryError:
+        if match := _ADDRESS.fullmatch(address):
+            check_registry_right(backend, match["name"], reads=True)
+        raise
     except MlflowException as error:
         if refusal := explain_refusal(error):
             raise RegistryError(f"Cannot read model {shorten(redact(address))} ({refusal[0]}). {refusal[1]}") from None

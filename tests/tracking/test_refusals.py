@@ -116,6 +116,18 @@ def test_right_to_register_is_asked_for(monkeypatch, answers, refused):
         check_registry_right(Server(), "emotions")
 
 
+@pytest.mark.parametrize(("permission", "refused"), [("READ", False), ("MANAGE", False), ("NO_PERMISSIONS", True)])
+def test_right_to_read_the_registry_is_asked_for(monkeypatch, permission, refused):
+    answers = {"user": {"username": "ben", "is_admin": False}, "permission": permission}
+    monkeypatch.setattr(refusals, "_get", lambda *_: answers)
+
+    if refused:
+        with pytest.raises(TrackingError, match=r"emotions.*reader.*ben"):
+            check_registry_right(Server(), "emotions", reads=True)
+    else:
+        check_registry_right(Server(), "emotions", reads=True)
+
+
 def test_experiment_is_found_by_who_may_not_create_one(database, monkeypatch):
     from trainer.tracking.backend import MlflowBackend
 

@@ -16,6 +16,7 @@ __all__ = ["LOGIN_VARIABLES", "check_registry_right", "explain_host", "explain_r
 LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _MOST_TEXT, _MOST_NAME = 120, 40
+_HIDDEN, _READ_ONLY = frozenset({"DENY", "NO_PERMISSIONS"}), frozenset({"READ", "USE"})
 _NEEDS = re.compile(r"Permission denied: (.+?)\.?$", re.MULTILINE)
 """What this project's own service answers."""
 # A pattern of the endpoint, and the right that it needs. The first one that is found decides.
@@ -37,8 +38,8 @@ def explain_refusal(error: BaseException) -> tuple[str, str] | None:
         return host
     if status == _UNAUTHORIZED:
         return (
-            f"401: it does not let {_account()} in; the password is wrong or was changed, or the account was removed",
-            "Correct " + " and ".join(LOGIN_VARIABLES) + ", or ask an admin of the server.",
+            f"401: wrong or changed password of {_account()}, or a removed account",
+            "Correct " + " and ".join(LOGIN_VARIABLES) + ", or ask an admin.",
         )
     if status == _FORBIDDEN:
         return f"403: {_missing_right(text) or short_reason(error)}", _who_gives_it()
@@ -53,16 +54,18 @@ def explain_host(text: str) -> tuple[str, str] | None:
     return "it does not allow this host name (403)", advice
 
 
-def check_registry_right(backend: "MlflowBackend", name: str) -> None:
+def check_registry_right(backend: "MlflowBackend", name: str, *, reads: bool = False) -> None:
     """Raise TrackingError when the account may not register versions of `name` or move its aliases.
 
-    A server that cannot say so, such as one without accounts, passes: its answer to the write itself decides.
+    reads: only when it may not read them either; MLflow then answers as if nothing was registered. A server that cannot
+    say so, such as one without accounts, passes: its answer to the call itself decides.
     """
-    permission = _registry_permission(backend, name)
-    if permission in ("READ", "USE", "DENY", "NO_PERMISSIONS"):
+    refused = _HIDDEN if reads else _HIDDEN | _READ_ONLY
+    if _registry_permission(backend, name) in refused:
+        act, role = ("reading", "reader") if reads else ("writing to", "promoter")
         raise TrackingError(
-            f"Tracking server {shorten(redact(backend.uri), _MOST_NAME)} refuses this (403: writing to registered "
-            f"model {shorten(name, _MOST_NAME)} needs the role promoter). {_who_gives_it()}"
+            f"Tracking server {shorten(redact(backend.uri), _MOST_NAME)} refuses this (403: {act} registered "
+            f"model {shorten(name, _MOST_NAME)} needs the role {role}). {_who_gives_it()}"
         )
 
 

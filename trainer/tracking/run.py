@@ -133,9 +133,9 @@ def sync(folder: Path) -> int:
             count = uploader.upload_pending()
     if uploader.rejected:
         raise RejectedEventsError(
-            f"Tracking server {redact(backend.uri)} refused {uploader.rejected} of {count} events of run folder "
-            f"{folder} ({uploader.reason}). The others are delivered. {_what_to_do(uploader)} Then run the same "
-            f"command again, or delete {REJECTED} there, which has the reasons, to give the events up."
+            f"The server refused {uploader.rejected} of {count} events of {folder} ({uploader.reason}) and has the "
+            f"others. {_what_to_do(uploader)} Then run the same command again, or delete {REJECTED} there, which has "
+            "the reasons, to give them up."
         )
     return count
 

@@ -129,8 +129,8 @@ class MlflowTracker(Tracker):
             return ""
         reason, advice = self._uploader.refusal
         return (
-            f"The tracking server refused {self._uploader.rejected} events of run {self.run_id} ({reason}). {advice} "
-            f"Nothing is lost; then run: {sync_command(self.folder)}"
+            f"The server refused {self._uploader.rejected} events ({reason}). {advice} "
+            f"Then run: {sync_command(self.folder)}"
         )
 
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
