@@ -19,6 +19,7 @@ class Said(Poster):
     def __init__(self):
         super().__init__("")
         self.texts = []
+        self.announcer = Announcer("emotions", "https://x")
 
     def say(self, text):
         self.texts.append(text)
@@ -34,7 +35,7 @@ def page(said, *states):
     parts = {name: Watched(name, lambda found=found: found) for name, found in results.items()}
     for part in parts.values():
         part.run()
-    return make_app(parts, Announcer("emotions", "https://x"), said, prefix="/mlflow", webhook_secret=SECRET)
+    return make_app(parts, said.announcer, said, prefix="/mlflow", webhook_secret=SECRET)
 
 
 def call(app, path, method="GET", query=b"", body=b"", headers=()):
@@ -103,19 +104,19 @@ def webhook(app, content, secret=SECRET):
     return call(app, "/webhook", "POST", body=body.encode(), headers=headers.items())[0]
 
 
-def test_a_genuine_webhook_is_announced(said):
+def test_a_genuine_webhook_is_taken(said):
     app = page(said, "ok")
-    entry = {"kind": "promoted", "version": 7, "replaced": None, "why": "better", "by": "anna"}
+    entry = {"kind": "promoted", "version": 7, "replaced": None, "parent": 0, "why": "better", "by": "anna"}
     event = {
         "entity": "model_version",
         "action": "created",
-        "data": {"name": "emotions-ledger", "tags": {"entry": json.dumps(entry)}},
+        "data": {"name": "emotions-ledger", "version": "1", "tags": {"entry": json.dumps(entry)}},
     }
 
     assert webhook(app, event, secret="another") == 401
-    assert said.texts == []
+    assert said.announcer.due(time.monotonic() + 60) == []
     assert webhook(app, event) == 202
-    assert len(said.texts) == 1
+    assert len(said.announcer.due(time.monotonic() + 60)) == 1
     assert webhook(app, {}) == 400
     assert webhook(app, []) == 400
 

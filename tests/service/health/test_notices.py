@@ -20,9 +20,10 @@ def announcer():
     return Announcer("emotions", "https://mlflow.example.org")
 
 
-def decision(kind, version=7, **changes):
-    entry = {"kind": kind, "version": version, "replaced": 5, "why": "gain 0.02 [0.01, 0.03]", "by": "anna", **changes}
-    data = {"name": "emotions-ledger", "version": "9", "tags": {"entry": json.dumps(entry)}}
+def decision(kind, version=7, number=9, **changes):
+    entry = {"kind": kind, "version": version, "replaced": 5, "parent": number - 1}
+    entry |= {"why": "gain 0.02 [0.01, 0.03]", "by": "anna", **changes}
+    data = {"name": "emotions-ledger", "version": str(number), "tags": {"entry": json.dumps(entry)}}
     return {"entity": "model_version", "action": "created", "data": data}
 
 
@@ -42,25 +43,39 @@ def move(version, name="emotions", alias="champion"):
     ],
 )
 def test_a_decision_is_told_with_who_why_and_a_link(announcer, kind, words):
-    (text,) = announcer.take(decision(kind), 0)
+    announcer.take(decision(kind), 0)
 
+    (text,) = announcer.due(5)
     assert [word for word in [*words, "anna", "gain 0.02 [0.01, 0.03]", f"{LINK}/versions/7"] if word not in text] == []
 
 
 def test_the_first_champion_replaces_none(announcer):
-    (text,) = announcer.take(decision("promoted", replaced=None), 0)
+    announcer.take(decision("promoted", replaced=None), 0)
+    (text,) = announcer.due(5)
     assert "in place of" not in text
+
+
+def test_a_decision_that_came_too_late_is_not_told(announcer):
+    """Two commands decided after decision 8. Decision 9 counts; the writer of 10 decided again, after 9."""
+    announcer.take(decision("promoted", version=8, number=10, parent=8), 0)  # webhooks come in any order
+    announcer.take(decision("promoted", version=7, number=9, parent=8), 1)
+    announcer.take(decision("refused", version=8, number=11, parent=9, replaced=7), 2)
+
+    told = [text for second in range(10) for text in announcer.due(second)]
+    assert ["version 7 is champion" in told[0], "version 8 was refused" in told[1]] == [True, True]
+    assert len(told) == 2
 
 
 def test_a_move_that_a_decision_explains_is_not_told_twice(announcer):
     announcer.take(move(7), 0)  # webhooks come in any order
     announcer.take(decision("promoted"), 1)
 
-    assert [announcer.due(second) for second in range(10)] == [[]] * 10
+    assert [len(announcer.due(second)) for second in range(10)] == [0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
 
 
 def test_a_move_by_hand_is_told_once(announcer):
     announcer.take(decision("promoted", version=6), 0)
+    assert len(announcer.due(99)) == 1
     announcer.take(move(3), 100)
     announcer.take(move(None), 100)
 

@@ -79,11 +79,9 @@ class _Handlers:
         if not is_genuine(request.headers, body, secret=self._secret, now=time.time()):
             return PlainTextResponse("The signature or the time of this webhook is wrong.\n", 401)
         try:
-            texts = self._announcer.take(json.loads(body), time.monotonic())
+            self._announcer.take(json.loads(body), time.monotonic())
         except (KeyError, TypeError, ValueError) as error:
             return PlainTextResponse(f"This event cannot be read ({type(error).__name__}).\n", 400)
-        for text in texts:
-            self._poster.say(text)
         return Response(status_code=202)
 
     def _content(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import requests
@@ -15,7 +16,7 @@ from trainer.core.model_names import LOG_SUFFIX
 __all__ = ["Announcer", "Poster"]
 
 _HOLD_SECONDS = 5.0
-"""A move of the alias waits so long for the decision that explains it: webhooks arrive in any order."""
+"""A text waits so long for an event that forbids it: webhooks arrive in any order."""
 _REMEMBERED_SECONDS = 60.0
 _CHAMPION = "champion"
 _KINDS = {
@@ -34,27 +35,42 @@ class Announcer:
     def __init__(self, model: str, url: str) -> None:
         self._model, self._url = model, url
         self._decided: dict[int, float] = {}
+        self._decisions: list[tuple[float, int, Mapping[str, Any]]] = []  # when it came, number, entry
+        self._first: dict[int, int] = {}  # decision → number of the first that followed it
         self._moves: list[tuple[float, int | None]] = []
         self._lock = threading.Lock()
 
-    def take(self, event: Mapping[str, Any], now: float) -> list[str]:
-        """Return what to say about an event at once; a move of the alias is kept for `due`.
+    def take(self, event: Mapping[str, Any], now: float) -> None:
+        """Keep an event for `due`.
 
         Raises KeyError, TypeError or ValueError for an event that MLflow and this project do not send.
         """
         data, entity = event["data"], event["entity"]
         if entity == "model_version" and data["name"] == f"{self._model}{LOG_SUFFIX}":
-            decision = json.loads(data["tags"]["entry"])
+            number, decision = int(data["version"]), json.loads(data["tags"]["entry"])
+            parent, version = int(decision["parent"]), int(decision["version"])
+            self._describe(decision)  # now: the sender of one that cannot be told gets an error
             with self._lock:
-                self._decided[int(decision["version"])] = now
-            return [self._describe(decision)]
+                self._first[parent] = min(number, self._first.get(parent, number))
+                self._decided[version] = now
+                self._decisions.append((now, number, decision))
         if entity == "model_version_alias" and (data["name"], data["alias"]) == (self._model, _CHAMPION):
             with self._lock:
                 self._moves.append((now, int(data["version"]) if event["action"] == "created" else None))
-        return []
 
     def due(self, now: float) -> list[str]:
-        """Return texts about the moves of the alias that no decision has explained in time."""
+        """Return texts about the decisions that count, and the moves of the alias that no decision explains."""
+        return [*self._due_decisions(now), *self._due_moves(now)]
+
+    def _due_decisions(self, now: float) -> list[str]:
+        """Of decisions after the same one, the decision log counts the first; the others' writers decide again."""
+        with self._lock:
+            due = [(number, decision) for at, number, decision in self._decisions if now - at >= _HOLD_SECONDS]
+            self._decisions = [kept for kept in self._decisions if now - kept[0] < _HOLD_SECONDS]
+            counted = set(self._first.values())
+        return [self._describe(decision) for number, decision in sorted(due, key=itemgetter(0)) if number in counted]
+
+    def _due_moves(self, now: float) -> list[str]:
         with self._lock:
             due = [version for at, version in self._moves if now - at >= _HOLD_SECONDS]
             self._moves = [move for move in self._moves if now - move[0] < _HOLD_SECONDS]
