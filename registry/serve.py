@@ -9,11 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from registry.config import ServeConfig
-from trainer.core import settings
+from trainer.core import settings, signals
 from trainer.core.errors import SettingsError
 from trainer.core.redaction import redact
 from trainer.reporting import console
 from trainer.reporting.command import run_cli
+from trainer.tracking import page
+from trainer.tracking.connection import connect, describe_error
 from trainer.tracking.run import report_failure
 
 __all__ = ["SECRET_VARIABLE", "main", "serve"]
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_cli(
         lambda arguments: serve(settings.parse(ServeConfig, arguments, example=_EXAMPLE), console.make()),
         argv,
-        report_failure,
+        _end_run,
     )
 
 
@@ -65,7 +67,31 @@ def serve(config: ServeConfig, screen: console.Console) -> None:
         screen.show_note(
             f"Listening on http://{config.host}:{config.port}. Loading {config.registered_model}@{config.alias}."
         )
+        if run_id := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` sets it
+            _describe_run(run_id, config, screen)
         server.run([listening])
+
+
+def _describe_run(run_id: str, config: ServeConfig, screen: console.Console) -> None:
+    """Say on the run of `mlflow run`, which lasts as long as this server, what it serves."""
+    served = f"{config.registered_model}@{config.alias}"
+    note = f"Serves {served} on port {config.port} of {socket.gethostname()}, until somebody stops it."
+    try:
+        page.describe_command(connect().client, run_id, f"serve {served}", note)
+    except Exception as error:  # requests are answered without it
+        screen.show_warning(f"Cannot describe run {run_id}: {describe_error(error)}")
+
+
+def _end_run(error: BaseException) -> None:
+    """Give the run of `mlflow run` its status: FINISHED after a stop signal, with which each server ends."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None or not signals.is_stop(error):
+        report_failure(error)
+        return
+    try:
+        connect().client.set_terminated(run_id, "FINISHED")
+    except Exception as failure:  # the server has ended in order all the same
+        console.make().show_warning(f"Cannot end run {run_id}: {describe_error(failure)}")
 
 
 def _tracking_uri() -> str:
