@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from trainer.core import signals
@@ -99,7 +100,9 @@ def _parts(folder: Path, settings: ServiceSettings) -> list[Part]:
         *("--port", str(settings.serve_port)),
     ]
     if settings.serve:
-        parts.append(Part(name="serve", command=[*module, *served], stop_seconds=40))
+        # Its libraries load for seconds: until it answers, the health page would call it dead.
+        ready = partial(answers, settings.serve_port, "/version")
+        parts.append(Part(name="serve", command=[*module, *served], stop_seconds=40, ready=ready))
     page = Part(
         name="health",
         command=[*module, *health],
