@@ -1,13 +1,10 @@
 #!/bin/sh
-# Runs trainer.service.MODULE on the service of compose when that runs on this machine, else on that of `make service`.
-set -eu
-folder=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-root=${folder%/*}
-if command -v docker >/dev/null && [ -n "$(docker compose -f "$folder/compose.yaml" ps --quiet postgres 2>/dev/null)" ]; then
-    exec docker compose -f "$folder/compose.yaml" run --rm -T backup "$@"
+# Runs a module of trainer.service on the service of this machine: data_command.sh MODULE [--compose|--native] [ARGUMENT…]
+# shellcheck disable=SC1091,SC2154 # what it sets is checked there
+. "$(dirname -- "$0")/common.sh"
+find_service
+if [ "$service" = compose ]; then
+    compose run --rm -T backup "$@"
+else
+    run_module "$@"
 fi
-python=$root/.venv/bin/python
-[ -x "$python" ] || python=python3
-module=$1
-shift
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m "trainer.service.$module" "$@"

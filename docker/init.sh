@@ -1,7 +1,5 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Makes the secrets and the certificate that are missing in FOLDER, and refuses weak ones: init.sh [FOLDER]
-set -euo pipefail
-root="$(cd "$(dirname "$0")/.." && pwd)"
-python="$root/.venv/bin/python"
-[ -x "$python" ] || python=python3
-PYTHONPATH="$root" exec "$python" -m trainer.service.secrets "${1:-$root/docker/secrets}"
+# shellcheck disable=SC1091,SC2154 # what it sets is checked there
+. "$(dirname -- "$0")/common.sh"
+run_module secrets "${1:-$folder/secrets}"

@@ -98,7 +98,7 @@ def check_dashboard(argv, root):
 
 def check_script(argv, root):
     """A script of the service: it answers `--help`, and the flags written after it are in the answer."""
-    done = subprocess.run([argv[0], "--help"], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run([argv[0], "--native", "--help"], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for flag in [word for word in argv[1:] if word.startswith("--")]:
         assert flag in done.stdout
