@@ -156,10 +156,11 @@ def test_the_secrets_of_the_server_suffice(service, parts, settings, owners):
     assert done.returncode == 0, done.stderr
 
 
-def test_clients_are_not_sent_to_the_object_store(service):
+@pytest.mark.parametrize("api", ["api", "ajax-api"])
+def test_clients_are_not_sent_to_the_object_store(service, api):
     """A client on another machine, or in another container, does not reach it."""
-    told = service.request("GET", "/api/3.0/mlflow/server-info").json()
-    presigned = service.request("GET", "/api/2.0/mlflow-artifacts/presigned/0/run/artifacts/file")
+    told = service.request("GET", f"/{api}/3.0/mlflow/server-info").json()
+    presigned = service.request("GET", f"/{api}/2.0/mlflow-artifacts/presigned/0/run/artifacts/file")
 
     assert (told["multipart_uploads_enabled"], told["multipart_downloads_enabled"]) == (False, False)
     assert presigned.status_code == 501

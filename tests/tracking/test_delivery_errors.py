@@ -1,9 +1,13 @@
 """Which errors of a server are permanent, so that the event is rejected, and which are retried."""
 
+import json
+
 import pytest
 import requests
+import sqlalchemy
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import ErrorCode
+from mlflow.store.db.utils import _get_managed_session_maker
 
 from trainer.tracking.delivery_errors import PermanentDeliveryError, http_status, is_permanent_error, short_reason
 
@@ -81,6 +85,46 @@ def test_permanent(error):
     ids=repr,
 )
 def test_transient(error):
+    assert not is_permanent_error(error)
+
+
+def of_database(run):
+    """MLflow's answer when a statement fails in its database."""
+    engine = sqlalchemy.create_engine(
+        "sqlite://", poolclass=sqlalchemy.QueuePool, pool_size=1, max_overflow=0, pool_timeout=0
+    )
+    session_maker = _get_managed_session_maker(sqlalchemy.orm.sessionmaker(bind=engine), "sqlite")
+    try:
+        with pytest.raises(MlflowException) as caught:
+            run(engine, session_maker)
+    finally:
+        engine.dispose()
+    return RestException(json.loads(caught.value.serialize_as_json()))
+
+
+def without_connection(engine, session_maker):
+    with engine.connect(), session_maker():
+        pass
+
+
+def with_a_wrong_value(_, session_maker):
+    with session_maker() as session:
+        session.execute(sqlalchemy.text("create table a (b integer unique)"))
+        session.execute(sqlalchemy.text("insert into a values (1), (1)"))
+
+
+@pytest.mark.parametrize(("run", "permanent"), [(without_connection, False), (with_a_wrong_value, True)])
+def test_a_database_without_a_free_connection_is_transient(run, permanent):
+    error = of_database(run)
+
+    assert http_status(error) == 400
+    assert is_permanent_error(error) is permanent
+
+
+def test_an_answer_whose_error_is_of_requests_is_read():
+    error = of_status(400)
+    error.response._content = b'{"message": "(Background on this error at: https://sqlalche.me/e/20/3o7r)"}'
+
     assert not is_permanent_error(error)
 
 

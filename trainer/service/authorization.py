@@ -18,6 +18,8 @@ from mlflow.utils.uri import validate_path_is_safe
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 from werkzeug.datastructures import Authorization
 
+from trainer.service.failed_logins import SECONDS, FailedLogins
+
 __all__ = ["authenticate"]
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -29,10 +31,11 @@ _RUN = re.compile(r"/mlflow/(runs/(?!create$|search$)|upload-artifact$|artifacts
 _RUN_FIELDS, _MODEL_FIELDS = ("run_id", "runId", "run_uuid", "runUuid"), ("model_id", "modelId")
 _LOCATION_FIELDS = ("artifact_location", "artifactLocation")
 _ID = re.compile(r"[\w-]+")
+_failed_logins = FailedLogins()
 
 
 def authenticate() -> Authorization | Response:
-    """Return who sends this request, or the answer 401 or 403 to it."""
+    """Return who sends this request, or the answer 401, 403 or 429 to it."""
     if "answer" not in g:  # MLflow asks several times in a request, and each check of a password takes 0.1 s
         g.answer = _login()
         if isinstance(g.answer, Authorization) and (missing := _missing_right(str(g.answer.username))):
@@ -44,9 +47,20 @@ def authenticate() -> Authorization | Response:
 
 
 def _login() -> Authorization | Response:
-    if request.authorization is not None and request.authorization.type != "basic":
+    given = request.authorization
+    if given is None or given.type != "basic":
         return auth.make_basic_auth_response()  # MLflow 3.17 answers 500 to a token
-    return auth.authenticate_request_basic_auth()
+    name, password = str(given.username), str(given.password)
+    source = (request.headers.get("X-Real-IP", ""), name)  # from the edge
+    login = auth._auth_cache_key(name, password)
+    if _failed_logins.is_refused(source, login):
+        message = f"Too many wrong logins as this user: wait {SECONDS} seconds."
+        answer = make_response({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": message}, 429)
+        answer.headers["Retry-After"] = str(SECONDS)
+        return answer
+    found = auth.authenticate_request_basic_auth()
+    _failed_logins.add(source, login, is_right=isinstance(found, Authorization))
+    return found
 
 
 def _missing_right(username: str) -> str | None:

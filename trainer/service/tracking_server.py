@@ -21,6 +21,9 @@ __all__ = ["TrackingServer", "server_environment"]
 
 # Each check of a password takes 30 ms. A deleted user may be let in for these seconds.
 _PASSWORD_CACHE_SECONDS = 10
+# A worker answers 40 requests at once; MLflow answers 400 to one that waits 30 s for a connection. PostgreSQL takes 400
+# connections.
+_CONNECTIONS, _MORE_CONNECTIONS = 5, 35
 _ROOT = str(Path(__file__).parents[2])
 _ACCOUNTS = """\
 [mlflow]
@@ -91,6 +94,8 @@ def server_environment(settings: ServiceSettings, secret_folder: Path, stores: S
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.read(secret_folder, "flask_secret_key"),
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it takes 1.2 GB
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(_CONNECTIONS),
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(_MORE_CONNECTIONS),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secrets.read(secret_folder, "webhook_key"),

@@ -24,6 +24,8 @@ _NOT_IMPLEMENTED = 501  # alone of 5xx it stays: the server lacks the call
 _PERMANENT_CODES = ("INVALID_", "MALFORMED_", "FEATURE_DISABLED")
 """Beginnings of error codes of MLflow that have no HTTP status of a refusal."""
 _REASON_CHARACTERS = 55
+_DATABASE_FAILED = re.compile(r"sqlalche\.me/e/\w+/(3o7r|e3q8|rvf5|2j85|8s2b)\b")
+"""SQLAlchemy: no free connection; operational, interface and internal errors; rollback. MLflow answers 400 to some."""
 _STATUS_IN_TEXT = re.compile(r"failed with error code (\d{3})\b")
 
 
@@ -34,7 +36,7 @@ class PermanentDeliveryError(Exception):
 def is_permanent_error(error: BaseException) -> bool:
     """Return whether the same call fails again however often it is repeated: missing rights, resources, files.
 
-    Connection errors, time limits, 5xx, 408, 409 and 429 are transient.
+    Connection errors, time limits, failures of the server's database, 5xx, 408, 409 and 429 are transient.
     """
     import requests
 
@@ -42,6 +44,8 @@ def is_permanent_error(error: BaseException) -> bool:
         return True
     status = http_status(error)
     if status is not None:
+        if _DATABASE_FAILED.search(_answer(error)):
+            return False
         is_refusal = 400 <= status < 500 and status not in _RETRIED_STATUSES
         code = str(getattr(error, "error_code", ""))
         return is_refusal or status == _NOT_IMPLEMENTED or code.startswith(_PERMANENT_CODES)
@@ -49,6 +53,12 @@ def is_permanent_error(error: BaseException) -> bool:
         return False
     permanent = (ImportError, PermissionError, FileNotFoundError, NotADirectoryError)
     return isinstance(error, (*permanent, ValueError, TypeError, LookupError))  # the last three: a damaged event
+
+
+def _answer(error: BaseException) -> str:
+    """Return what the server said; the text of an error of requests lacks it."""
+    response = getattr(error, "response", None)
+    return f"{error} {getattr(response, 'text', '')}"
 
 
 def short_reason(error: BaseException | None) -> str:

@@ -83,6 +83,7 @@ def part(data: Path, settings: ServiceSettings) -> Part:
         "port": str(settings.postgres_port),
         "unix_socket_directories": "",
         "logging_collector": "off",
+        "max_connections": "400",  # as with Docker
     }
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     return Part(

@@ -38,6 +38,8 @@ def run(settings: ServiceSettings, say: Callable[[str], None] = print) -> None:
 
 def _run(folder: Path, settings: ServiceSettings, say: Callable[[str], None]) -> None:
     checks.check_folder(folder)
+    if os.geteuid() == 0:
+        say("Warning: root starts the service, so MLflow and SeaweedFS have root's rights. Start it as another user.")
     with checks.locked(folder):
         checks.check_programs(folder)
         checks.check_ports(settings)
