@@ -1,5 +1,6 @@
 """The file of users, and what it changes on a server."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from trainer.core.errors import SettingsError
 from trainer.service import accounts
 from trainer.service.account_server import User
-from trainer.service.roles import ADMIN, ROLES
+from trainer.service.roles import ADMIN, ROLES, SERVE
 from trainer.service.users_file import Account, read_users
 
 EXAMPLE = Path(__file__).parents[2] / "docker" / "users.example.yaml"
@@ -87,13 +88,18 @@ def write(folder, text):
     return file
 
 
-def test_example_has_an_account_of_each_role(tmp_path):
-    (tmp_path / "serve_password").write_text("written-by-init-sh")
+def test_example_has_an_account_of_each_role_for_people(tmp_path):
+    (tmp_path / "name5").write_text("written-by-a-person")
 
-    read = read_users(EXAMPLE, tmp_path)
+    read = read_users(write(tmp_path, re.sub("[<>]", "", EXAMPLE.read_text())), tmp_path)
 
-    assert {one.role for one in read} == {ADMIN, *ROLES}
-    assert {one.name: one.password_file for one in read}["ben"] == tmp_path / "users" / "ben"
+    assert {one.role for one in read} == {ADMIN, *ROLES} - {SERVE}
+    assert {one.name: one.password_file for one in read}["name2"] == tmp_path / "users" / "name2"
+
+
+def test_example_makes_no_account_before_it_is_edited(tmp_path):
+    with pytest.raises(SettingsError, match="name1"):
+        read_users(EXAMPLE, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_one_command_starts_the_server_and_profiles_the_rest(root):
     assert set(started) == {"init", "postgres", "s3", "prepare", "tracking", "health", "edge"}
 
 
-def test_the_image_has_the_profiles_of_the_issue(services):
+def test_every_profile_is_defined(services):
     profiles = {name: service.get("profiles", []) for name, service in services.items()}
 
     assert {profile for names in profiles.values() for profile in names} >= {
@@ -218,6 +218,17 @@ def test_each_container_reads_its_own_folder(services):
             assert read == {name}, name
 
 
+def test_one_user_reads_one_folder(services):
+    folders = {}
+    for name, service in services.items():
+        user = (service.get("user") or _USERS.get(name, name)).split(":")[0]
+        folders.setdefault(user, set()).update(re.findall(r"/parts/(\w+)", yaml.safe_dump(service)))
+    del folders["0"]
+
+    assert all(len(read) <= 1 for read in folders.values())
+    assert {folder for read in folders.values() for folder in read} == set(CONTAINERS)
+
+
 def test_the_server_is_the_one_that_make_service_starts(services):
     """Command line and environment come from trainer.service.tracking_server, which both run."""
     command = services["tracking"]["command"]
@@ -258,8 +269,9 @@ def test_commands_know_their_arguments(module, services):
 
 def test_accounts_are_made_in_a_container_where_the_service_runs_in_one(services, root, tmp_path):
     """A folder of a test has a `docker` that shows its arguments; the service of compose runs."""
-    shutil.copytree(root / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("secrets", ".env"))
+    shutil.copytree(root / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("secrets"))
     (tmp_path / "docker" / "secrets").mkdir()
+    (tmp_path / "docker" / "secrets" / "admin_password").touch()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "bin" / "docker").chmod(0o755)

@@ -10,9 +10,13 @@ import pytest
 
 from trainer.core.environment import child_environment
 from trainer.service import containers, secrets
+from trainer.service.roles import PROGRAMS
 from trainer.service.settings import ServiceSettings
 
 pytestmark = pytest.mark.service
+_SECRETS = [
+    *("admin_password", "train_password", "postgres_password", "s3_secret_key", "studies_password", "flask_secret_key")
+]
 
 
 @pytest.fixture
@@ -74,14 +78,14 @@ def test_a_secret_is_only_where_it_is_needed(made, parts, settings, owners):
         for name in containers.CONTAINERS
     }
     holders = {
-        secret: {name for name, content in text.items() if secrets.read(made, secret) in content}
-        for secret in ("admin_password", "postgres_password", "s3_secret_key", "studies_password", "flask_secret_key")
+        secret: {name for name, content in text.items() if secrets.read(made, secret) in content} for secret in _SECRETS
     }
 
-    assert holders["admin_password"] == {"tracking", "train"}
+    assert holders["admin_password"] == {"tracking"}
+    assert holders["train_password"] == {"tracking", "train"}
     assert holders["postgres_password"] == {"postgres", "tracking"}
     assert holders["s3_secret_key"] == {"s3", "tracking"}
-    assert holders["studies_password"] == {"postgres", "train"}
+    assert holders["studies_password"] == {"postgres", "train", "dashboard"}
     assert holders["flask_secret_key"] == {"tracking"}
     assert (made / "tls/ca.key").read_text() not in " ".join(text.values())
 
@@ -125,6 +129,8 @@ def test_the_passwords_belong_to_the_user_who_typed_the_command(tmp_path, parts,
     assert owners[str(folder)] == owners[str(folder / "admin_password")] == owners[str(folder / "tls/ca.crt")] == mine
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     said = capsys.readouterr().out
+    exports = [line.split()[1].partition("=")[0] for line in said.splitlines() if line.startswith("  export ")]
+    assert exports == [f"MLFLOW_TRACKING_{name}" for name in ("URI", "SERVER_CERT_PATH", "USERNAME", "PASSWORD")]
     assert "docker/secrets/admin_password" in said
     assert secrets.read(folder, "admin_password") not in said
 
@@ -154,6 +160,13 @@ def test_the_secrets_of_the_server_suffice(service, parts, settings, owners):
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_service_makes_the_accounts_of_its_programs(service):
+    listed = service.request("GET", "/api/2.0/mlflow/users/list").json()["users"]
+    roles = {user["username"]: {role["name"] for role in user["roles"]} for user in listed}
+
+    assert {name: roles[name] for name in PROGRAMS} == {"serve": {"serve"}, "train": {"writer"}}
 
 
 @pytest.mark.parametrize("api", ["api", "ajax-api"])

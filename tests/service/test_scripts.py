@@ -65,12 +65,14 @@ def written(checkout, name):
     return path.read_text().splitlines() if path.exists() else []
 
 
-@pytest.mark.parametrize("script", ["init", *_DATA_COMMANDS])
+@pytest.mark.parametrize("script", ["init", "users", *_DATA_COMMANDS])
 def test_without_an_environment_it_says_what_to_run(checkout, script):
     check_refused(run(checkout, script), "make service-setup", "docker compose -f docker/compose.yaml up")
 
 
-@pytest.mark.parametrize(("script", "module"), [("init", "secrets"), ("gc", "clean_up"), ("restore", "restore")])
+@pytest.mark.parametrize(
+    ("script", "module"), [("init", "secrets"), ("users", "accounts"), ("gc", "clean_up"), ("restore", "restore")]
+)
 def test_the_environment_of_the_checkout_needs_no_activation(checkout, script, module):
     write_python(checkout)
 
@@ -80,7 +82,7 @@ def test_the_environment_of_the_checkout_needs_no_activation(checkout, script, m
     assert ran.split()[:2] == ["-m", f"trainer.service.{module}"]
 
 
-@pytest.mark.parametrize("script", _DATA_COMMANDS)
+@pytest.mark.parametrize("script", ["users", *_DATA_COMMANDS])
 def test_a_stopped_engine_is_not_taken_for_the_other_service(checkout, script):
     write_python(checkout)
     write_docker(checkout, f"echo '{_STOPPED}' >&2", "exit 1")

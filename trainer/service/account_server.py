@@ -84,7 +84,7 @@ class AccountServer:
         self._client.remove_role_permission(permission)
 
     def change_password(self, name: str, password: str) -> None:
-        """Set a password; the old one is refused from now on, by other processes of the server within a minute."""
+        """Set a password; the old one is refused from now on, by other processes of the server within 10 seconds."""
         self._client.update_user_password(name, password)
 
     def accepts(self, name: str, password: str) -> bool:

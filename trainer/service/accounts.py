@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainer.core.errors import EmotionsError, SettingsError, nearest
 from trainer.service.account_server import AccountServer, User, connected
-from trainer.service.roles import ADMIN, ROLES, SERVE
+from trainer.service.roles import ADMIN, PROGRAMS, ROLES
 from trainer.service.settings import ServiceSettings
 from trainer.service.users_file import Account, read_password, read_users
 
@@ -99,7 +99,7 @@ def _excess(account: Account, user: User) -> dict[int, str]:
 def _unnamed(
     accounts: Collection[Account], users: Mapping[str, User], server: AccountServer, *, removes: bool
 ) -> Iterator[Change]:
-    for name in sorted(users.keys() - {account.name for account in accounts} - {server.sender, SERVE}):
+    for name in sorted(users.keys() - {account.name for account in accounts} - {server.sender, *PROGRAMS}):
         if removes:
             yield Change(f"remove {name}, whom the file does not name", partial(server.remove, name))
         else:

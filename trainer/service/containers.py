@@ -40,13 +40,14 @@ CONTAINERS: Mapping[str, Container] = {
         user=10001,
         secrets=[
             *("admin_password", "flask_secret_key", "pgpass", "s3_access_key", "s3_secret_key", "serve_password"),
-            *("webhook_key", "webhook_secret"),
+            *("train_password", "webhook_key", "webhook_secret"),
         ],
         optional=["notice_url"],
         volumes=["backups"],
     ),
     "serve": Container(user=10002, secrets=["serve_password", "webhook_secret"], volumes=["scratch"]),
-    "train": Container(user=10003, secrets=["admin_password"], volumes=["runs"]),
+    "train": Container(user=10003, secrets=["train_password"], volumes=["runs"]),
+    "dashboard": Container(user=10004),
     "edge": Container(user=101, secrets=["tls/server.crt", "tls/server.key"]),
 }
 _STUDIES = "postgres:5432:optuna:optuna"
@@ -67,7 +68,8 @@ def fill(secret_folder: Path, parts: Path, settings: ServiceSettings) -> None:
     users = json.dumps(s3.users(secret_folder))
     (parts / "s3" / "users.json").write_text(users, encoding="utf-8")
     studies = secrets.read(secret_folder, "studies_password")
-    (parts / "train" / "pgpass").write_text(f"{_STUDIES}:{studies}\n", encoding="utf-8")
+    for name in ("train", "dashboard"):
+        (parts / name / "pgpass").write_text(f"{_STUDIES}:{studies}\n", encoding="utf-8")
     place = edge.Place(
         listen="8443",
         tls=parts / "edge",
@@ -101,8 +103,13 @@ def _give_back(folder: Path, like: Path) -> None:
 def _welcome(settings: ServiceSettings) -> str:
     return f"""
 The service will answer at {settings.url}
-  first login     {settings.admin}, with the password in docker/secrets/{secrets.ADMIN_PASSWORD}
-  certificate of  docker/secrets/tls/ca.crt
+  first login: {settings.admin}, with the password in docker/secrets/{secrets.ADMIN_PASSWORD}
+  certificate authority: docker/secrets/tls/ca.crt
+Clients set, in the folder of the project:
+  export MLFLOW_TRACKING_URI={settings.url}
+  export MLFLOW_TRACKING_SERVER_CERT_PATH=docker/secrets/tls/ca.crt
+  export MLFLOW_TRACKING_USERNAME={settings.admin}
+  export MLFLOW_TRACKING_PASSWORD="$(cat docker/secrets/{secrets.ADMIN_PASSWORD})"
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainer.core.errors import EmotionsError
 from trainer.service import backup, connections, schema, secrets
-from trainer.service.serve_account import make_serve_account
+from trainer.service.program_accounts import make_program_accounts
 from trainer.service.settings import ServiceSettings
 from trainer.service.stores import Stores, object_errors
 from trainer.service.tracking_server import server_environment
@@ -37,7 +37,7 @@ def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) 
         utils._upgrade_db(engine)
         engine.dispose()
         auth.bootstrap_admin_user()
-        make_serve_account(auth.store, secrets.read(secret_folder, "serve_password"))
+        make_program_accounts(auth.store, secret_folder)
 
 
 def make_bucket(stores: Stores) -> None:

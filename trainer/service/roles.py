@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ADMIN", "ROLES", "SERVE", "Role"]
+__all__ = ["ADMIN", "PROGRAMS", "ROLES", "SERVE", "Role"]
 
 ADMIN = "admin"
 """No role of MLflow, but a property of an account: everything is allowed."""
@@ -31,3 +31,6 @@ ROLES = {
     ),
     SERVE: Role("Reads the champion to serve it", _READS),
 }
+
+PROGRAMS = {SERVE: SERVE, "train": "writer"}
+"""Account → role, of accounts that the service makes for its own programs; the password is the secret NAME_password."""

@@ -41,6 +41,7 @@ _MADE_BY: Mapping[str, Callable[[], str]] = {
     "webhook_key": lambda: Fernet.generate_key().decode(),
     "webhook_secret": _random,
     "serve_password": _random,
+    "train_password": _random,
     "studies_password": _random,  # of the user that owns Optuna's database, with Docker
 }
 _PGPASS = "pgpass"
@@ -93,7 +94,7 @@ def read(folder: Path, name: str) -> str:
         mode = path.stat().st_mode
         value = path.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"Cannot read the secret {path} ({error}). docker/init.sh makes it.") from error
+        raise SettingsError(f"Cannot read the secret {path} ({error}). A start of the service makes it.") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SettingsError(f"{path} must be readable by its owner only. Run: chmod 600 {path}")
     if "\n" in value or "\0" in value:
