@@ -132,6 +132,7 @@ _CHECKS = [  # first match decides
     (r"export '?[A-Z0-9_]+=", check_nothing),
     (r"curl -s localhost:", check_nothing),
     (r"docker/(backup|restore|verify|gc|users)\.sh", check_script),
+    (r"docker/studies\.sh$", lambda argv, root: check_executable(root / argv[0])),
     (r"\.ci/run$", lambda argv, root: check_executable(root / argv[0])),
 ]
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 
 pytestmark = pytest.mark.service
@@ -138,3 +139,25 @@ def test_docker_is_not_asked_where_it_was_never_used(checkout):
 
     assert written(checkout, "calls") == []
     assert written(checkout, "modules") == ["-m trainer.service.backup"]
+
+
+def test_studies_get_a_database_of_their_own(root, service):
+    done = subprocess.run(
+        [root / "docker/studies.sh"],
+        env={**os.environ, **service.settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    where = {"host": "127.0.0.1", "port": service.settings["SERVICE_POSTGRES_PORT"], "user": "optuna"}
+    with psycopg.connect(**where, dbname="optuna", password=service.secret("studies_password")) as connection:
+        connection.execute("create table trials (id integer)")
+
+
+def test_studies_need_a_service(root, tmp_path):
+    names = {**os.environ, "SERVICE_FOLDER": str(tmp_path)}
+    done = subprocess.run([root / "docker/studies.sh"], env=names, capture_output=True, text=True, check=False)
+
+    check_refused(done, "make service")
