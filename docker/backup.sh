@@ -1,3 +1,3 @@
 #!/bin/sh
 # Backs up the tracking server: docker/backup.sh [--verify]
-exec "$(dirname -- "$0")/data_command.sh" backup "$@"
+exec "$(dirname -- "$0")/data_command.sh" backups.backup "$@"

@@ -7,7 +7,7 @@ find_service
 if [ "$service" = native ]; then
     # Docker may have secrets here too.
     [ ! -e "$native/secrets/admin_password" ] || set -- "--secrets=$native/secrets" "$@"
-    run_module accounts "$@"
+    run_module accounts.apply "$@"
 fi
 # Mode, links, user, group, …: the owner alone reads and writes there, in a container too.
 # shellcheck disable=SC2012 # `stat` has other options on other systems

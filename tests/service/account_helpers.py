@@ -7,11 +7,11 @@ from pathlib import Path
 from unittest import mock
 
 from tests.service.running import RunningService
-from trainer.service.account_server import AccountServer, User, connected
-from trainer.service.accounts import plan
-from trainer.service.roles import ADMIN, ROLES
+from trainer.service.accounts.apply import plan
+from trainer.service.accounts.roles import ADMIN, ROLES
+from trainer.service.accounts.server import AccountServer, User, connected
+from trainer.service.accounts.users_file import Account, read_password
 from trainer.service.settings import ServiceSettings
-from trainer.service.users_file import Account, read_password
 
 __all__ = ["change_role", "make_accounts"]
 

@@ -53,9 +53,17 @@ def senders(service, accounts):
 def scene(senders):
     """What requests of these accounts are about."""
     from tests.service.scene import Scene
-    from trainer.service.roles import ADMIN
+    from trainer.service.accounts.roles import ADMIN
 
     return Scene.make(senders[ADMIN])
+
+
+@pytest.fixture(autouse=True)
+def _umask():
+    """Commands that a test calls in this process let nobody else read what they write."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from trainer.core.errors import SettingsError
-from trainer.service import accounts
-from trainer.service.account_server import User
-from trainer.service.roles import ADMIN, ROLES, SERVE
-from trainer.service.users_file import Account, read_users
+from trainer.service.accounts.apply import main, plan
+from trainer.service.accounts.roles import ADMIN, ROLES, SERVE
+from trainer.service.accounts.server import User
+from trainer.service.accounts.users_file import Account, read_users
 
 EXAMPLE = Path(__file__).parents[2] / "docker" / "users.example.yaml"
 
@@ -76,7 +76,7 @@ def account(name, role, folder, password=None):
 
 
 def apply(wanted, server, **options):
-    changes = list(accounts.plan(wanted, server, **options))
+    changes = list(plan(wanted, server, **options))
     for change in changes:
         change.apply()
     return [change.text for change in changes]
@@ -211,12 +211,12 @@ def test_changed_permissions_of_a_role_are_restored(tmp_path, server):
 def test_bad_file_is_refused_before_any_call(tmp_path, capsys):
     file = write(tmp_path, "ben: wrtier")
 
-    assert accounts.main([str(file), "--secrets", str(tmp_path)]) == 1
+    assert main([str(file), "--secrets", str(tmp_path)]) == 1
     assert "wrtier" in capsys.readouterr().err
 
 
 def test_first_admin_is_no_account_of_the_file(tmp_path, capsys):
     file = write(tmp_path, "admin: reader")
 
-    assert accounts.main([str(file), "--secrets", str(tmp_path)]) == 1
+    assert main([str(file), "--secrets", str(tmp_path)]) == 1
     assert "SERVICE_ADMIN" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.service.scene import fresh
-from trainer.service.roles import ADMIN
+from trainer.service.accounts.roles import ADMIN
 
 CREATE, LOG = "mlflow/registered-models/create", "mlflow/runs/log-batch"
 PATHS = {

@@ -13,7 +13,7 @@ from tests.service import slow_training
 from tests.service.account_helpers import change_role, make_accounts
 from tests.service.delivery import Reader, compare
 from tests.service.scene import fresh
-from trainer.service.roles import ADMIN
+from trainer.service.accounts.roles import ADMIN
 
 pytestmark = pytest.mark.service
 _BEGIN_SECONDS = 200.0

@@ -10,7 +10,7 @@ import pytest
 
 from trainer.core.environment import child_environment
 from trainer.service import containers, secrets
-from trainer.service.roles import PROGRAMS
+from trainer.service.accounts.roles import PROGRAMS
 from trainer.service.settings import ServiceSettings
 
 pytestmark = pytest.mark.service

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.service.failed_logins import SECONDS, FailedLogins
+from trainer.service.accounts.failed_logins import SECONDS, FailedLogins
 
 SOURCE, WRONG, RIGHT = ("10.0.0.1", "ann"), ("ann", b"wrong"), ("ann", b"right")
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.service.scene import Scene, Sender, fresh
-from trainer.service.roles import ADMIN, ROLES
+from trainer.service.accounts.roles import ADMIN, ROLES
 
 ALL = frozenset({ADMIN, *ROLES})
 WRITERS = frozenset({ADMIN, "writer", "promoter"})

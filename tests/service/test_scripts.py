@@ -72,7 +72,8 @@ def test_without_an_environment_it_says_what_to_run(checkout, script):
 
 
 @pytest.mark.parametrize(
-    ("script", "module"), [("init", "secrets"), ("users", "accounts"), ("gc", "clean_up"), ("restore", "restore")]
+    ("script", "module"),
+    [("init", "secrets"), ("users", "accounts.apply"), ("gc", "backups.clean_up"), ("restore", "backups.restore")],
 )
 def test_the_environment_of_the_checkout_needs_no_activation(checkout, script, module):
     write_python(checkout)
@@ -115,7 +116,7 @@ def test_the_user_chooses_where_both_have_data(checkout):
     check_refused(run(checkout, "restore", "a b", "--replace"), "--compose", "--native")
     assert written(checkout, "modules") == []
     assert run(checkout, "restore", "a b", "--native", "--replace").returncode == 0
-    assert written(checkout, "modules") == ["-m trainer.service.restore a b --replace"]
+    assert written(checkout, "modules") == ["-m trainer.service.backups.restore a b --replace"]
     assert run(checkout, "restore", "--compose", "a b", "--replace").returncode == 0
     assert written(checkout, "calls")[-1].endswith("run --rm -T backup restore a b --replace")
     assert len(written(checkout, "modules")) == 1
@@ -138,7 +139,7 @@ def test_docker_is_not_asked_where_it_was_never_used(checkout):
     assert run(checkout, "backup").returncode == 0
 
     assert written(checkout, "calls") == []
-    assert written(checkout, "modules") == ["-m trainer.service.backup"]
+    assert written(checkout, "modules") == ["-m trainer.service.backups.backup"]
 
 
 def test_studies_get_a_database_of_their_own(root, service):

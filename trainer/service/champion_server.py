@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from trainer.core.errors import EmotionsError
 from trainer.service import secrets
-from trainer.service.roles import SERVE
+from trainer.service.accounts.roles import SERVE
 from trainer.service.settings import ServiceSettings
 
 __all__ = ["argv", "environment"]

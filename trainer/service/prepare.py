@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core.errors import EmotionsError
-from trainer.service import backup, connections, schema, secrets
-from trainer.service.program_accounts import make_program_accounts
+from trainer.service import connections, secrets
+from trainer.service.accounts.programs import make_program_accounts
+from trainer.service.backups import backup, schema
 from trainer.service.settings import ServiceSettings
 from trainer.service.stores import Stores, object_errors
 from trainer.service.tracking_server import server_environment

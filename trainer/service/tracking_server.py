@@ -30,7 +30,7 @@ _ACCOUNTS = """\
 default_permission = NO_PERMISSIONS
 database_uri = {database}
 admin_username = {admin}
-authorization_function = trainer.service.authorization:authenticate
+authorization_function = trainer.service.accounts.authorization:authenticate
 grant_default_workspace_access = false
 auth_cache_ttl_seconds = {seconds}
 """

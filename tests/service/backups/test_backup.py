@@ -9,10 +9,10 @@ import pytest
 
 from tests.service.backups.filled import add_run, insert, put
 from trainer.core.errors import TrackingError
-from trainer.service import backup_files
-from trainer.service.artifact_copier import ArtifactCopier
-from trainer.service.backup import back_up, report_backup
-from trainer.service.backup_files import Backup, find_backups
+from trainer.service.backups import files as backup_files
+from trainer.service.backups.artifact_copier import ArtifactCopier
+from trainer.service.backups.backup import back_up, report_backup
+from trainer.service.backups.files import Backup, find_backups
 from trainer.service.stores import StoredObject, Stores
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tests.service.backups.filled import add_run, contents, insert, put
-from trainer.service import clean_up_plan
-from trainer.service.clean_up import apply, show
-from trainer.service.clean_up_plan import Limits, make_plan
+from trainer.service.backups import clean_up_plan
+from trainer.service.backups.clean_up import apply, show
+from trainer.service.backups.clean_up_plan import Limits, make_plan
 from trainer.service.stores import StoredObject, Stores
 
 DAY = 24 * 3600 * 1000

@@ -1,6 +1,6 @@
 import pytest
 
-from trainer.service import backup, clean_up, restore, verify
+from trainer.service.backups import backup, clean_up, restore, verify
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from tests.serving.serving_helpers import TEXTS, make_classifier, write_model
 from trainer.core.environment import child_environment
+from trainer.service.backups.restore import delete
 from trainer.service.connections import open_stores
-from trainer.service.restore import delete
 
 pytestmark = pytest.mark.service
 NAME = "drill"

@@ -4,9 +4,9 @@ import pytest
 
 from tests.service.backups.filled import add_run, contents, put
 from trainer.core.errors import SettingsError, TrackingError
-from trainer.service.backup import back_up
-from trainer.service.backup_files import Backup
-from trainer.service.restore import restore
+from trainer.service.backups.backup import back_up
+from trainer.service.backups.files import Backup
+from trainer.service.backups.restore import restore
 from trainer.service.stores import table_counts
 
 OBJECTS = {"1/a": b"one", "1/b/ü key's": b"two"}

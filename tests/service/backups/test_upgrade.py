@@ -10,10 +10,10 @@ import pytest
 
 from tests.service.backups.filled import put
 from trainer.core.errors import SettingsError, TrackingError
-from trainer.service import schema
-from trainer.service.backup_files import Backup, find_backups
+from trainer.service.backups import schema
+from trainer.service.backups.files import Backup, find_backups
+from trainer.service.backups.restore import restore
 from trainer.service.prepare import back_up_before_upgrade
-from trainer.service.restore import restore
 
 BEFORE = "3.16.0"
 FILL = """

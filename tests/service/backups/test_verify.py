@@ -7,10 +7,10 @@ import pytest
 
 from tests.service.backups.filled import add_champion, add_run, contents
 from trainer.core.errors import SettingsError, TrackingError
-from trainer.service import verify as verify_module
-from trainer.service.backup import back_up
+from trainer.service.backups import verify as verify_module
+from trainer.service.backups.backup import back_up
+from trainer.service.backups.verify import verify
 from trainer.service.stores import table_counts
-from trainer.service.verify import verify
 
 MODEL = """
 import mlflow

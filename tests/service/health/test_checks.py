@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from trainer.service.backup import LAST
+from trainer.service.backups.backup import LAST
 from trainer.service.health import checks
 
 HOUR = 3600

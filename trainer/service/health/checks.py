@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.core.errors import shorten
-from trainer.service.backup import LAST
-from trainer.service.backup_files import newest_backup
+from trainer.service.backups.backup import LAST
+from trainer.service.backups.files import newest_backup
 from trainer.service.stores import Stores
 
 __all__ = ["Check", "Result", "State", "backups", "database", "disk", "object_store", "served_champion", "tracking"]

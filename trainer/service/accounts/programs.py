@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.service import secrets
-from trainer.service.roles import PROGRAMS, ROLES
+from trainer.service.accounts.roles import PROGRAMS, ROLES
 
 if TYPE_CHECKING:
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore

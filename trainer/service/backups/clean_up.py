@@ -1,6 +1,6 @@
 """Clean-up: remove what nothing needs from the tracking server. It shows what it would remove, and does it on request.
 
-`docker/gc.sh`, or `python -m trainer.service.clean_up`, and the same with `--apply`.
+`docker/gc.sh`, or `python -m trainer.service.backups.clean_up`, and the same with `--apply`.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from typing import Any
 
 from trainer.core import artifacts
 from trainer.core.errors import SettingsError
-from trainer.service.clean_up_plan import Limits, Plan, Silent, make_plan
-from trainer.service.data_command import Service, run_command
-from trainer.service.restore import delete
+from trainer.service.backups.clean_up_plan import Limits, Plan, Silent, make_plan
+from trainer.service.backups.command import Service, run_command
+from trainer.service.backups.restore import delete
 from trainer.service.stores import StoredObject, Stores
 
 __all__ = ["apply", "main", "show"]

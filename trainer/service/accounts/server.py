@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.core.errors import EmotionsError, TrackingError, shorten
 from trainer.core.redaction import redact
-from trainer.service.roles import ADMIN, ROLES
+from trainer.service.accounts.roles import ADMIN, ROLES
 from trainer.service.settings import ServiceSettings
 
 if TYPE_CHECKING:

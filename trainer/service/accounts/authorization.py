@@ -18,7 +18,7 @@ from mlflow.utils.uri import validate_path_is_safe
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 from werkzeug.datastructures import Authorization
 
-from trainer.service.failed_logins import SECONDS, FailedLogins
+from trainer.service.accounts.failed_logins import SECONDS, FailedLogins
 
 __all__ = ["authenticate"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.core.errors import SettingsError, nearest, shorten
 from trainer.core.input_files import read_text, read_yaml, show_path
-from trainer.service.roles import ADMIN, ROLES
+from trainer.service.accounts.roles import ADMIN, ROLES
 
 __all__ = ["MIN_PASSWORD", "Account", "read_password", "read_users"]
 

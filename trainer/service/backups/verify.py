@@ -23,10 +23,10 @@ from typing import Any
 from trainer.core.child_process import child_command, kill_tree, parent_pipe
 from trainer.core.environment import child_environment
 from trainer.core.errors import TrackingError, shorten
-from trainer.service import backup_files
-from trainer.service.backup_files import Artifact, Backup
-from trainer.service.data_command import run_command
-from trainer.service.restore import check_usable, find, restored_databases
+from trainer.service.backups import files as backup_files
+from trainer.service.backups.command import run_command
+from trainer.service.backups.files import Artifact, Backup
+from trainer.service.backups.restore import check_usable, find, restored_databases
 from trainer.service.stores import Stores, object_errors
 
 __all__ = ["main", "print_verification", "verify"]

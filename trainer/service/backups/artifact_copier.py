@@ -9,7 +9,7 @@ from pathlib import Path
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from trainer.core.errors import SettingsError, TrackingError, shorten
-from trainer.service.backup_files import Artifact, Backup
+from trainer.service.backups.files import Artifact, Backup
 from trainer.service.stores import StoredObject, Stores, object_errors
 
 __all__ = ["ArtifactCopier"]

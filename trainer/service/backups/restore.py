@@ -1,7 +1,7 @@
 """Restore: put databases and artifacts of a backup into the tracking server.
 
-`docker/restore.sh BACKUP`, or `python -m trainer.service.restore BACKUP`. The databases are restored beside those in
-use and take their names at the end, so a failure before leaves the service as it was.
+`docker/restore.sh BACKUP`, or `python -m trainer.service.backups.restore BACKUP`. The databases are restored beside
+those in use and take their names at the end, so a failure before leaves the service as it was.
 """
 
 import argparse
@@ -15,9 +15,11 @@ from typing import Any
 from cryptography.fernet import Fernet, InvalidToken
 
 from trainer.core.errors import SettingsError, TrackingError, shorten
-from trainer.service import backup_files, schema, secrets
-from trainer.service.backup_files import Artifact, Backup
-from trainer.service.data_command import Service, run_command
+from trainer.service import secrets
+from trainer.service.backups import files as backup_files
+from trainer.service.backups import schema
+from trainer.service.backups.command import Service, run_command
+from trainer.service.backups.files import Artifact, Backup
 from trainer.service.stores import Stores, object_errors, table_counts
 
 __all__ = ["check_usable", "find", "foreign_secrets", "main", "restore", "restored_databases"]

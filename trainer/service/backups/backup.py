@@ -1,7 +1,7 @@
 """Backup: write databases and artifacts of the tracking server into a new folder, while the server goes on.
 
-`docker/backup.sh`, or `python -m trainer.service.backup`. The databases come first, each in one transaction, then the
-artifacts: clients only add artifacts, so each one that the dump knows is there. The clean-up waits meanwhile.
+`docker/backup.sh`, or `python -m trainer.service.backups.backup`. The databases come first, each in one transaction,
+then the artifacts: clients only add artifacts, so each one that the dump knows is there. The clean-up waits meanwhile.
 """
 
 import argparse
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from trainer.core.errors import TrackingError, shorten
 from trainer.core.signals import describe_stop, is_stop
 from trainer.core.text_files import write_json
-from trainer.service import backup_files, schema
-from trainer.service.artifact_copier import ArtifactCopier
-from trainer.service.backup_files import Backup, Database, Manifest
-from trainer.service.data_command import Service, run_command
+from trainer.service.backups import files as backup_files
+from trainer.service.backups import schema
+from trainer.service.backups.artifact_copier import ArtifactCopier
+from trainer.service.backups.command import Service, run_command
+from trainer.service.backups.files import Backup, Database, Manifest
+from trainer.service.backups.verify import print_verification
 from trainer.service.stores import Stores, table_counts
-from trainer.service.verify import print_verification
 
 if TYPE_CHECKING:
     import psycopg

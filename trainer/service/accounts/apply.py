@@ -1,6 +1,6 @@
 """Create the accounts of a file on the tracking server, and change those that differ.
 
-`docker/users.sh FILE`, or `python -m trainer.service.accounts FILE`. Repeating the command is safe.
+`docker/users.sh FILE`, or `python -m trainer.service.accounts.apply FILE`. Repeating the command is safe.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from trainer.core.errors import EmotionsError, SettingsError, nearest
-from trainer.service.account_server import AccountServer, User, connected
-from trainer.service.roles import ADMIN, PROGRAMS, ROLES
-from trainer.service.settings import ServiceSettings
-from trainer.service.users_file import Account, read_password, read_users
+from trainer.service.accounts.roles import ADMIN, PROGRAMS, ROLES
+from trainer.service.accounts.server import AccountServer, User, connected
+from trainer.service.accounts.users_file import Account, read_password, read_users
+from trainer.service.settings import SETTINGS_FILE, ServiceSettings
 
 __all__ = ["Change", "main", "plan"]
 
@@ -143,7 +143,7 @@ def _check(accounts: Collection[Account], renewed: Collection[str], admin: str) 
 
 def _find_secrets(settings: ServiceSettings) -> Path:
     """Return the folder with the password of the admin: that of `make service`, or that of compose."""
-    folders = (settings.folder / "secrets", Path(__file__).parents[2] / "docker" / "secrets")
+    folders = (settings.folder / "secrets", SETTINGS_FILE.parent / "secrets")
     found = [folder for folder in folders if (folder / "admin_password").is_file()]
     if len(found) != 1:
         state = "both have it" if found else "neither has it"

@@ -1,0 +1,1 @@
+"""Accounts of the tracking server, their roles, and what each may do."""
