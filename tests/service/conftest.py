@@ -66,6 +66,13 @@ def _umask():
     os.umask(before)
 
 
+@pytest.fixture(scope="module")
+def service_with_serve():
+    """A service that serves the champion; there is none yet."""
+    with _running("emotions-service-", serve="true") as running:
+        yield running
+
+
 @pytest.fixture
 def open_folder():
     """A folder that every user may enter, as that of PostgreSQL must when root starts it; pytest closes its own."""
