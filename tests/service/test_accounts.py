@@ -117,7 +117,7 @@ def test_example_makes_no_account_before_it_is_edited(tmp_path):
         ("ben: {role: writer, pasword_file: x}", "pasword_file.*password_file"),
         ("ben: {role: writer, password_file: missing}", "missing"),
         ("ben: {role: writer, password_file: weak}", "weak.*12"),
-        ("ben: {role: writer, password_file: same}", "same.*6"),
+        ("ben: {role: writer, password_file: same}", "same"),
         ("- ben", "users.yaml"),
         ("", "users.yaml"),
         ("ben: [", "users.yaml"),
@@ -125,7 +125,7 @@ def test_example_makes_no_account_before_it_is_edited(tmp_path):
 )
 def test_bad_file_is_refused(tmp_path, text, named):
     (tmp_path / "weak").write_text("short-passw")
-    (tmp_path / "same").write_text("aaaaabbbbbaaaaabbbb")
+    (tmp_path / "same").write_text("passwordpassword")
 
     with pytest.raises(SettingsError, match=named) as error:
         read_users(write(tmp_path, text), tmp_path)

@@ -312,7 +312,7 @@ LINES = {
         *("set a tag of a version", "move a version to a stage", "delete a version", "rename a registered model"),
     ],
     "set and remove aliases": ["set an alias", "delete an alias"],
-    "delete another's experiment": [
+    "delete experiments": [
         *("delete another's experiment", "delete an artifact", "create an experiment with its own artifact location"),
     ],
     "webhooks": ["create a webhook", "list webhooks", "create a secret of a gateway"],
@@ -344,6 +344,12 @@ def test_documented_table_is_what_the_operations_expect(root: Path):
     for (said, roles), (beginning, names) in zip(documented.items(), LINES.items(), strict=True):
         assert said.startswith(beginning)
         assert {name: OPERATIONS[name][0] for name in names} == dict.fromkeys(names, roles)
+
+
+def test_the_creator_of_an_experiment_cannot_delete_it(senders: dict[str, Sender]) -> None:
+    made = senders["writer"].post("experiments/create", name=fresh())
+
+    assert senders["writer"].send("POST", "api/2.0/mlflow/experiments/delete", json=made).status_code == REFUSED
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

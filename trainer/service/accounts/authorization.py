@@ -91,6 +91,11 @@ def _rules(username: str) -> tuple[tuple[Callable[[], bool], str], ...]:
             "creating an experiment needs the role writer or promoter.",
         ),
         (
+            # Its creator could delete the runs of others in it, and the champion's.
+            lambda: path.endswith("/mlflow/experiments/delete"),
+            "an admin alone may delete experiments.",
+        ),
+        (
             lambda: path.endswith("/mlflow/registered-models/create") and lacks("registered_model"),
             "creating a registered model needs the role promoter.",
         ),

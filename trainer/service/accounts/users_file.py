@@ -9,12 +9,10 @@ from typing import Any
 from trainer.core.errors import SettingsError, nearest, shorten
 from trainer.core.input_files import read_text, read_yaml, show_path
 from trainer.service.accounts.roles import ADMIN, ROLES
+from trainer.service.secrets import check_password
 
-__all__ = ["MIN_PASSWORD", "Account", "read_password", "read_users"]
+__all__ = ["Account", "read_password", "read_users"]
 
-MIN_PASSWORD = 12
-"""Characters of a password; MLflow refuses shorter ones."""
-_MIN_DIFFERENT = 6
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")  # also the name of the password's file
 _FIELDS = ("role", "password_file")
 _KINDS = (ADMIN, *ROLES)
@@ -58,11 +56,12 @@ def read_password(file: Path) -> str:
         password = read_text(file).rstrip("\r\n")
     except ValueError as error:
         raise SettingsError(f"Cannot read password file {show_path(file)}: {error}.") from error
-    if len(password) < MIN_PASSWORD or len(set(password)) < _MIN_DIFFERENT or not password.isprintable():
+    if not password or not password.isprintable():
         raise SettingsError(
-            f"The password in {show_path(file)} must have at least {MIN_PASSWORD} printable characters, "
-            f"{_MIN_DIFFERENT} of them different. Write a longer one, or delete the file: then one is made."
+            f"The password in {show_path(file)} must be one line of printable characters. Write another, or delete the "
+            "file: then one is made."
         )
+    check_password(f"The password in {show_path(file)}", password, file.name)
     return password
 
 
