@@ -66,6 +66,7 @@ def test_damaged_files_are_refused(copy, tracking_uri, damage):
         load_version(copy.as_uri(), "fp32")
 
     assert len(str(raised.value)) <= 400
+    assert "emotions-scratch" not in str(raised.value)  # the folder of the copy that was loaded
 
 
 def test_a_package_that_serving_json_names_is_not_imported(copy, tracking_uri):
