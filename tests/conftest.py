@@ -44,6 +44,9 @@ def own_tracking_store(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):  # a command takes them from an address
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # what a test leaves there is taken back too
     yield
     if "mlflow" in sys.modules:
         import mlflow
