@@ -152,7 +152,9 @@ def _compare_points(one: Delivered, events: list[Mapping[str, Any]], stored: Cou
 
 
 def _compare_files(one: Delivered, events: list[Mapping[str, Any]], folder: Path, reader: Reader, run: Any) -> None:
-    for path in {event["content"]["path"] for event in events if event["kind"] == "artifact"}:
+    logged = {event["content"]["path"] for event in events if event["kind"] == "artifact"}
+    of_search = {artifacts.TRIAL_LOG} if (folder / artifacts.TRIAL_LOG).is_file() else set()
+    for path in logged | of_search:
         _compare_file(one, path, folder / path, reader.file(run, path))
     wanted = [event for event in events if event["kind"] == "model"]
     models = reader.models(run) if wanted else []
