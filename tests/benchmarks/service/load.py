@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,8 +16,9 @@ __all__ = ["measure"]
 
 _CLIENTS = 8
 _METRICS = [f"test/per_label/f1 of label {number}" for number in range(112)]
-_HUNDRED = 100
+_START_SECONDS = 120
 _CONTEXT = multiprocessing.get_context("fork")  # each client would import MLflow for seconds
+_of_process = {}
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,10 @@ def measure(options):
 
 def _load(environment, clients, steps, lost):
     """Return calls per second and percentiles; adds the number of lost points to `lost`."""
-    queue, barrier = _CONTEXT.SimpleQueue(), _CONTEXT.Barrier(clients)
-    processes = [_CONTEXT.Process(target=_log, args=(environment, steps, barrier, queue)) for _ in range(clients)]
-    for process in processes:
-        process.start()
-    results = [queue.get() for _ in processes]
-    for process in processes:
-        process.join()
+    arguments = (_CONTEXT.Barrier(clients, timeout=_START_SECONDS),)
+    with ProcessPoolExecutor(clients, _CONTEXT, initializer=_remember, initargs=arguments) as pool:
+        tasks = [pool.submit(_log, environment, steps) for _ in range(clients)]
+        results = [task.result() for task in tasks]
     if lost is not None:
         lost.append(_lost(Reader(environment), results, steps))
     seconds = sorted(value for result in results for value in result.seconds)
@@ -78,22 +77,27 @@ def _load(environment, clients, steps, lost):
     }
 
 
-def _log(environment, steps, barrier, queue):
-    os.environ.update(environment)
+def _remember(barrier):
+    """Keep what a client process needs: a barrier cannot be passed to it later."""
+    _of_process["barrier"] = barrier
+
+
+def _log(environment, steps):
+    os.environ.update({**environment, "MLFLOW_DISABLE_TELEMETRY": "true"})
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
     client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
     run_id = client.create_run("0").info.run_id
     client.log_batch(run_id, metrics=[Metric("warm", 0.0, 0, 0)])  # connects
-    barrier.wait()
+    _of_process["barrier"].wait()  # all begin together
     began, seconds = time.time(), []
     for step in range(steps):
         points = [Metric(name, step + 0.5, time.time_ns() // 1_000_000, step) for name in _METRICS]
         start = time.perf_counter()
         client.log_batch(run_id, metrics=points)
         seconds.append(time.perf_counter() - start)
-    queue.put(_Client(run_id, began, time.time(), seconds))
+    return _Client(run_id, began, time.time(), seconds)
 
 
 def _lost(reader, results, steps):
