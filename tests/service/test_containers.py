@@ -150,6 +150,7 @@ def test_the_secrets_of_the_server_suffice(service, parts, settings, owners):
     backups = parts / "tracking/backups"
     where = ["--database", f"127.0.0.1:{service.settings['SERVICE_POSTGRES_PORT']}"]
     where += ["--s3", f"127.0.0.1:{service.settings['SERVICE_S3_PORT']}", "--backups", str(backups)]
+    where += ["--health", f"127.0.0.1:{service.settings['SERVICE_HEALTH_PORT']}"]  # without it, its webhook is removed
 
     done = subprocess.run(
         [sys.executable, "-m", "trainer.service.prepare", "--secrets", parts / "tracking", *where],

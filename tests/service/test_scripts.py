@@ -118,7 +118,7 @@ def test_the_user_chooses_where_both_have_data(checkout):
     assert run(checkout, "restore", "a b", "--native", "--replace").returncode == 0
     assert written(checkout, "modules") == ["-m trainer.service.backups.restore a b --replace"]
     assert run(checkout, "restore", "--compose", "a b", "--replace").returncode == 0
-    assert written(checkout, "calls")[-1].endswith("run --rm -T backup restore a b --replace")
+    assert written(checkout, "calls")[-1].endswith("run --rm -T backup backups.restore a b --replace")
     assert len(written(checkout, "modules")) == 1
 
 
@@ -128,7 +128,7 @@ def test_the_service_with_docker_is_found(checkout):
 
     assert run(checkout, "backup", "--verify").returncode == 0
 
-    assert written(checkout, "calls")[-1].endswith("run --rm -T backup backup --verify")
+    assert written(checkout, "calls")[-1].endswith("run --rm -T backup backups.backup --verify")
 
 
 def test_docker_is_not_asked_where_it_was_never_used(checkout):
