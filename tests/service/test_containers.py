@@ -161,6 +161,8 @@ def test_the_secrets_of_the_server_suffice(service, parts, settings, owners):
     )
 
     assert done.returncode == 0, done.stderr
+    listed = service.request("GET", "/api/2.0/mlflow/webhooks").json()["webhooks"]  # readable: made with the same key
+    assert [webhook["name"] for webhook in listed] == ["notices"]
 
 
 def test_the_service_makes_the_accounts_of_its_programs(service):

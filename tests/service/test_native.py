@@ -105,6 +105,7 @@ def test_a_stopped_service_starts_again_on_its_data_with_a_prefix(log_run, monke
         assert mlflow.artifacts.load_text(f"runs:/{run}/notes/a.txt") == "an artifact"
         assert mlflow.get_run(log_run(again)).info.status == "FINISHED"
         assert 'src="static-files/' in again.request("GET", "/").text
+        assert again.request("GET", "/api/2.0/mlflow/webhooks").status_code == 200  # their secrets have the same key
         left = _processes(again)
     finally:
         os.kill(int((again.folder / "supervisord.pid").read_text()), signal.SIGKILL)

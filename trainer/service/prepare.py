@@ -23,22 +23,23 @@ from trainer.service.webhooks import make_webhooks
 __all__ = ["back_up_before_upgrade", "main", "make_bucket", "make_tables"]
 
 
-def make_tables(stores: Stores, secret_folder: Path, settings: ServiceSettings) -> None:
-    """Make or upgrade the tables of this version of MLflow, and the first accounts where there are none."""
-    with tempfile.TemporaryDirectory(prefix="emotions-prepare-") as scratch:
-        os.environ.update(server_environment(settings, secret_folder, stores, Path(scratch)))
-        os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secrets.read(secret_folder, secrets.ADMIN_PASSWORD)
-        # The import reads the environment.
-        from mlflow.server import auth
-        from mlflow.store.db import utils as db_utils
+def make_tables(stores: Stores, secret_folder: Path) -> None:
+    """Make or upgrade the tables of this version of MLflow, and the first accounts where there are none.
 
-        utils: Any = db_utils
-        engine = utils.create_sqlalchemy_engine_with_retry(stores.url())
-        utils._safe_initialize_tables(engine)
-        utils._upgrade_db(engine)
-        engine.dispose()
-        auth.bootstrap_admin_user()
-        make_program_accounts(auth.store, secret_folder)
+    The process has the environment of a tracking server.
+    """
+    os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secrets.read(secret_folder, secrets.ADMIN_PASSWORD)
+    # The import reads the environment.
+    from mlflow.server import auth
+    from mlflow.store.db import utils as db_utils
+
+    utils: Any = db_utils
+    engine = utils.create_sqlalchemy_engine_with_retry(stores.url())
+    utils._safe_initialize_tables(engine)
+    utils._upgrade_db(engine)
+    engine.dispose()
+    auth.bootstrap_admin_user()
+    make_program_accounts(auth.store, secret_folder)
 
 
 def make_bucket(stores: Stores) -> None:
@@ -74,12 +75,16 @@ def main() -> int:
     try:
         settings = ServiceSettings.read()
         stores = connections.open_stores(given.secrets, given.database, given.s3)
-        make_bucket(stores)
-        back_up_before_upgrade(stores, given.backups, settings.backup_keep)
-        make_tables(stores, given.secrets, settings)
         receivers = {"notices": given.health, "serve": given.serve if settings.serve else ""}
         addresses = {name: address for name, address in receivers.items() if address}
-        make_webhooks(stores, addresses, secrets.read(given.secrets, "webhook_secret"))
+        with tempfile.TemporaryDirectory(prefix="emotions-prepare-") as scratch:
+            # Before all else: MLflow's modules read the key of the webhooks when they are imported, and looking at the
+            # revisions of the tables imports them.
+            os.environ.update(server_environment(settings, given.secrets, stores, Path(scratch)))
+            make_bucket(stores)
+            back_up_before_upgrade(stores, given.backups, settings.backup_keep)
+            make_tables(stores, given.secrets)
+            make_webhooks(stores, addresses, secrets.read(given.secrets, "webhook_secret"))
     except (EmotionsError, OSError) as error:  # OSError: the disk has no room for the backup
         print(f"Error: {error}", file=sys.stderr)
         return 1
