@@ -177,7 +177,8 @@ def _compare_file(one: Delivered, name: str, file: Path, stored: bytes | None) -
 
 def _compare_rest(one: Delivered, events: list[Mapping[str, Any]], folder: Path, run: Any) -> None:
     params, tags = ({item["key"] for item in run["data"].get(kind, [])} for kind in ("params", "tags"))
-    opened = max(place for place, event in enumerate(events) if event["kind"] == "open")
+    # No event "open": the server went away between the making of the run and its start, and the command said so.
+    opened = max((place for place, event in enumerate(events) if event["kind"] == "open"), default=0)
     # A tag replaces a parameter that a continued run had with another text; the tags of its earlier end are removed.
     lacking = _names("params", events) - params - tags
     lacking |= _names("tags", events[opened:]) - tags
