@@ -46,6 +46,7 @@ _PACKAGES = (
     *(name for name in _ARROWS if name.startswith("trainer.")),
     *("registry.promotion", "registry.store", "registry.scoring", "registry.serving"),
     *("tuning.space", "tuning.study", "tuning.execution", "tuning.finals", "tuning.analysis", "tuning.reporting"),
+    "tuning.comparison",
 )
 _OURS = ("trainer", "registry", "tuning", "tests")
 _HUGGING_FACE = ("torch", "transformers", "accelerate", "datasets")

@@ -1,0 +1,1 @@
+"""Compare configurations of training: the plan, its trainings, and finished runs."""
