@@ -154,6 +154,8 @@ class TrainingRun:
                 observed=split.observed,
                 example_ids=split.example_ids,
                 texts=split.texts,
+                columns=split.columns,
+                group_column=self.config.data.group_column,
                 label_names=dataset.label_names,
             )
             for role, values in logits.items()

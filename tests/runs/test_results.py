@@ -26,6 +26,8 @@ def split():
         example_ids=("a", "b", "7", "é"),
         texts=("so proud", "😀 \n\0", "", "x" * 10_000),
         label_names=NAMES,
+        columns={"text": ("d1", "d2", "d1", "")},
+        group_column="text",
     )
 
 
@@ -38,10 +40,25 @@ def path(split, tmp_path):
 def test_what_is_written_is_read(split, path):
     found = read_predictions(path)
     assert (found.example_ids, found.texts, found.label_names) == (split.example_ids, split.texts, split.label_names)
+    assert (found.columns, found.group_column) == (split.columns, "text")
+    assert found.groups.tolist() == [0, 1, 0, 2]
     for name, kind in (("labels", pa.float32()), ("observed", pa.bool_()), ("logits", pa.float32())):
         values = getattr(found, name)
         np.testing.assert_array_equal(values, getattr(split, name))
         assert pq.read_table(path)[name].type.value_type == kind
+
+
+def test_an_older_file_has_no_kept_columns(path):
+    table = pq.read_table(path).drop_columns(["column.text"])
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"group_column"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    found = read_predictions(path)
+    assert (dict(found.columns), found.groups) == ({}, None)
+
+
+def test_taken_examples_keep_their_ids_and_columns(split):
+    taken = split.take(np.array([False, True, True, False]))
+    assert (taken.example_ids, taken.columns) == (("b", "7"), {"text": ("d2", "d1")})
 
 
 def change(**columns):

@@ -12,8 +12,10 @@ import torch
 from train_helpers import LABELS, Observed
 
 from trainer.config import TrainConfig, parse
+from trainer.core import artifacts
 from trainer.core.errors import SettingsError
 from trainer.core.settings import flatten
+from trainer.runs.results import read_predictions
 
 GOLDEN = Path(__file__).with_name("golden_settings.json")
 
@@ -60,6 +62,11 @@ def intervals(seen):
     return [row["f1_low"] for row in seen.outcome.per_label["test"]], seen.series("test/macro_f1_low")
 
 
+def kept_columns(seen):
+    found = read_predictions(seen.tracker.folder / artifacts.predictions_file("dev"))
+    return found.columns, found.group_column
+
+
 ASL, FOCAL, WEIGHTED = {"loss": "asl"}, {"loss": "focal"}, {"loss": "weighted_bce"}
 CHANGES = {
     # the run
@@ -78,6 +85,8 @@ CHANGES = {
     "text_column": Change(value="remark", seen=train_rows, base={"overlap": "keep"}),
     "label_column": Change(value="mood", seen=train_rows),
     "label_separator": Change(value=";", seen=error),
+    "group_column": Change(value="mood", seen=kept_columns),
+    "keep_columns": Change(value="remark, mood", seen=kept_columns),
     "max_length": Change(value=6, seen=lambda seen: seen.tracker.tags["data.truncated"]),
     "overlap": Change(value="keep", seen=train_rows),
     "max_train_rows": Change(value=32, seen=steps),

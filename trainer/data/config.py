@@ -36,6 +36,13 @@ class DataConfig:
     """Text between the labels of a cell; `auto` is `|`, or a comma in a cell without `|`, and with `none` a cell is one
     label."""
 
+    group_column: str = ""
+    """Name of a column whose equal cells group examples, such as a dialogue, title or author: folds keep groups whole.
+    An example with an empty cell is a group of its own."""
+
+    keep_columns: str = ""
+    """Names of further columns, separated by commas, that are kept with the predictions, for scores per slice."""
+
     max_length: int = 128
     """Tokens per text, special ones included; at least 4. Longer texts are truncated at the end."""
 
@@ -52,6 +59,10 @@ class DataConfig:
             raise SettingsError(
                 f"`text_column` and `label_column` must differ, got {quote(self.text_column)} for both."
             )
+        for name in self.kept_columns:
+            setting = "group_column" if name == self.group_column else "keep_columns"
+            is_other = name not in (self.text_column, self.label_column)
+            require(setting, getattr(self, setting), is_other, "name other columns than those of texts and labels")
         require("label_separator", self.label_separator, bool(self.label_separator), "not be empty")
         require("max_length", self.max_length, 4 <= self.max_length <= _MAX_TOKENS, f"be in [4, {_MAX_TOKENS}]")
         require("overlap", self.overlap, self.overlap in ("drop", "keep"), "be drop or keep")
@@ -61,3 +72,9 @@ class DataConfig:
                 f"`dataset_revision` must be empty for the starter data set, got {quote(self.dataset_revision)}. "
                 "Only hub data sets have revisions."
             )
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The columns that are kept, without repetitions: the group column first, then those of keep_columns."""
+        names = [self.group_column, *(name.strip() for name in self.keep_columns.split(","))]
+        return tuple(dict.fromkeys(name for name in names if name))

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +37,8 @@ class Split:
     """(n, k), false where the label was not annotated: such a cell counts in no loss and no metric."""
     example_ids: tuple[str, ...]
     """n distinct ids."""
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a kept column → its n cells as text; the group column is among them."""
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -50,6 +53,9 @@ class Split:
             )
         if not ((self.labels >= 0) & (self.labels <= 1)).all():
             raise DataError("labels must be in [0, 1], got a value outside, or NaN.")
+        for name, cells in self.columns.items():
+            if len(cells) != n:
+                raise DataError(f"The column {shorten(name)} must have {n} cells, got {len(cells)}.")
         if len(self.example_ids) != n or len(set(self.example_ids)) != n:
             raise DataError(f"example ids must be {n} distinct ones, got {len(set(self.example_ids))}.")
         blank = next((i for i, text in enumerate(self.texts) if not text.strip()), None)
@@ -75,6 +81,7 @@ class Split:
             labels=self.labels[examples],
             observed=self.observed[examples],
             example_ids=tuple(self.example_ids[i] for i in examples),
+            columns={name: tuple(cells[i] for i in examples) for name, cells in self.columns.items()},
         )
 
 
@@ -160,6 +167,7 @@ class Dataset:
             example_ids=tuple(
                 f"{role}/{example_id}" for role, part in parts.items() for example_id in part.example_ids
             ),
+            columns={name: cells + self.added.columns[name] for name, cells in self.train.columns.items()},
         )
 
     @property

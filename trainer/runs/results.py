@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
+from trainer.core.groups import group_numbers
 from trainer.core.input_files import read_json
 from trainer.core.text_files import write_json, write_table
 from trainer.evaluation import thresholds
-from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.arrays import Array, IntArray, LabelledScores
 from trainer.evaluation.calibration import IDENTITY, Calibration, calibrate
 from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.cross_validation import PolicyChoice
@@ -40,6 +41,8 @@ _TABLES = (artifacts.SCORES, artifacts.PER_LABEL, artifacts.ERRORS, artifacts.TH
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
 """Columns with k values per row."""
+_KEPT = "column."
+"""Before the name of a kept column of the data: its name may be that of another column of the file."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +53,28 @@ class Predictions(LabelledScores):
     example_ids: tuple[str, ...]
     """n distinct ids."""
     texts: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a kept column of the data → its n cells; none in files of older versions."""
+    group_column: str = ""
+    """The one of `columns` whose equal cells group examples; empty where none does."""
+
+    @property
+    def groups(self) -> IntArray | None:
+        """The number of each example's group, (n,); None without a group column."""
+        return group_numbers(self.columns[self.group_column]) if self.group_column else None
+
+    def take(self, examples: Array) -> Self:
+        """Return the given examples, by index or as a mask (n,), without validating them again."""
+        chosen = np.arange(self.num_examples)[examples].tolist()
+        return (
+            super()
+            .take(examples)
+            ._set(
+                example_ids=tuple(self.example_ids[i] for i in chosen),
+                texts=tuple(self.texts[i] for i in chosen),
+                columns={name: tuple(cells[i] for i in chosen) for name, cells in self.columns.items()},
+            )
+        )
 
 
 def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | None) -> None:
@@ -124,7 +149,7 @@ def load_choices(folder: Path) -> Evaluation:
 def write_predictions(folder: Path, role: str, split: Predictions) -> None:
     """Write a split as Parquet: row_id, text, and one list of k values per row for labels, observed and logits.
 
-    The label names are in the metadata, as JSON.
+    A kept column of the data is a column of text, `column.` and its name. The label names are in the metadata, as JSON.
     """
     import pyarrow
     import pyarrow.parquet
@@ -132,8 +157,10 @@ def write_predictions(folder: Path, role: str, split: Predictions) -> None:
     path = folder / artifacts.predictions_file(role)
     path.parent.mkdir(parents=True, exist_ok=True)
     columns: dict[str, Any] = {"row_id": list(split.example_ids), "text": list(split.texts)}  # the name in older files
+    columns |= {f"{_KEPT}{name}": list(cells) for name, cells in split.columns.items()}
     columns |= {name: list(np.asarray(getattr(split, name), kind)) for name, kind in _ARRAYS.items()}
-    table = pyarrow.table(columns, metadata={"label_names": json.dumps(split.label_names), "role": role})
+    facts = {"label_names": json.dumps(split.label_names), "role": role, "group_column": split.group_column}
+    table = pyarrow.table(columns, metadata=facts)
     pyarrow.parquet.write_table(table, path)
 
 
@@ -143,7 +170,8 @@ def read_predictions(path: Path) -> Predictions:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=["row_id", "text", *_ARRAYS])
+        kept = [name for name in pyarrow.parquet.read_schema(path).names if name.startswith(_KEPT)]
+        table = pyarrow.parquet.read_table(path, columns=["row_id", "text", *_ARRAYS, *kept])
         label_names = tuple(map(str, json.loads(table.schema.metadata[b"label_names"])))
         shape = (len(table), len(label_names))
         arrays = {name: np.asarray(table[name].to_pylist(), kind).reshape(shape) for name, kind in _ARRAYS.items()}
@@ -155,6 +183,8 @@ def read_predictions(path: Path) -> Predictions:
             observed=arrays["observed"],
             example_ids=example_ids,
             texts=texts,
+            columns={name.removeprefix(_KEPT): tuple(map(str, table[name].to_pylist())) for name in kept},
+            group_column=table.schema.metadata.get(b"group_column", b"").decode(),
         )
     # TypeError: Parquet of another program may have no metadata. DataError: of `Predictions`, about its arrays.
     except (pyarrow.ArrowException, DataError, OSError, KeyError, TypeError, ValueError) as error:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer.core.settings import show
 from trainer.core.text_rows import why_unfit
 from trainer.data.sources.errors import quote
 from trainer.data.sources.listed_cells import is_listed, parse_listed
 
-__all__ = ["Label", "LabelCell", "read_id", "read_indicators", "read_labels", "read_text"]
+__all__ = ["Label", "LabelCell", "read_id", "read_indicators", "read_kept", "read_labels", "read_text"]
 
 Label = str | int
 """Name or id of a label."""
@@ -50,6 +51,11 @@ def read_id(cell: Any) -> str | None:
     if isinstance(cell, bool) or not isinstance(cell, str | int) or not str(cell).strip():
         return None
     return str(cell)
+
+
+def read_kept(cell: Any) -> str:
+    """Return the cell of a kept column as text without spaces around it; "" for one that is empty, null or NaN."""
+    return "" if _is_blank(cell) else show(cell).strip().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_labels(cell: Any, *, separator: str, listed: Collection[str]) -> LabelCell:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainer.core.data_files import check_columns
-from trainer.core.errors import DataError, shorten
+from trainer.core.errors import DataError, nearest, shorten
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES
 from trainer.data.sources.cells import read_indicators
@@ -46,6 +46,8 @@ class Columns:
     indicators: tuple[str, ...]
     """One column per label, with values in [0, 1], where there is no label column."""
     example_id: str | None
+    kept: tuple[str, ...]
+    """The columns of group_column and keep_columns."""
 
 
 def find_columns(tables: Tables, errors: RowErrors) -> dict[str, Columns]:
@@ -82,12 +84,15 @@ def find_label_column(
 def _find(table: Table, tables: Tables, errors: RowErrors) -> Columns:
     text = tables.config.text_column
     check_columns(table.file, table.columns, text)
+    kept = tables.config.kept_columns
+    _check_kept(table, tables.config)
     example_id = next((c for name in _ID_COLUMNS for c in table.columns if c.casefold() == name), None)  # SemEval: ID
     label = find_label_column(table.columns, tables.config, tables.label_names)
     if label is not None:
-        return Columns(text=text, label=label, indicators=(), example_id=example_id)
+        return Columns(text=text, label=label, indicators=(), example_id=example_id, kept=kept)
     unnamed = {column for column in table.columns if _UNNAMED.fullmatch(column)}
-    others = tuple(c for c in table.columns if c not in (text, example_id, ANSWER) and c not in unnamed)
+    taken = {text, example_id, ANSWER, *unnamed, *(set(kept) - set(tables.label_names or ()))}
+    others = tuple(column for column in table.columns if column not in taken)
     indicators = tables.label_names or others
     missing = [name for name in indicators if name not in others]
     if missing or not others or tables.config.label_column != DataConfig.label_column:
@@ -99,7 +104,17 @@ def _find(table: Table, tables: Tables, errors: RowErrors) -> Columns:
         )
     if unnamed:
         errors.warn("A column without a name is not read", table.file)
-    return Columns(text=text, label=None, indicators=indicators, example_id=example_id)
+    return Columns(text=text, label=None, indicators=indicators, example_id=example_id, kept=kept)
+
+
+def _check_kept(table: Table, config: DataConfig) -> None:
+    for name in config.kept_columns:
+        if name not in table.columns:
+            setting = "group_column" if name == config.group_column else "keep_columns"
+            raise DataError(
+                f"`{setting}` must name a column of {shorten(table.file, 40)}, got {shorten(name, 40)}."
+                f"{nearest(name, table.columns)} Its columns: {_shown(table.columns)}."
+            )
 
 
 def _check_indicators(train: Table, columns: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trainer.core.errors import DataError, shorten
 from trainer.data.config import AUTO
 from trainer.data.dataset import ROLES, Split
-from trainer.data.sources.cells import LabelCell, read_id, read_indicators, read_labels, read_text
+from trainer.data.sources.cells import LabelCell, read_id, read_indicators, read_kept, read_labels, read_text
 from trainer.data.sources.columns import ANSWER, Columns, Tables, find_columns
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.labels import LabelIndex, check_spelling, names_in
@@ -29,6 +29,8 @@ class _Record:
     text: str
     labels: LabelCell
     example_id: str | None
+    kept: tuple[str, ...]
+    """The cells of the kept columns."""
 
 
 def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], dict[str, Split]]:
@@ -61,7 +63,8 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
     matrices = {role: _read_matrices(records[role], index, errors) for role in ROLES}
     errors.raise_if_any()
     ids = {role: _example_ids(records[role], role, columns[role], by_role[role].file, errors) for role in ROLES}
-    return names, {role: _to_split(records[role], *matrices[role], ids[role]) for role in ROLES}
+    kept = tables.config.kept_columns
+    return names, {role: _to_split(records[role], *matrices[role], ids[role], kept) for role in ROLES}
 
 
 def _check_size(names: Sequence[str], rows: int) -> None:
@@ -115,7 +118,14 @@ def _read_record(cells: Mapping[str, Any], columns: Columns, tables: Tables, pla
         separator, listed = tables.config.label_separator, tables.label_names or ()
         labels = read_labels(cells[columns.label], separator=separator, listed=listed)
     example_id = None if columns.example_id is None else read_id(cells.get(columns.example_id))
-    return _Record(place=place, line=line, text=read_text(cells[columns.text]), labels=labels, example_id=example_id)
+    return _Record(
+        place=place,
+        line=line,
+        text=read_text(cells[columns.text]),
+        labels=labels,
+        example_id=example_id,
+        kept=tuple(read_kept(cells.get(name)) for name in columns.kept),
+    )
 
 
 def _example_ids(
@@ -145,6 +155,16 @@ def _read_matrices(
 
 
 def _to_split(
-    records: Sequence[_Record], labels: NDArray[np.float32], observed: NDArray[np.bool_], ids: tuple[str, ...]
+    records: Sequence[_Record],
+    labels: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+    ids: tuple[str, ...],
+    kept: Sequence[str],
 ) -> Split:
-    return Split(texts=tuple(record.text for record in records), labels=labels, observed=observed, example_ids=ids)
+    return Split(
+        texts=tuple(record.text for record in records),
+        labels=labels,
+        observed=observed,
+        example_ids=ids,
+        columns={name: tuple(record.kept[i] for record in records) for i, name in enumerate(kept)},
+    )
