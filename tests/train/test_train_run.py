@@ -18,6 +18,7 @@ from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.calibration import Calibration, calibrate
 from trainer.evaluation.calibration_fit import METHODS
 from trainer.runs import results
+from trainer.runs.predicted_labels import read_predicted_labels
 
 STEPS = 15
 
@@ -118,6 +119,13 @@ def test_parameters_tags_and_inputs_name_what_was_run(finished):
         assert profile["digest"].startswith(dataset.digest)
         assert profile["rows"] == ROWS[role]
         assert profile["labels"] == len(LABELS)
+
+
+@pytest.mark.parametrize(("role", "score"), [("dev", "dev/final/macro_f1"), ("test", "test/macro_f1")])
+def test_the_predicted_labels_computed_from_the_files_have_the_score_of_the_run(finished, role, score):
+    found = read_predicted_labels(finished.folder, role)
+    assert len(found.example_ids) == ROWS[role]
+    assert metrics.macro_f1(found.scores, found.predictions) == finished.run.data.metrics[score]
 
 
 def test_commit_is_a_tag(finished):
