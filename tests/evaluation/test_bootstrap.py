@@ -5,7 +5,7 @@ from sklearn.metrics import f1_score
 
 from tests.benchmarks.intervals import Population, coverage
 from trainer.core.errors import DataError, SettingsError
-from trainer.evaluation import bootstrap
+from trainer.evaluation import resampling as resampling_module
 from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals, paired_bootstrap, paired_standard_error
 
 FEW = Resampling(num_resamples=200, seed=1)
@@ -86,7 +86,7 @@ def test_chunks_do_not_change_results(monkeypatch, rows_per_chunk):
         intervals_of(predictions, labels),
         difference_of(predictions, labels, labels),
     )
-    monkeypatch.setattr(bootstrap, "_CHUNK_CELLS", rows_per_chunk * len(labels))
+    monkeypatch.setattr(resampling_module, "_CHUNK_CELLS", rows_per_chunk * len(labels))
     chunked = intervals_of(predictions, labels)
     for name, interval in expected[0].headline.items():
         assert chunked.headline[name] == pytest.approx(interval)

@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from trainer.core.errors import SettingsError
 from trainer.evaluation.arrays import BoolArray, FloatArray, LabelledScores
 from trainer.evaluation.metrics import MIN_SUPPORT, check_predictions, ratio
+from trainer.evaluation.resampling import Resampling, chunks, resamples
 
 __all__ = [
     "F1Intervals",
@@ -29,29 +29,10 @@ __all__ = [
     "label_intervals",
     "paired_bootstrap",
     "paired_standard_error",
-    "resamples",
 ]
 
 Interval: TypeAlias = tuple[float, float]
-_CHUNK_CELLS = 2_000_000  # 16 MB for each float64 array of a chunk
 _JEFFREYS = 0.5  # both parameters of Jeffreys' prior of a proportion
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resampling:
-    """Number and seed of the resamples, and level of the intervals."""
-
-    num_resamples: int = 1000
-    seed: int = 0
-    """The same seed and number of examples give the same draws."""
-    level: float = 0.95
-    """Probability of an interval, between 0 and 1."""
-
-    def __post_init__(self) -> None:
-        if self.num_resamples < 1:
-            raise SettingsError(f"`num_resamples` must be at least 1, got {self.num_resamples}.")
-        if not 0.0 < self.level < 1.0:
-            raise SettingsError(f"`level` must lie between 0 and 1, got {self.level}.")
 
 
 @dataclass(frozen=True)
@@ -213,28 +194,11 @@ def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, F
     return np.concatenate(lower), np.concatenate(upper)
 
 
-def resamples(num_examples: int, resampling: Resampling) -> Iterator[FloatArray]:
-    """Yield how often each example is drawn, (chunk, n); the size of chunks does not change the draws."""
-    generator = np.random.default_rng(resampling.seed)
-    for size in _chunks((num_examples, 1), resampling):
-        # Each resample has its range of indices, so that one bincount counts the whole chunk.
-        drawn = generator.integers(num_examples, size=(size, num_examples)) + num_examples * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * num_examples)
-        yield counts.reshape(size, num_examples).astype(np.float64)
-
-
 def _example_weights(hits: _Hits, resampling: Resampling) -> Iterator[FloatArray]:
     """Yield exponential weights of the examples, (chunk, n) until num_resamples are done."""
     generator = np.random.default_rng([resampling.seed, 0])
-    for size in _chunks(hits.sizes.shape, resampling):
+    for size in chunks(max(hits.sizes.shape), resampling):
         yield generator.standard_exponential((size, len(hits.sizes)))
-
-
-def _chunks(shape: tuple[int, ...], resampling: Resampling) -> Iterator[int]:
-    """Yield numbers of resamples of arrays of this shape (n, k) that fit the memory together."""
-    chunk = max(1, _CHUNK_CELLS // max(shape))  # the arrays of a chunk are (chunk, n) and (chunk, k)
-    for start in range(0, resampling.num_resamples, chunk):
-        yield min(chunk, resampling.num_resamples - start)
 
 
 def _interval(values: FloatArray, level: float) -> Interval:

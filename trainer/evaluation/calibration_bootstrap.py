@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainer.evaluation.arrays import FloatArray, LabelledScores
-from trainer.evaluation.bootstrap import Resampling, resamples
 from trainer.evaluation.calibration import LIKELY, NUM_BINS, bin_numbers
 from trainer.evaluation.metrics import ratio
+from trainer.evaluation.resampling import Resampling, resamples
 
 __all__ = ["EstimatedError", "likely_error", "likely_error_rise"]
 

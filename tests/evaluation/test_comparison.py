@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from evaluation_helpers import labelled
+from sklearn.metrics import f1_score
+from statsmodels.stats.multitest import multipletests
+
+from trainer.core.errors import DataError, SettingsError
+from trainer.evaluation.comparison import System, compare_systems, verdict_sentence
+from trainer.evaluation.resampling import Resampling
+
+FEW = Resampling(num_resamples=300, seed=1)
+
+
+def case(error_rates, *, seeds=3, examples=300, labels=4, seed=0):
+    """Scores of made-up labels, and one system per error rate."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((examples, labels)) < 0.3
+    systems = [
+        System(name=name, predictions={s: truth ^ (rng.random(truth.shape) < rate) for s in range(seeds)})
+        for name, rate in error_rates.items()
+    ]
+    return labelled(np.zeros(truth.shape), truth), systems
+
+
+def test_a_clearly_better_system_wins_and_the_sentence_says_by_how_much():
+    scores, systems = case({"good": 0.05, "bad": 0.2})
+    found = compare_systems(scores, systems, planned=[("bad", "good")], min_effect=0.01, resampling=FEW)
+    (pair,) = found.pairs
+    truth = scores.positives
+    by_seed = [
+        [f1_score(truth, one, average="macro") for one in system.predictions.values()] for system in reversed(systems)
+    ]
+    assert pair.difference == pytest.approx(np.mean(by_seed[0]) - np.mean(by_seed[1]))
+    assert pair.low < pair.difference < pair.high < 0
+    assert pair.verdict == "worse"
+    assert pair.p_corrected == pair.p_value < 0.01
+    assert pair.p_permutation == pytest.approx(1 / 301)
+    assert pair.effect_low < pair.effect_size < pair.effect_high
+    assert verdict_sentence(pair) == f"good beats bad by {-pair.difference:.3f} [{-pair.high:.3f}, {-pair.low:.3f}]"
+    assert found.systems[0].by_seed == pytest.approx(by_seed[1])
+    assert found.systems[0].low < found.systems[0].score < found.systems[0].high
+    assert found.interval_sources == "seeds and examples"
+
+
+def test_holm_runs_over_planned_pairs_alone():
+    scores, systems = case({"a": 0.20, "b": 0.21, "c": 0.19, "d": 0.22})
+    planned = [("a", "b"), ("a", "c"), ("a", "d")]
+    pairs = compare_systems(scores, systems, planned=planned, min_effect=0.0, resampling=FEW).pairs
+    expected = multipletests([pair.p_value for pair in pairs[:3]], method="holm")[1]
+    assert [pair.p_corrected for pair in pairs[:3]] == pytest.approx(expected)
+    assert [(pair.first, pair.second) for pair in pairs[3:]] == [("b", "c"), ("b", "d"), ("c", "d")]
+    assert [pair.p_corrected for pair in pairs[3:]] == [None, None, None]
+    assert verdict_sentence(pairs[3]).endswith("(exploratory)")
+
+
+def test_a_system_is_equivalent_to_itself():
+    scores, (one,) = case({"a": 0.1})
+    systems = [one, System(name="b", predictions=one.predictions)]
+    (pair,) = compare_systems(scores, systems, planned=[("a", "b")], min_effect=0.0, resampling=FEW).pairs
+    assert (pair.difference, pair.low, pair.high, pair.p_value, pair.p_permutation) == (0.0, 0.0, 0.0, 1.0, 1.0)
+    assert (pair.verdict, pair.effect_size) == ("equivalent", None)
+
+
+def test_one_seed_gives_intervals_over_examples_and_says_so():
+    scores, systems = case({"a": 0.1, "b": 0.12}, seeds=1)
+    found = compare_systems(scores, systems, planned=[("a", "b")], min_effect=0.0, resampling=FEW)
+    assert found.interval_sources == "examples"
+    assert found.pairs[0].effect_size is None
+    assert found.pairs[0].seeds == (0,)
+
+
+def test_a_label_without_a_positive_is_left_out():
+    scores, systems = case({"a": 0.1, "b": 0.12})
+    truth = scores.labels.copy()
+    truth[:, 2] = 0.0
+    found = compare_systems(labelled(scores.scores, truth), systems, planned=[], min_effect=0.0, resampling=FEW)
+    assert found.left_out == ("label 2",)
+    assert [one is None for one in found.pairs[0].per_label] == [False, False, True, False]
+    assert found.systems[0].per_label[2] is None
+
+
+def test_pairs_without_a_common_seed_are_named():
+    scores, (a, b) = case({"a": 0.1, "b": 0.12})
+    late = System(name="late", predictions={seed + 10: one for seed, one in b.predictions.items()})
+    found = compare_systems(scores, [a, b, late], planned=[("a", "late")], min_effect=0.0, resampling=FEW)
+    assert found.unpaired == (("a", "late"), ("b", "late"))
+    assert [(one.first, one.second, one.planned) for one in found.pairs] == [("a", "b", False)]
+    with pytest.raises(DataError, match="no seed is common"):
+        compare_systems(scores, [a, late], planned=[], min_effect=0.0, resampling=FEW)
+
+
+@pytest.mark.parametrize("planned", [[("a", "c")], [("a", "a")], [("a", "b"), ("b", "a")]])
+def test_wrong_pairs_are_refused(planned):
+    scores, systems = case({"a": 0.1, "b": 0.12})
+    with pytest.raises(SettingsError, match="`planned`"):
+        compare_systems(scores, systems, planned=planned, min_effect=0.0, resampling=FEW)
+
+
+def test_wrong_input_is_refused():
+    scores, (a, b) = case({"a": 0.1, "b": 0.12})
+    shorter = System(name="short", predictions={4: b.predictions[0][:-1]})
+    with pytest.raises(DataError, match="short, seed 4: `predictions`"):
+        compare_systems(scores, [a, shorter], planned=[], min_effect=0.0, resampling=FEW)
+    with pytest.raises(SettingsError, match="`systems`"):
+        compare_systems(scores, [a, a], planned=[], min_effect=0.0, resampling=FEW)
+    with pytest.raises(SettingsError, match="`metric`"):
+        compare_systems(scores, [a, b], planned=[], min_effect=0.0, resampling=FEW, metric="f2")
+    with pytest.raises(SettingsError, match="`min_effect`"):
+        compare_systems(scores, [a, b], planned=[], min_effect=float("nan"), resampling=FEW)
+    with pytest.raises(DataError, match="`groups`"):
+        compare_systems(scores, [a, b], planned=[], min_effect=0.0, resampling=FEW, groups=np.zeros(3, int))

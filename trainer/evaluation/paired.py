@@ -1,0 +1,221 @@
+"""Inference for means and differences of scores of several runs on the same examples.
+
+A run is the predictions of one model. Every run is scored on the same resamples of the examples, in one matrix
+product, and only the covariances of the scores are kept: the memory does not grow with the resamples.
+
+The variance of a mean over S seeds is V + max(0, s²/S - i/S). V is the bootstrap's variance of the mean over examples,
+with these seeds. s² is the variance between seeds. It contains i, the variance of the noise of examples that the seeds
+do not share, which V contains already: i = (mean variance of one seed - V) S / (S - 1). Intervals and p-values use
+Student's t with Satterthwaite's degrees of freedom, because few seeds estimate s² badly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.evaluation.arrays import Array, BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.averages import average, by_label
+from trainer.evaluation.metrics import check_predictions
+from trainer.evaluation.resampling import Resampling, chunks, resamples, sum_by_group
+
+__all__ = ["Estimate", "RunCounts", "ScoreDraws", "estimate", "permutation_p_value"]
+
+
+@dataclass(frozen=True)
+class RunCounts:
+    """What the scores of r runs need of each unit (example or group), in float64."""
+
+    true_positives: FloatArray
+    """(units, r, k)."""
+    predicted: FloatArray
+    """(units, r, k)."""
+    positives: FloatArray
+    """(units, k)."""
+    scored: BoolArray
+    """Labels that macro averages run over, (k,)."""
+
+    @classmethod
+    def of(cls, scores: LabelledScores, predictions: Sequence[BoolArray], groups: IntArray | None = None) -> RunCounts:
+        """Count the predictions (n, k) of each run; groups: (n,), examples with the same number are drawn together."""
+        for one in predictions:
+            check_predictions(scores, one)
+        predicted = [one & scores.observed for one in predictions]
+        hits = [one & scores.positives for one in predicted]
+
+        def summed(tables: Sequence[BoolArray]) -> FloatArray:
+            sums = sum_by_group(np.concatenate(tables, axis=1), groups)
+            return sums.reshape(len(sums), len(tables), scores.num_labels)
+
+        return cls(summed(hits), summed(predicted), summed([scores.positives])[:, 0], scores.scored)
+
+    def of_runs(self, runs: Sequence[int]) -> RunCounts:
+        """Return the counts of some runs."""
+        return RunCounts(self.true_positives[:, runs], self.predicted[:, runs], self.positives, self.scored)
+
+    def scores(self, metric: str, tp: FloatArray, predicted: FloatArray, positives: FloatArray) -> FloatArray:
+        """Return the scores by label and last their average, (..., k + 1), of counts that broadcast to (..., k)."""
+        labels = by_label(metric.partition("_")[2], tp, predicted, positives)
+        return np.concatenate([labels, average(metric, self.scored, tp, predicted, positives)[..., None]], axis=-1)
+
+    def point(self, metric: str) -> FloatArray:
+        """Return the scores of the examples as they are, (r, k + 1)."""
+        return self.scores(metric, self.true_positives.sum(0), self.predicted.sum(0), self.positives.sum(0))
+
+
+@dataclass(frozen=True)
+class ScoreDraws:
+    """Scores of r runs by label and last their average, with the covariances that resampled examples give them."""
+
+    point: FloatArray
+    """(r, k + 1)."""
+    covariance: FloatArray
+    """(k + 1, r, r)."""
+    num_units: int
+
+    @classmethod
+    def of(cls, counts: RunCounts, metric: str, resampling: Resampling) -> ScoreDraws:
+        """Score all runs on the same resamples."""
+        units, runs, labels = counts.true_positives.shape
+        # Sums of counts are whole numbers below 2 ** 24, which float32 holds exactly.
+        dtype: type[np.floating] = np.float32 if counts.predicted.sum(0).max() + units < 2**22 else np.float64
+        blocks = (counts.true_positives.reshape(units, -1), counts.predicted.reshape(units, -1), counts.positives)
+        table: Array = np.concatenate(blocks, axis=1).astype(dtype)
+        point = counts.point(metric)
+        total, squares, drawn = np.zeros(point.shape), np.zeros((labels + 1, runs, runs)), 0
+        for weights in resamples(units, resampling, table.shape[1]):
+            sums = (weights.astype(dtype) @ table).astype(np.float64)
+            tp, predicted, positives = np.split(sums, (runs * labels, 2 * runs * labels), axis=1)
+            shape = (len(sums), runs, labels)
+            scores = counts.scores(metric, tp.reshape(shape), predicted.reshape(shape), positives[:, None])
+            moved = (scores - point).transpose(2, 1, 0)  # near 0, so that squares keep their precision
+            total += moved.sum(axis=2).T
+            squares += moved @ moved.transpose(0, 2, 1)
+            drawn += len(sums)
+        mean = (total / drawn).T
+        covariance = squares / drawn - mean[:, :, None] * mean[:, None, :]
+        # A sample of n units has (n - 1) / n of the population's variance.
+        return cls(point, covariance * units / max(units - 1, 1), units)
+
+    def mean(self, runs: Sequence[int], column: int = -1) -> Estimate:
+        """Return the mean score over runs of one system that differ in their seed; column: a label, -1 the average."""
+        chosen = np.ix_(runs, runs)
+        return estimate(self.point[runs, column], self.covariance[column][chosen], self.num_units)
+
+    def difference(self, first: Sequence[int], second: Sequence[int], column: int = -1) -> Estimate:
+        """Return the mean of first minus second; the runs at the same place have the same seed."""
+        covariance = self.covariance[column]
+        crossed = covariance[np.ix_(first, second)]
+        between = covariance[np.ix_(first, first)] + covariance[np.ix_(second, second)] - crossed - crossed.T
+        return estimate(self.point[first, column] - self.point[second, column], between, self.num_units)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its standard error over seeds and examples; over examples alone with one seed."""
+
+    by_seed: FloatArray
+    standard_error: float
+    degrees: float
+    """Degrees of freedom of Student's t."""
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return float(self.by_seed.mean())
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the low and high end."""
+        half = self._quantile(1.0 - (1.0 - level) / 2.0) * self.standard_error
+        return self.value - half, self.value + half
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of the mean 0: at most 1 - level where the interval of that level leaves 0 out."""
+        from scipy.special import stdtr  # slow to import
+
+        if self.standard_error == 0.0:
+            return 1.0 if self.value == 0.0 else 0.0
+        return float(2.0 * stdtr(self.degrees, -abs(self.value) / self.standard_error))
+
+    def detectable(self, alpha: float, power: float = 0.8) -> float:
+        """Return the smallest mean whose two-sided p-value is below alpha with this probability."""
+        from scipy.special import nctdtrinc
+
+        critical = self._quantile(1.0 - alpha / 2.0)
+        return float(nctdtrinc(self.degrees, 1.0 - power, critical)) * self.standard_error
+
+    def effect_size(self, level: float) -> tuple[float, float, float] | None:
+        """Return the mean divided by the standard deviation over seeds, low and high; None without a deviation.
+
+        The interval holds the noncentral t whose tails contain the measured t.
+        Source: Cumming & Finch 2001, https://doi.org/10.1177/0013164401614002.
+        """
+        from scipy.special import nctdtrinc
+
+        seeds = len(self.by_seed)
+        deviation = float(self.by_seed.std(ddof=1)) if seeds > 1 else 0.0
+        if deviation < 1e-12:
+            return None
+        root, tail = np.sqrt(seeds), (1.0 - level) / 2.0
+        size = self.value / deviation
+        low, high = (float(nctdtrinc(seeds - 1, p, size * root)) / root for p in (1.0 - tail, tail))
+        return size, low, high
+
+    def _quantile(self, probability: float) -> float:
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.degrees, probability))
+
+
+def estimate(by_seed: FloatArray, covariance: FloatArray, num_units: int) -> Estimate:
+    """Return the estimate of a mean over seeds, see above; covariance: (S, S), of the scores over examples."""
+    seeds = len(by_seed)
+    examples = max(float(covariance.mean()), 0.0)
+    if seeds == 1:
+        return Estimate(by_seed, np.sqrt(examples), max(num_units - 1, 1))
+    between = float(by_seed.var(ddof=1)) / seeds
+    shared = max(float(np.diag(covariance).mean()) - examples, 0.0) / (seeds - 1)
+    variance = examples + max(between - shared, 0.0)
+    noise = between**2 / (seeds - 1) + examples**2 / max(num_units - 1, 1)
+    degrees = variance**2 / noise if noise > 0.0 else seeds - 1
+    return Estimate(by_seed, np.sqrt(variance), max(degrees, seeds - 1))
+
+
+def permutation_p_value(
+    counts: RunCounts, first: Sequence[int], second: Sequence[int], metric: str, resampling: Resampling
+) -> float:
+    """Return the two-sided p-value of the mean difference when the systems are exchanged unit by unit.
+
+    All runs of a unit are exchanged together; the seeds are taken as they are. Exact where the units with different
+    predictions allow no more exchanges than resamples; otherwise (1 + r) / (1 + R), never 0.
+    Source: Yeh 2000, https://aclanthology.org/C00-2137.
+    """
+    a, b = counts.of_runs(first), counts.of_runs(second)
+    apart = np.stack([b.true_positives - a.true_positives, b.predicted - a.predicted], axis=1)
+    differs = np.flatnonzero(apart.any(axis=(1, 2, 3)))
+    if not len(differs):
+        return 1.0
+    table = apart[differs].reshape(len(differs), -1)
+    totals = [one.sum(axis=0) for one in (a.true_positives, a.predicted, b.true_positives, b.predicted)]
+    positives = counts.positives.sum(axis=0)
+
+    def gap(swapped: FloatArray) -> FloatArray:
+        tp, predicted = np.moveaxis((swapped @ table).reshape(len(swapped), 2, len(first), -1), 1, 0)
+        sides = (totals[0] + tp, totals[1] + predicted), (totals[2] - tp, totals[3] - predicted)
+        ours, others = (average(metric, counts.scored, *side, positives) for side in sides)
+        means: FloatArray = (ours - others).mean(axis=1)
+        return means
+
+    measured = abs(gap(np.zeros((1, len(differs))))[0]) - 1e-12  # equal up to rounding counts as reached
+    if len(differs) < 63 and 2 ** len(differs) <= resampling.num_resamples:
+        exchanges = (np.arange(2 ** len(differs))[:, None] >> np.arange(len(differs))) & 1
+        return float((np.abs(gap(exchanges.astype(np.float64))) >= measured).mean())
+    generator = np.random.default_rng([resampling.seed, 2])
+    reached = 0
+    for size in chunks(max(len(differs), table.shape[1]), resampling):
+        exchanges = generator.integers(0, 2, (size, len(differs)), np.uint8)
+        reached += int((np.abs(gap(exchanges.astype(np.float64))) >= measured).sum())
+    return (1 + reached) / (1 + resampling.num_resamples)
