@@ -15,6 +15,7 @@ from trainer.core import artifacts, environment, run_folder, signals, text_files
 from trainer.core.settings import flatten
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
+from trainer.data.seen_texts import SeenTexts
 from trainer.evaluation.evaluation import Evaluation, add_test, check_dev, evaluate_dev
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
@@ -197,6 +198,7 @@ class TrainingRun:
         if not self.source_run:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         tables.write_scores(self.folder, metrics)
+        SeenTexts.of(dataset).write(self.folder / artifacts.SEEN_TEXTS)
         tables.write_errors(self.folder, evaluation, predictions)
         # At step 0 MLflow draws a number as a bar, at any other step as a curve of one point.
         self.tracker.log_metrics({name: metrics[name] for name in artifacts.HEADLINES if name in metrics}, 0)
@@ -261,6 +263,7 @@ class TrainingRun:
             [Member(classifier=classifier, calibration=evaluation.calibration, max_length=max_length)],
             thresholds={name: np.asarray(values) for name, values in evaluation.thresholds.items()},
             default_policy=evaluation.policy,
+            seen_texts=self.folder / artifacts.SEEN_TEXTS,
         )
         self.tracker.log_model(target, fitted.steps)
 

@@ -33,7 +33,7 @@ def test_artifacts_of_the_run_are_those_promised(finished):
     listed = {item.path: item for item in client(finished.uri).list_artifacts(finished.run.info.run_id)}
     assert set(listed) == {
         *("config.json", "environment.json", "dataset.json", "labels.json", "thresholds.json", "calibration.json"),
-        *("scores.json", "per_label.json", "errors.json", "threshold_sweep.json"),
+        *("scores.json", "per_label.json", "errors.json", "threshold_sweep.json", "seen_texts.safetensors"),
         *("predictions", "figures", "report.html"),
         *("model_card.md", "model_card.html"),
     }

@@ -36,6 +36,7 @@ __all__ = [
     "REPORT",
     "SCHEDULE_STEPS",
     "SCORES",
+    "SEEN_TEXTS",
     "SHORT_DIGEST",
     "TAG_ATTENTION",
     "TAG_COMMAND",
@@ -82,6 +83,8 @@ SCORES = "scores.json"
 PER_LABEL = "per_label.json"
 ERRORS = "errors.json"
 THRESHOLD_SWEEP = "threshold_sweep.json"
+SEEN_TEXTS = "seen_texts.safetensors"
+"""Digests of the texts of train and dev; also among the artifacts of the saved model."""
 PREDICTIONS = "predictions"
 FIGURES = "figures"
 REPORT = "report.html"
@@ -100,6 +103,7 @@ UPLOADED = (
     PER_LABEL,
     ERRORS,
     THRESHOLD_SWEEP,
+    SEEN_TEXTS,
     PREDICTIONS,
     FIGURES,
     REPORT,

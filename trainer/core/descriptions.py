@@ -72,6 +72,7 @@ FILES: dict[str, str] = {
     artifacts.CALIBRATION: "Method, temperature and bias of the calibration; its scores before and after.",
     artifacts.THRESHOLD_SWEEP: "F1 of each label on dev over a grid of thresholds.",
     artifacts.PREDICTIONS: "Texts, labels and logits of dev and test, as Parquet.",
+    artifacts.SEEN_TEXTS: "Digests of the texts of train and dev, by which `evaluate` leaves them out of a test.",
     artifacts.FIGURES: "Figures of the report as PNG.",
     artifacts.CONFIG: "Every setting of the run, resolved.",
     artifacts.ENVIRONMENT: "Versions, machine, commit, command.",

@@ -42,12 +42,19 @@ _EXAMPLE = (artifacts.EXAMPLE_TEXT, "I can't believe they cancelled it.")
 
 
 def save_model(
-    path: Path, members: Sequence[Member], *, thresholds: Mapping[str, npt.NDArray[np.float64]], default_policy: str
+    path: Path,
+    members: Sequence[Member],
+    *,
+    thresholds: Mapping[str, npt.NDArray[np.float64]],
+    default_policy: str,
+    seen_texts: Path | None = None,
 ) -> None:
     """Save the members as one MLflow model in `path`, which must not exist or be empty.
 
     A probability of the model is the mean of those of its members, which must have the same labels. thresholds:
-    threshold policy → (k,) in [0, 1], on these probabilities. Input and output: `trainer.serving.pyfunc_model`.
+    threshold policy → (k,) in [0, 1], on these probabilities. seen_texts: file with digests of the texts of train and
+    dev (`trainer.data.seen_texts`); `evaluate` reads it, the model does not.
+    Input and output: `trainer.serving.pyfunc_model`.
     Weights become hard links to those of the members where the file system has them.
     Raises ModelError when the parts do not fit together.
     """
@@ -76,7 +83,9 @@ def save_model(
             mlflow.pyfunc.save_model(
                 path=str(path),
                 python_model=str(MODEL_CODE),
-                artifacts={name: str(source) for name, source in sources.items()} | {"serving": str(description)},
+                artifacts={name: str(source) for name, source in sources.items()}
+                | {"serving": str(description)}
+                | ({"seen_texts": str(seen_texts)} if seen_texts else {}),
                 # load_model can override only keys that are given here.
                 model_config={"precision": quantization.PRECISIONS[0]},
                 code_paths=[str(package)],
