@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from trainer.core import artifacts, signals
 from trainer.core.child_process import STOP_SECONDS, child_command, parent_pipe
@@ -19,9 +18,7 @@ from trainer.core.run_folder import output_hint
 from tuning.analysis.narrative import failures
 from tuning.config import TuneConfig
 from tuning.execution.monitor import TrialInterruptedError
-from tuning.execution.objective import Objective, Phase
-from tuning.execution.optimize import Optimizer
-from tuning.execution.resources import ResourcePool
+from tuning.execution.objective import Phase
 from tuning.finals import finals
 from tuning.finals.statistics import FinalRun
 from tuning.finals.winner import Winner, WinnerTraining, train_winner
@@ -131,17 +128,13 @@ class Search:
         """Train the winner, write the report and promote the model where requested."""
         self.opened.keep_lead()
         winner = self._train_winner(finished)
-        self._close_abandoned_runs()
+        finals_study = [self._open_finals()] if self.config.finals.top_k else []
+        self.opened.close_abandoned_runs(self._output, [self.opened.study, *finals_study])
         self._write_report(finished, winner)
         self._promote(winner)
 
     def _optimize(self, study: optuna.Study, phase: Phase, curve: BestCurve | None = None) -> None:
-        opened = self.opened
-        workers = opened.request.workers
-        objective = Objective(phase, opened.executor, opened.runs, ResourcePool(workers), opened.stop)
-        with signals.note_stops(opened.stop.set):
-            most = self.config.search.max_failures
-            Optimizer(study, objective, len(workers), most, opened.screen, curve, opened.keep_lead).run()
+        self.opened.optimize(study, phase, self.opened.request.workers, self.config.search.max_failures, curve)
 
     def _open_finals(self) -> optuna.Study:
         study = finals.open_finals(self.opened.storage, self.opened.study)
@@ -168,20 +161,6 @@ class Search:
                 return train_winner(finished, opened.study, training, retrain=retrain)
             except TrialInterruptedError:
                 return None  # the signal ends the command after this block
-
-    def _close_abandoned_runs(self) -> None:
-        """Leave no run RUNNING, unless workers run trials: a larger `trials` was given to them."""
-        studies = [self.opened.study, *([self._open_finals()] if self.config.finals.top_k else [])]
-        known = [trial for study in studies for trial in trials.counted(study)]
-        if any(trial.state == TrialState.RUNNING for trial in known):
-            return
-        states = {
-            run: trials.state(trial)
-            for trial in known
-            if trial.state.is_finished()
-            for run in trial.user_attrs.get(Attribute.RUNS, {}).values()
-        }
-        self.opened.runs.close_abandoned(self._output, states)
 
     def _write_report(self, finished: Sequence[FinalRun], winner: Winner | None) -> None:
         opened, search, training = self.opened, self.config.search, self.opened.request.training

@@ -1,20 +1,15 @@
 """Opens a search: settings checked, study and its MLflow run created or loaded, initial trials queued."""
 
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 
 from trainer.core import artifacts
-from trainer.core.errors import SettingsError, TuningError, nearest
+from trainer.core.errors import SettingsError, nearest
 from trainer.core.run_folder import RUNTIME_AND_DATASET, what_is_trained
 from trainer.core.settings import flatten, quote
 from trainer.model.losses.table import LOSSES
@@ -22,31 +17,19 @@ from trainer.reporting import console
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect
 from trainer.tracking.refusals import check_registry_right
-from trainer.tracking.run import Tracker, open_run
 from tuning.config import SearchConfig, TuneConfig
 from tuning.execution.executor import Executor
 from tuning.execution.objective import COSTS
 from tuning.execution.resources import Resources, assign_machine, gpu_names
-from tuning.execution.runs import Runs, best_runs, find_run
+from tuning.execution.runs import best_runs
+from tuning.open_study import OpenStudy, StudyRequest, open_study, reach_storage
 from tuning.space.grid import make_grid
 from tuning.space.parser import SPACES, read_space
 from tuning.space.space import Space
 from tuning.space.warm_start import enqueue_known
-from tuning.study.command_lock import Lead, lead
-from tuning.study.journal import JOURNAL, import_study, names_in_journal
 from tuning.study.pruners import make_pruner
 from tuning.study.samplers import make_sampler
-from tuning.study.storage import (
-    DATABASE,
-    RUN,
-    Direction,
-    close_storage,
-    create_numbered_study,
-    create_or_load_study,
-    load_study,
-    name_objectives,
-    open_storage,
-)
+from tuning.study.storage import Direction, name_objectives
 from tuning.training_settings import TrainingSettings, check_given, check_space, read_training_settings
 
 __all__ = ["OpenSearch", "SearchRequest", "open_search", "read_request"]
@@ -109,20 +92,10 @@ class SearchRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenSearch:
-    """A study with its run, ready for trials."""
+class OpenSearch(OpenStudy):
+    """The study of a search with its run, ready for trials."""
 
     request: SearchRequest
-    storage: RDBStorage
-    study: optuna.Study
-    tracker: Tracker | None
-    """Of the study's run; None with worker=true."""
-    runs: Runs
-    executor: Executor
-    screen: console.Console
-    stop: threading.Event
-    keep_lead: Callable[[], None] = lambda: None
-    """Takes the lock of the study again if it was lost; raises TuningError when another command has it."""
 
 
 @contextmanager
@@ -138,27 +111,34 @@ def open_search(
     request = read_request(config, given, store)
     if config.finals.promote:
         check_registry_right(store, request.training.values["registered_model"])  # now, not after the search
-    with _readable_storage_errors(), ExitStack() as stack:
-        storage = open_storage(Path(config.study.output))
-        stack.callback(close_storage, storage)
-        study, held = stack.enter_context(_open_study(storage, request, screen))
+    with (
+        reach_storage(Path(config.study.output)) as storage,
+        open_study(storage, _study_request(request, screen), store, executor, screen) as opened,
+    ):
+        yield OpenSearch(request=request, **vars(opened))
+
+
+def _study_request(request: SearchRequest, screen: console.Console) -> StudyRequest:
+    config = request.config
+
+    def configure(study: optuna.Study) -> None:
         study.sampler = _make_sampler(study, request)
         study.pruner = make_pruner(config.search)
         name_objectives(study, request.metrics)
-        tracker = None if config.study.worker else stack.enter_context(_open_study_run(study, request, store, screen))
-        if config.study.worker:
-            stack.enter_context(_worker_environment())
-        yield OpenSearch(
-            request=request,
-            storage=storage,
-            study=study,
-            tracker=tracker,
-            runs=Runs(store, find_run(store, study.user_attrs[RUN])),
-            executor=executor,
-            screen=screen,
-            stop=threading.Event(),
-            keep_lead=held.keep if held else lambda: None,
-        )
+
+    return StudyRequest(
+        command="tune",
+        setting="study",
+        name=config.study.study,
+        prefix=Path(request.training.values["preset"]).stem,
+        is_worker=config.study.worker,
+        output=Path(config.study.output),
+        about=request.about,
+        directions=request.directions,
+        parameters=what_is_trained({**request.training.values, **flatten(config)}),
+        configure=configure,
+        prepare=lambda study, _tracker: _enqueue_initial_trials(study, request, screen),
+    )
 
 
 def read_request(config: TuneConfig, given: Mapping[str, Any], store: MlflowBackend) -> SearchRequest:
@@ -191,75 +171,6 @@ def _earlier_configurations(
 ) -> Sequence[Mapping[str, str]]:
     digests = {role: training.data["digests"][role] for role in ("train", "dev")}
     return best_runs(store, search.warm_start, artifacts.metric("dev", search.objective), digests, _EARLIER_RUNS)
-
-
-@contextmanager
-def _readable_storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError):  # the locks of commands do not go through Optuna
-        raise TuningError(
-            "Cannot reach the database of the study. Start it and run the same command again; nothing is lost."
-        ) from None  # the error may repeat the password
-
-
-@contextmanager
-def _open_study(
-    storage: RDBStorage, request: SearchRequest, screen: console.Console
-) -> Iterator[tuple[optuna.Study, Lead | None]]:
-    """Give an existing study to a worker; give another command the study that it alone leads, and the lock of it."""
-    config = request.config
-    if config.study.worker:
-        study = load_study(storage, config.study.study, request.about)
-        if RUN not in study.user_attrs:
-            raise TuningError(
-                f"Study {study.study_name} has no MLflow run yet. Wait until the command without worker=true has begun."
-            )
-        yield study, None
-        return
-    name = config.study.study or _create_study(storage, request)
-    with lead(storage, name) as held:  # before the import and the creation, which two commands must not do together
-        if import_study(Path(config.study.output), storage, name):
-            screen.show_note(f"study {name} was copied from {JOURNAL} to {DATABASE}")
-        yield create_or_load_study(storage, name, request.about, request.directions), held
-
-
-def _create_study(storage: RDBStorage, request: SearchRequest) -> str:
-    """Create a study named after the preset and return its name."""
-    prefix = Path(request.training.values["preset"]).stem
-    taken = names_in_journal(Path(request.config.study.output), storage)  # an earlier study is continued by its name
-    return create_numbered_study(storage, prefix, request.about, request.directions, taken=taken).study_name
-
-
-@contextmanager
-def _open_study_run(
-    study: optuna.Study, request: SearchRequest, store: MlflowBackend, screen: console.Console
-) -> Iterator[Tracker]:
-    """Open the MLflow run of the study, which the first command creates and later ones resume."""
-    run_id = study.user_attrs.get(RUN)
-    if run_id is not None:
-        find_run(store, run_id)
-    with open_run(
-        Path(request.config.study.output),
-        name=f"tune {study.study_name}",
-        resume=run_id,
-        parameters=what_is_trained({**request.training.values, **flatten(request.config)}),
-        tags={artifacts.TAG_COMMAND: "tune", artifacts.TAG_STUDY: study.study_name},
-    ) as tracker:
-        _enqueue_initial_trials(study, request, screen)
-        study.set_user_attr(RUN, tracker.run_id)  # after the initial trials: it lets workers begin
-        yield tracker
-
-
-@contextmanager
-def _worker_environment() -> Iterator[None]:
-    """Hide the run that `mlflow run` created: a worker has none, and trainings must not write to it."""
-    hidden = os.environ.pop("MLFLOW_RUN_ID", None)
-    try:
-        yield
-    finally:
-        if hidden is not None:
-            os.environ["MLFLOW_RUN_ID"] = hidden  # an error or a stop is reported to it
 
 
 def _make_sampler(study: optuna.Study, request: SearchRequest) -> optuna.samplers.BaseSampler:

@@ -43,6 +43,8 @@ ABOUT = "about"
 """Study attribute: the settings that make two commands the same search."""
 RUN = "run_id"
 """Study attribute: the MLflow run of the search."""
+_COMMAND = "command"
+"""In `about`: the command of the study; searches have none."""
 _CONNECT_SECONDS = 10
 _SQLITE_LOCK_SECONDS = 60  # workers write one after another; the default is 5
 _SECRET_OPTIONS = ("password", "sslpassword")
@@ -112,17 +114,18 @@ def close_storage(storage: RDBStorage) -> None:
 
 
 def create_or_load_study(
-    storage: RDBStorage, name: str, about: Mapping[str, Any], directions: Sequence[Direction]
+    storage: RDBStorage, name: str, about: Mapping[str, Any], directions: Sequence[Direction], *, setting: str = "study"
 ) -> optuna.Study:
     """Return the study of this name, or a new one. Its sampler and pruner are not set.
 
-    about: JSON values that make it the same search. Raises TuningError when the study is about something else.
+    about: JSON values that make it the same search. setting: the one that names it.
+    Raises TuningError when the study is about something else.
     """
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
     except DuplicatedStudyError:  # created first and not looked up: two commands may begin together
         study = optuna.load_study(storage=storage, study_name=name)
-    _check_about(storage, study, about)
+    _check_about(storage, study, about, setting)
     return study
 
 
@@ -134,28 +137,28 @@ def name_objectives(study: optuna.Study, metrics: Sequence[str]) -> None:
             study.set_metric_names(list(metrics))
 
 
-def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any]) -> optuna.Study:
+def load_study(storage: RDBStorage, name: str, about: Mapping[str, Any], *, setting: str = "study") -> optuna.Study:
     """Return an existing study. Raises TuningError when there is none, or when it is about something else."""
     try:
         study = optuna.load_study(storage=storage, study_name=name)
     except KeyError:
         names = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
         raise TuningError(
-            f"`study` must exist for worker=true, got {quote(name) if name else 'no name'}. "
-            f"Studies there: {shorten(names)}. Start the search without worker=true first."
+            f"`{setting}` must exist for worker=true, got {quote(name) if name else 'no name'}. "
+            f"Studies there: {shorten(names)}. Start the command without worker=true first."
         ) from None
-    _check_about(storage, study, about)
+    _check_about(storage, study, about, setting)
     return study
 
 
-def _check_about(storage: RDBStorage, study: optuna.Study, about: Mapping[str, Any]) -> None:
+def _check_about(storage: RDBStorage, study: optuna.Study, about: Mapping[str, Any], setting: str) -> None:
     kept, wanted = study.user_attrs.get(ABOUT), json.loads(json.dumps(about))  # as the database returns it
     if kept is None:  # the study is new, or the command that created it was killed before it could store them
         study.set_user_attr(ABOUT, about)
     elif differences := _differences(kept, wanted):
         raise TuningError(
-            f"Cannot continue study {study.study_name}: its settings differ ({differences}). "
-            f"Give its settings again, or a new name: {shlex.quote(f'study={_free_name(storage, study.study_name)}')}."
+            f"Cannot continue {setting} {study.study_name}: its settings differ ({differences}). Give its settings "
+            f"again, or a new name: {shlex.quote(f'{setting}={_free_name(storage, study.study_name)}')}."
         )
 
 
@@ -228,6 +231,8 @@ def _serialise_transactions(storage: RDBStorage) -> None:
 def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Return the values in which two searches differ. A setting that `kept` lacks is newer and has its default."""
     defaults = {**flatten(TuneConfig()), "settings": {}, "space": {}}
+    if commands := {about.get(_COMMAND, "tune") for about in (kept, wanted)} - {wanted.get(_COMMAND, "tune")}:
+        return f"it is a study of {commands.pop()}"
     parts = []
     for name in sorted(kept.keys() | wanted.keys()):
         before, now = (_plain(about.get(name, defaults.get(name))) for about in (kept, wanted))
