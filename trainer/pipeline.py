@@ -195,6 +195,7 @@ class TrainingRun:
         for role, split in predictions.items():
             results.write_predictions(self.folder, role, split)
         metrics = evaluation.metrics() | measure_cost(fitted.model, components.splits["dev"], self.context.device)
+        metrics |= fitted.costs
         if not self.source_run:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         tables.write_scores(self.folder, metrics)

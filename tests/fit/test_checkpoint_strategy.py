@@ -29,7 +29,8 @@ def test_the_files_are_those_that_earlier_versions_wrote_and_read(tmp_path, spli
     state = torch.load(folder / "step-12" / "state.pt", weights_only=True)
     assert list(state) == ["model", "optimizer", "schedule", "pieces", "averages", "micro_batch_size", "progress"]
     assert set(state["progress"]) == {
-        *("step", "evaluations", "best_step", "best_score", "evaluations_since_best", "stopped", "history")
+        *("step", "evaluations", "best_step", "best_score", "evaluations_since_best", "stopped", "history"),
+        *("samples", "seconds", "joules"),
     }
     assert set(torch.load(folder / "generators" / "12-0.pt", weights_only=True)) == {"cpu"}
     assert load_file(best / "model.safetensors").keys() == state["model"].keys() == make_model().state_dict().keys()

@@ -13,6 +13,7 @@ from tests import forked
 from trainer.core.errors import ModelError
 from trainer.fit.distributed import open_context
 from trainer.fit.inference import predict_logits
+from trainer.fit.progress import TrainingProgress
 from trainer.model.optimizations.vocabulary import prune_vocabulary
 
 WITHOUT_DEV = {"stop_fraction": 0.5, "log_steps": 1, "epochs": 3}
@@ -36,6 +37,21 @@ def test_training_learns_and_returns_the_best_weights(tmp_path, splits):
     assert max(scores) > 0.6
     assert fitted.best_step == (int(np.argmax(scores)) + 1) * loop.batches.steps_per_epoch
     assert loop.progress.best_score == max(scores)
+
+
+def test_a_training_counts_what_it_takes(tmp_path, splits):
+    fitted, loop = run(make_model(), splits, tmp_path, epochs=2)
+    costs = fitted.costs
+    assert costs["train/samples"] == 2 * len(splits["train"])
+    assert costs["train/steps"] == fitted.steps
+    assert costs["train/seconds"] > 0
+    norms = loop.tracker.series("train/grad_norm")
+    assert (costs["train/mean_grad_norm"], costs["train/max_grad_norm"]) == (np.mean(norms), max(norms))
+
+
+def test_what_an_older_checkpoint_did_not_count_is_absent():
+    restored = TrainingProgress.restored({"step": 5})
+    assert restored.costs() == {"train/steps": 5.0}
 
 
 def test_a_loss_that_is_not_finite_names_step_and_examples(tmp_path, splits):
@@ -172,4 +188,5 @@ class TestResume:
         np.testing.assert_array_equal(again.dev_logits, whole.dev_logits)
         assert (again.best_step, again.steps) == (whole.best_step, whole.steps)
         assert json.dumps(again.history) == json.dumps(whole.history)
+        assert again.costs == whole.costs
         assert resumed.tracker.points == []

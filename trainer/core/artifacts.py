@@ -62,7 +62,12 @@ __all__ = [
     "TRAIN_GRAD_NORM",
     "TRAIN_LEARNING_RATE",
     "TRAIN_LOSS",
+    "TRAIN_MAX_GRAD_NORM",
+    "TRAIN_MEAN_GRAD_NORM",
+    "TRAIN_SAMPLES",
     "TRAIN_SAMPLES_PER_SECOND",
+    "TRAIN_SECONDS",
+    "TRAIN_STEPS",
     "TRIAL_LOG",
     "UPLOADED",
     "check_metric_name",
@@ -71,6 +76,7 @@ __all__ = [
     "metric",
     "policy_metric",
     "predictions_file",
+    "train_joules",
 ]
 
 CONFIG = "config.json"
@@ -138,6 +144,15 @@ TRAIN_GRAD_NORM = "train/grad_norm"
 TRAIN_SAMPLES_PER_SECOND = "train/samples_per_second"
 TRAIN_EPOCH = "train/epoch"
 
+TRAIN_STEPS = "train/steps"
+TRAIN_SAMPLES = "train/samples"
+"""Examples of all steps."""
+TRAIN_SECONDS = "train/seconds"
+"""Time of the training loop, evaluations on dev included."""
+TRAIN_MEAN_GRAD_NORM = "train/mean_grad_norm"
+TRAIN_MAX_GRAD_NORM = "train/max_grad_norm"
+"""Mean and largest of the points of `train/grad_norm`."""
+
 NESTED_MACRO_F1 = "dev/nested_macro_f1"
 """Macro F1 on dev as the choice of the policy estimates it: nested cross-fitting, mean over five seeds."""
 BEST_STEP = "dev/best_step"
@@ -192,6 +207,11 @@ _METRIC_NAME = re.compile(rf"[/\w.\- :]{{1,{_MAX_METRIC_CHARACTERS}}}")
 def predictions_file(role: str) -> str:
     """Return the path of the predictions of `role` ("dev" or "test"), relative to the run folder."""
     return f"{PREDICTIONS}/{role}.parquet"
+
+
+def train_joules(device: str) -> str:
+    """Return the metric of the energy that a training took from a device, "gpu" or "processor"."""
+    return f"train/{device}_joules"
 
 
 def metric(role: str, name: str) -> str:

@@ -1,5 +1,6 @@
 """The training loop, the same for any number of processes."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from trainer.fit.checkpoint import TOKEN_IDS
 from trainer.fit.checkpoint_strategy import CheckpointStrategy
 from trainer.fit.config import FitConfig
 from trainer.fit.distributed import DistributedContext
+from trainer.fit.energy import EnergyMeter, add_energy
 from trainer.fit.inference import EncodedSplit, predict_logits
 from trainer.fit.progress import FitResult, ProgressCallback, TrainingProgress
 from trainer.fit.step import LossFunction, Stepper
@@ -55,6 +57,8 @@ class Loop:
         self.model: EmotionClassifier = context.accelerator.unwrap_model(stepper.model, keep_fp32_wrapper=False)
         self.average = MovingAverage(list(self.model.parameters()), config.ema_decay) if config.ema_decay else None
         self._window = StepWindow(context, train.example_ids)
+        self._meter = EnergyMeter(context.device, with_processor=context.is_main)
+        self._clock = time.perf_counter()
 
     @property
     def first_step(self) -> int:
@@ -71,6 +75,8 @@ class Loop:
         if self.progress.step == 0:  # a resumed run restores the micro batch that fitted
             self.stepper.dry_run(self.train, self.batches.longest)
         self._window.open()  # the dry run is no training time
+        self._meter.lap()
+        self._clock = time.perf_counter()
         for examples in self._remaining():
             self._step(examples, callback)
         return self._finish()
@@ -88,6 +94,8 @@ class Loop:
         learning_rate = float(self.stepper.scheduler.get_last_lr()[0])  # read before the step, which moves the schedule
         result = self.stepper.step(self.train, examples)
         self.progress.step += 1
+        if self.progress.samples is not None:
+            self.progress.samples += len(examples)
         step = self.progress.step
         if self.average:
             self.average.update(step)
@@ -150,7 +158,15 @@ class Loop:
         step = self.progress.step
         self.checkpoints.save_best(step, self.checkpoints.state_dict(self.model), {"step": step, **metrics})
 
+    def _add_costs(self) -> None:
+        now = time.perf_counter()
+        if self.progress.seconds is not None:
+            self.progress.seconds += now - self._clock
+        self._clock = now
+        self.progress.joules = add_energy(self.progress.joules, self.context.all_gather(self._meter.lap()))
+
     def _checkpoint(self) -> None:
+        self._add_costs()
         state = self.checkpoints.state_dict(self.model, self.stepper.optimizer) | {
             "schedule": self.stepper.scheduler.state_dict(),
             TOKEN_IDS: active_token_ids(self.model.encoder),  # the embedding's rows mean these ids
@@ -171,7 +187,7 @@ class Loop:
                 "Cannot resume the run: the texts contain other tokens than when the checkpoint was saved. "
                 "Restore the tokenizer of the run, or start a new run."
             )
-        self.progress = TrainingProgress(**state["progress"])
+        self.progress = TrainingProgress.restored(state["progress"])
         if "model" in state:  # a state pruned at the end of training has no weights
             self._restore_training(state)
 
@@ -194,7 +210,9 @@ class Loop:
             # Thresholds and temperature are fitted on these logits, and the served model computes in float32.
             logits = predict_logits(self.model, self.dev, self.context, max_tokens=max_tokens, exact=True)
         done = self.progress
-        return FitResult(self.model, logits, done.history, done.best_step, done.step, self.batches.total_steps)
+        return FitResult(
+            self.model, logits, done.history, done.best_step, done.step, self.batches.total_steps, done.costs()
+        )
 
 
 def dev_metrics(
