@@ -33,7 +33,7 @@ class RunConfig:
     preset: str = "starter"
     """Name of a shipped preset, or path of a YAML file of settings; flags override it."""
     seed: int = 42
-    """Seed of weights, dropout, order of examples and threshold folds."""
+    """Seed of weights, dropout, order of examples, folds and threshold folds."""
     processes: str = "auto"
     """Number of processes that train one model, or auto = one per GPU, or one without GPUs."""
     output: str = "runs"
@@ -140,6 +140,8 @@ def unread_settings(config: TrainConfig) -> dict[str, str]:
     unread = dict.fromkeys(unused_settings(loss.loss, vars(loss)), f"loss={loss.loss}")
     if loss.class_weights != "effective_number":
         unread.setdefault("effective_number_beta", f"class_weights={shorten(loss.class_weights)}")
+    if not config.data.folds:
+        unread["fold"] = "folds=0"
     if fit.schedule != "cosine_with_restarts":
         unread["restarts"] = f"schedule={fit.schedule}"
     if fit.tokens_per_batch:

@@ -49,6 +49,7 @@ def data_facts(dataset: Dataset, tokens: dict[str, str]) -> dict[str, str]:
         "data set": f"{dataset.name} ({len(dataset.label_names)} labels)",
         "labels in train": _label_counts(dataset),
         "examples": counts,
+        **({"dev": f"fold {dataset.fold} of train and dev together"} if dataset.fold else {}),
         **(partly if min(annotated.values()) < 1 else {}),
         **_overlap(dataset),
         # A line of zeros tells nothing; the tags of the run have it.

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 
 from trainer.config import TrainConfig, parse
+from trainer.core.errors import SettingsError
 from trainer.launch import launcher
 from trainer.reporting.command import run_cli
 from trainer.tracking.run import report_failure
@@ -20,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _start(argv: Sequence[str]) -> int:
     config = parse(argv)
+    if config.data.folds and not config.data.fold:
+        raise SettingsError(f"`fold` must be given with folds={config.data.folds}: the fold that is held out as dev.")
     if not launcher.in_worker():
         processes = launcher.count_processes(config.run.processes)
         if processes > 1:

@@ -76,6 +76,8 @@ def select_run(
 def _contenders(client: "MlflowClient", experiment_id: str) -> list[_Contender]:
     contenders = []
     for run in _finished(client, experiment_id):
+        if f"{artifacts.PARAMETER_PREFIX}fold" in run.data.params:
+            continue  # a fold of a cross-validation, whose dev is another part of the data
         score = dev_score(run)
         if score is not None and run.outputs and run.outputs.model_outputs:
             digests = {role: data_digest(run, role) for role in ("dev", "test")}

@@ -87,6 +87,8 @@ CHANGES = {
     "label_separator": Change(value=";", seen=error),
     "group_column": Change(value="mood", seen=kept_columns),
     "keep_columns": Change(value="remark, mood", seen=kept_columns),
+    "folds": Change(value=3, seen=train_rows, base={"folds": 4, "fold": 2}),
+    "fold": Change(value=3, seen=train_rows, base={"folds": 4, "fold": 2}),
     "max_length": Change(value=6, seen=lambda seen: seen.tracker.tags["data.truncated"]),
     "overlap": Change(value="keep", seen=train_rows),
     "max_train_rows": Change(value=32, seen=steps),

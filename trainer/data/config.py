@@ -12,6 +12,7 @@ AUTO = "auto"
 """Value of label_separator for the separators that a cell has."""
 
 _MAX_TOKENS = 100_000
+_MAX_FOLDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,14 @@ class DataConfig:
     keep_columns: str = ""
     """Names of further columns, separated by commas, that are kept with the predictions, for scores per slice."""
 
+    folds: int = 0
+    """Folds for cross-validation; 0 = none. Train and dev together are divided into so many parts with about as many
+    positives of every label; equal texts and groups stay whole, and test stays as it is. Each fold is held out as dev
+    once, in a run of its own below a run that keeps the predictions of all."""
+
+    fold: int = 0
+    """Train only the run that holds out this fold, from 1 to `folds`; 0 = all, one after another."""
+
     max_length: int = 128
     """Tokens per text, special ones included; at least 4. Longer texts are truncated at the end."""
 
@@ -64,6 +73,8 @@ class DataConfig:
             is_other = name not in (self.text_column, self.label_column)
             require(setting, getattr(self, setting), is_other, "name other columns than those of texts and labels")
         require("label_separator", self.label_separator, bool(self.label_separator), "not be empty")
+        require("folds", self.folds, self.folds in (0, *range(2, _MAX_FOLDS + 1)), f"be 0 or in [2, {_MAX_FOLDS}]")
+        require("fold", self.fold, 0 <= self.fold <= self.folds, f"be in [0, {self.folds}], the value of `folds`")
         require("max_length", self.max_length, 4 <= self.max_length <= _MAX_TOKENS, f"be in [4, {_MAX_TOKENS}]")
         require("overlap", self.overlap, self.overlap in ("drop", "keep"), "be drop or keep")
         require("max_train_rows", self.max_train_rows, 0 <= self.max_train_rows <= 10**9, "be in [0, 10^9]; 0 is all")

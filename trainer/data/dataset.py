@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trainer.core.errors import DataError, shorten
 
-__all__ = ["ROLES", "Dataset", "OverlapReport", "Split", "positives"]
+__all__ = ["ROLES", "Dataset", "OverlapReport", "Split", "join_splits", "positives"]
 
 _MAX_NAME = 200
 """Characters of a label: names become columns of tables and texts of figures."""
@@ -138,6 +138,8 @@ class Dataset:
     overlap: OverlapReport
     added: Split | None = None
     """Examples of dev that are trained on as well; None = dev is held out."""
+    fold: str = ""
+    """Which fold of train and dev together is held out as dev, such as `2 of 5`; empty for the splits of the source."""
     warnings: tuple[str, ...] = ()
     """What the user should know of the data; none of it prevents training."""
 
@@ -159,16 +161,7 @@ class Dataset:
         """The examples that weights are fitted on: train, then those added; their ids begin with their role."""
         if self.added is None:
             return self.train
-        parts = {"train": self.train, "dev": self.added}  # ids are distinct within a split only, hence the role
-        return Split(
-            texts=self.train.texts + self.added.texts,
-            labels=np.concatenate([part.labels for part in parts.values()]),
-            observed=np.concatenate([part.observed for part in parts.values()]),
-            example_ids=tuple(
-                f"{role}/{example_id}" for role, part in parts.items() for example_id in part.example_ids
-            ),
-            columns={name: cells + self.added.columns[name] for name, cells in self.train.columns.items()},
-        )
+        return join_splits({"train": self.train, "dev": self.added})
 
     @property
     def digests(self) -> dict[str, str]:
@@ -193,8 +186,21 @@ class Dataset:
             "digests": self.digests,
             "overlap": overlap,
             "left_in_train": left,
+            **({"fold": self.fold} if self.fold else {}),
             "warnings": list(self.warnings),
         }
+
+
+def join_splits(parts: Mapping[str, Split]) -> Split:
+    """Return the examples of several splits, by role; an id begins with the role, because others may have it too."""
+    splits = list(parts.values())
+    return Split(
+        texts=tuple(text for part in splits for text in part.texts),
+        labels=np.concatenate([part.labels for part in splits]),
+        observed=np.concatenate([part.observed for part in splits]),
+        example_ids=tuple(f"{role}/{example_id}" for role, part in parts.items() for example_id in part.example_ids),
+        columns={name: tuple(cell for part in splits for cell in part.columns[name]) for name in splits[0].columns},
+    )
 
 
 def _check_label_names(names: tuple[str, ...]) -> None:

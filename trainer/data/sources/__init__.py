@@ -14,6 +14,7 @@ from trainer.core.input_files import show_path
 from trainer.core.settings import quote
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES, Dataset, Split, positives
+from trainer.data.folds import assign_folds, hold_out, pool
 from trainer.data.inspection import inspect_train
 from trainer.data.overlap import find_leaks, find_overlap
 from trainer.data.sampling import sample_examples
@@ -39,13 +40,17 @@ STARTER = starter.NAME
 def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     """Return the data set of the settings, checked; train examples whose text is in dev or test are dropped or kept.
 
-    seed: of the sample that max_train_rows takes; nothing else is random. with_dev: train on dev too, except for the
-    examples of dev whose text is in test.
+    With `fold`, dev is that fold of train and dev together, and train the others.
+    seed: of the folds and of the sample that max_train_rows takes; nothing else is random. with_dev: train on dev too,
+    except for the examples of dev whose text is in test.
     Raises SettingsError, or DataError for missing, damaged or unfit data: every faulty row is counted and the first ten
     are named.
     """
     data, warnings = _read(config)
     train, dev, test = (data.splits[role] for role in ROLES)
+    if config.fold:
+        train, dev = _hold_out(train, dev, data.label_names, config, seed)
+    whole = train
     overlap = find_overlap(train, dev, test)
     added = dev if with_dev else None
     if config.overlap == "drop":
@@ -54,7 +59,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
             added, dropped_of_dev = _without_leaks(added, test)
             dropped += dropped_of_dev
         overlap = dataclasses.replace(overlap, dropped=dropped)
-        _check_dropping(data.label_names, data.splits["train"], train)
+        _check_dropping(data.label_names, whole, train)
     if 0 < config.max_train_rows < len(train):
         train = train.take(sample_examples(train.labels * train.observed, config.max_train_rows, seed=seed))
     dataset = Dataset(
@@ -68,6 +73,7 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
         licence=data.licence,
         overlap=overlap,
         added=added,
+        fold=f"{config.fold} of {config.folds}" if config.fold else "",
         warnings=(*warnings, *inspect_train(train)),
     )
     if config.overlap == "drop":
@@ -93,6 +99,14 @@ def _read(config: DataConfig) -> tuple[SourceData, list[str]]:
     data = source.read(location, errors)
     errors.raise_if_any()
     return data, errors.warnings
+
+
+def _hold_out(
+    train: Split, dev: Split, label_names: tuple[str, ...], config: DataConfig, seed: int
+) -> tuple[Split, Split]:
+    pooled = pool(train, dev)
+    assigned = assign_folds(pooled, config.folds, seed=seed, label_names=label_names, group_column=config.group_column)
+    return hold_out(pooled, assigned, config.fold)
 
 
 def _suggestion(dataset: str) -> str:
