@@ -17,6 +17,7 @@ from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
 from trainer.data.seen_texts import SeenTexts
 from trainer.evaluation.evaluation import Evaluation, add_test, check_dev, evaluate_dev
+from trainer.evaluation.resampling import Resampling
 from trainer.fit.batch_schedule import BatchSchedule
 from trainer.fit.checkpoint import CheckpointStore
 from trainer.fit.components import Components, build_components, build_loop
@@ -200,7 +201,7 @@ class TrainingRun:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         tables.write_scores(self.folder, metrics)
         SeenTexts.of(dataset).write(self.folder / artifacts.SEEN_TEXTS)
-        tables.write_errors(self.folder, evaluation, predictions)
+        self._write_mistakes(evaluation, predictions)
         # At step 0 MLflow draws a number as a bar, at any other step as a curve of one point.
         self.tracker.log_metrics({name: metrics[name] for name in artifacts.HEADLINES if name in metrics}, 0)
         if self.config.run.read_test:
@@ -236,6 +237,19 @@ class TrainingRun:
                 f'model:    mlflow.pyfunc.load_model("runs:/{self.tracker.run_id}/{artifacts.MODEL}")',
             ],
         )
+
+    def _write_mistakes(self, evaluation: Evaluation, predictions: Mapping[str, Predictions]) -> None:
+        """Write what the model gets wrong, and where; after reading test also slices and suspected label errors."""
+        splits = {role: tables.JudgedSplit.of(role, split, evaluation) for role, split in predictions.items()}
+        order = [splits[role] for role in ("test", "dev") if role in splits]
+        tables.write_errors(self.folder, order)
+        tables.write_missed_labels(self.folder, order)
+        if not self.config.run.read_test:  # a search would make these for each of its trials
+            return
+        resampling = Resampling(num_resamples=self.config.evaluation.bootstrap_resamples, seed=self.config.run.seed)
+        tables.write_slices(self.folder, [splits["test"]], resampling)
+        if "dev" in splits:  # the model was not trained on it
+            tables.write_label_errors(self.folder, [splits["dev"]])
 
     def _write_report(
         self, dataset: Dataset, fitted: FitResult, evaluation: Evaluation, predictions: Mapping[str, Predictions]

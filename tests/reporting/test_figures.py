@@ -12,6 +12,7 @@ from sklearn.metrics import precision_recall_curve
 
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.bootstrap import PairedDifference
+from trainer.evaluation.label_calibration import calibration_gaps
 from trainer.reporting import figures
 from trainer.reporting.figures import curves, predictions, style
 from trainer.reporting.figures.style import DPI, plain, select
@@ -47,10 +48,12 @@ def draw(name: str, path: Path, scores: LabelledScores) -> Path:
     k, names = len(scores.label_names), scores.label_names
     half, support = np.full(k, 0.5), scores.support
     counts = {"train": support * 8, "test": support}
+    gaps = calibration_gaps(scores)
     arguments = {
         "loss_and_f1_curves": (HISTORY,),
         "precision_recall": (scores, half),
         "reliability": (scores, scores.with_probabilities(scores.probabilities**1.3), (0.03, 0.01)),
+        "label_calibration": ([{"label": name} | gap for name, gap in zip(names, gaps, strict=True)],),
         "error_cooccurrence": (scores, half),
         "f1_differences": (names, make_difference(k), support),
         "per_label_f1": (names, half, np.tile([0.4, 0.6], (k, 1)), support),
@@ -69,7 +72,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_every_public_figure_is_drawn_here():
-    assert len(FIGURES) == 8
+    assert len(FIGURES) == 9
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -178,22 +181,6 @@ def test_precision_recall_points_are_those_of_scikit_learn():
     expected_precisions, expected_recalls, _ = precision_recall_curve(truths, probabilities)
     np.testing.assert_allclose(precisions[::-1], expected_precisions[:-1][-len(precisions) :])
     np.testing.assert_allclose(recalls[::-1], expected_recalls[:-1][-len(recalls) :])
-
-
-def test_replacements_share_out_the_missed_rows_and_skip_unobserved_cells():
-    labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0]])
-    probabilities = np.array([[0.1, 0.9, 0.2], [0.1, 0.2, 0.2], [0.9, 0.1, 0.1], [0.1, 0.9, 0.9]])
-    scores = make_scores("abc", probabilities, labels)
-    half = np.full(3, 0.5)
-    np.testing.assert_array_equal(predictions._misses(scores, half), [2, 0, 1])
-    shares = predictions._replacements(scores, half, [0, 1, 2])
-    np.testing.assert_allclose(shares, [[0, 0.5, 0, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
-    np.testing.assert_allclose(predictions._replacements(scores, half, [0, 2]), [[0, 0, 0.5], [0, 0, 0]])
-    observed = np.ones((4, 3), bool)
-    observed[0] = False
-    masked = make_scores("abc", probabilities, labels, observed)
-    np.testing.assert_array_equal(predictions._misses(masked, half), [1, 0, 1])
-    np.testing.assert_allclose(predictions._replacements(masked, half, [0, 1, 2])[0], [0, 0, 0, 1])
 
 
 def test_wilson_interval_of_a_textbook_case():

@@ -1,4 +1,4 @@
-"""Tables for MLflow's page: which mistakes come first, and how they are shown."""
+"""Tables for MLflow's page: which rows they have, and which come first."""
 
 import json
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from trainer.core import artifacts
+from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.evaluation import evaluate_dev
+from trainer.evaluation.resampling import Resampling
 from trainer.runs import tables
 from trainer.runs.results import Predictions
 
@@ -41,7 +43,7 @@ def rows_of(path):
 
 def test_the_most_confident_mistakes_come_first(tmp_path, evaluation):
     test = split([[5, -5], [3, -5], [1, -5], [-5, -4], [5, 5]], [[0, 0], [0, 0], [0, 0], [0, 1], [1, 1]])
-    rows = rows_of(tables.write_errors(tmp_path, evaluation, {"test": test}))
+    rows = rows_of(tables.write_errors(tmp_path, [tables.JudgedSplit.of("test", test, evaluation)]))
     assert [(row["mistake"], row["label"], row["text"][:6]) for row in rows] == [
         *(("predicted", "joy", f"text {number}") for number in range(3)),
         ("missed", "grief", "text 3"),
@@ -53,10 +55,11 @@ def test_the_most_confident_mistakes_come_first(tmp_path, evaluation):
 
 def test_a_cell_without_annotation_is_no_mistake_and_the_table_is_short(tmp_path, evaluation):
     wrong = split([[5, -5]] * 100, [[0, 1]] * 100)
-    rows = rows_of(tables.write_errors(tmp_path, evaluation, {"dev": wrong, "test": wrong}))
+    splits = [tables.JudgedSplit.of(role, wrong, evaluation) for role in ("test", "dev")]
+    rows = rows_of(tables.write_errors(tmp_path, splits))
     assert [row["split"] for row in rows] == ["test"] * 24 + ["dev"] * 24
     wrong.observed[:] = False
-    assert rows_of(tables.write_errors(tmp_path, evaluation, {"test": wrong})) == []
+    assert rows_of(tables.write_errors(tmp_path, splits)) == []
 
 
 def test_scores_of_dev_and_test_share_a_row(tmp_path):
@@ -74,3 +77,78 @@ def test_scores_of_dev_and_test_share_a_row(tmp_path):
         {"score": "macro_f1, policy global", "dev": None, "test": 0.4, "test_low": None, "test_high": None},
     ]
     assert (tmp_path / artifacts.SCORES).is_file()
+
+
+def judged(probabilities, labels, predictions, **about):
+    labels = np.asarray(labels, float)
+    return tables.JudgedSplit(
+        role="dev",
+        scores=LabelledScores(
+            label_names=NAMES,
+            scores=np.asarray(probabilities, float),
+            labels=labels,
+            observed=np.ones(labels.shape, dtype=bool),
+        ),
+        predictions=np.asarray(predictions, dtype=bool),
+        example_ids=tuple(f"id {number}" for number in range(len(labels))),
+        texts=tuple("word " * (number % 3 + 3) for number in range(len(labels))),
+        **about,
+    )
+
+
+def test_answers_to_a_missed_label_are_listed_by_frequency(tmp_path):
+    labels = [[1, 0]] * 5 + [[0, 1]]
+    split = judged(np.full((6, 2), 0.4), labels, [[0, 1]] * 3 + [[0, 0]] + [[1, 0]] + [[0, 1]])
+    assert rows_of(tables.write_missed_labels(tmp_path, [split])) == [
+        {
+            "missed": "joy",
+            "predicted": predicted,
+            "examples": examples,
+            "fraction": examples / 4,
+            "misses": 4,
+            "support": 5,
+            "split": "dev",
+        }
+        for predicted, examples in (("grief", 3), ("no label", 1))
+    ]
+
+
+def test_slices_by_length_labels_and_columns_are_one_table(tmp_path):
+    split = judged([[0.9, 0.1]] * 6, [[1, 0]] * 6, [[1, 0]] * 6, columns={"source": ("tv",) * 4 + ("web",) * 2})
+    rows = rows_of(tables.write_slices(tmp_path, [split], Resampling(num_resamples=20)))
+    assert [(row["slice_by"], row["slice"], row["examples"], row["macro_f1"]) for row in rows] == [
+        ("all", "all", 6, 1.0),
+        ("words", "1-4", 4, 1.0),
+        ("words", "5-8", 2, 1.0),
+        ("number of labels", "1", 6, 1.0),
+        ("source", "tv", 4, 1.0),
+        ("source", "web", 2, 1.0),
+    ]
+    assert {row["split"] for row in rows} == {"dev"}
+    assert all(row["few"] for row in rows)
+
+
+def test_suspected_label_errors_have_their_texts_and_counts(tmp_path):
+    labels = np.array([[1, 0], [0, 0]] * 20)
+    probabilities = np.where(labels, 0.9, 0.05)
+    probabilities[0, 0], probabilities[1, 0] = 0.02, 0.97  # given and unlikely, likely and not given
+    split = judged(probabilities, labels, probabilities > 0.5)
+    errors, counts = map(rows_of, tables.write_label_errors(tmp_path, [split]))
+    assert [(row["id"], row["suspected"], row["label"], row["labels"]) for row in errors] == [
+        ("id 0", "wrong", "joy", "joy"),
+        ("id 1", "missing", "joy", ""),
+    ]
+    assert [(row["probability"], row["quality"], row["split"]) for row in errors] == [
+        (0.02, 0.02, "dev"),
+        (0.97, pytest.approx(0.03), "dev"),
+    ]
+    assert counts == [  # without grief, which has no positive
+        {
+            "label": "joy",
+            "positives": 20,
+            "suspected_wrong": 1,
+            "suspected_missing": 1,
+            "examples": 40,
+            "split": "dev",
+        }
+    ]

@@ -38,7 +38,7 @@ def test_it_leaves_dev_and_no_model(trial, tracking_uri, finished):
     assert listed == {
         *("config.json", "environment.json", "dataset.json", "labels.json", "thresholds.json", "calibration.json"),
         *("scores.json", "per_label.json", "errors.json", "threshold_sweep.json", "predictions"),
-        "seen_texts.safetensors",
+        *("missed_labels.json", "seen_texts.safetensors"),
     }
     assert [path.name for path in (folder / artifacts.PREDICTIONS).iterdir()] == ["dev.parquet"]
     for name in (artifacts.MODEL, artifacts.CLASSIFIER, artifacts.FIGURES, artifacts.REPORT):

@@ -34,6 +34,7 @@ def test_artifacts_of_the_run_are_those_promised(finished):
     assert set(listed) == {
         *("config.json", "environment.json", "dataset.json", "labels.json", "thresholds.json", "calibration.json"),
         *("scores.json", "per_label.json", "errors.json", "threshold_sweep.json", "seen_texts.safetensors"),
+        *("missed_labels.json", "slices.json", "label_errors.json", "label_error_counts.json"),
         *("predictions", "figures", "report.html"),
         *("model_card.md", "model_card.html"),
     }

@@ -20,6 +20,9 @@ __all__ = [
     "FIGURES",
     "HEADLINES",
     "LABELS",
+    "LABEL_ERRORS",
+    "LABEL_ERROR_COUNTS",
+    "MISSED_LABELS",
     "MODEL",
     "MODEL_CARD",
     "MODEL_CARD_PAGE",
@@ -38,6 +41,7 @@ __all__ = [
     "SCORES",
     "SEEN_TEXTS",
     "SHORT_DIGEST",
+    "SLICES",
     "TAG_ATTENTION",
     "TAG_COMMAND",
     "TAG_DATA_DIGEST",
@@ -88,6 +92,10 @@ CALIBRATION = "calibration.json"
 SCORES = "scores.json"
 PER_LABEL = "per_label.json"
 ERRORS = "errors.json"
+MISSED_LABELS = "missed_labels.json"
+SLICES = "slices.json"
+LABEL_ERRORS = "label_errors.json"
+LABEL_ERROR_COUNTS = "label_error_counts.json"
 THRESHOLD_SWEEP = "threshold_sweep.json"
 SEEN_TEXTS = "seen_texts.safetensors"
 """Digests of the texts of train and dev; also among the artifacts of the saved model."""
@@ -108,6 +116,10 @@ UPLOADED = (
     SCORES,
     PER_LABEL,
     ERRORS,
+    MISSED_LABELS,
+    SLICES,
+    LABEL_ERRORS,
+    LABEL_ERROR_COUNTS,
     THRESHOLD_SWEEP,
     SEEN_TEXTS,
     PREDICTIONS,

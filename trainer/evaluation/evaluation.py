@@ -11,6 +11,7 @@ from trainer.evaluation import bootstrap, calibration_fit, cross_validation, met
 from trainer.evaluation.arrays import Array, FloatArray, LabelledScores
 from trainer.evaluation.calibration import Calibration, calibrate, calibration_scores, negative_log_likelihood
 from trainer.evaluation.calibration_fit import CalibrationChoice
+from trainer.evaluation.label_calibration import calibration_gaps
 from trainer.evaluation.threshold_search import ThresholdCandidates
 
 __all__ = ["Evaluation", "add_test", "check_dev", "evaluate_dev", "validation_metrics"]
@@ -135,7 +136,7 @@ def evaluate_dev(dev: LabelledScores, *, calibration: str, policy: str, folds: i
     # Scores of choices that were fitted on the same examples are optimistic: these and the counts below are replaced.
     unseen = calibration_fit.cross_fitted_logits(dev, calibrated.method, fold_of_example=fold_of_example)
     errors = {"before": calibration_scores(dev), "after": calibration_scores(unseen)}
-    rows = metrics.per_label(scores, fitted[chosen])
+    rows = _label_rows(scores, fitted[chosen])
     return Evaluation(
         label_names=dev.label_names,
         calibration_choice=calibrated,
@@ -154,7 +155,7 @@ def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, se
     predictions = {name: thresholds.predict(scores.probabilities, at) for name, at in evaluation.thresholds.items()}
     resampling = bootstrap.Resampling(num_resamples=resamples, seed=seed)
     intervals = {name: bootstrap.bootstrap_intervals(scores, given, resampling) for name, given in predictions.items()}
-    rows = metrics.per_label(scores, evaluation.thresholds[evaluation.policy])
+    rows = _label_rows(scores, evaluation.thresholds[evaluation.policy])
     errors = {"before": calibration_scores(test), "after": calibration_scores(test, evaluation.calibration)}
     shared = metrics.probability_scores(scores) | errors["after"]  # the same for all policies
     return replace(
@@ -164,6 +165,11 @@ def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, se
         test={name: metrics.decision_scores(scores, given) | shared for name, given in predictions.items()},
         intervals=intervals,
     )
+
+
+def _label_rows(scores: LabelledScores, at: FloatArray) -> list[metrics.LabelRow]:
+    pairs = zip(metrics.per_label(scores, at), calibration_gaps(scores), strict=True)
+    return [row | gap for row, gap in pairs]
 
 
 def _with_counts(rows: list[metrics.LabelRow], counts: metrics.Confusion) -> list[metrics.LabelRow]:

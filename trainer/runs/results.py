@@ -37,7 +37,10 @@ __all__ = [
 TABLE_DIGITS = 4
 """Significant digits of the numbers in tables, which are for reading; thresholds.json has all of them."""
 _FIRST_COLUMNS = ("label", "f1", "support", "precision", "recall")  # MLflow's page shows five columns of per_label.json
-_TABLES = (artifacts.SCORES, artifacts.PER_LABEL, artifacts.ERRORS, artifacts.THRESHOLD_SWEEP)
+_TABLES = (
+    *(artifacts.SCORES, artifacts.PER_LABEL, artifacts.SLICES, artifacts.ERRORS, artifacts.MISSED_LABELS),
+    *(artifacts.LABEL_ERRORS, artifacts.LABEL_ERROR_COUNTS, artifacts.THRESHOLD_SWEEP),
+)
 
 _ARRAYS: dict[str, Any] = {"labels": np.float32, "observed": np.bool_, "logits": np.float32}
 """Columns with k values per row."""
@@ -230,6 +233,7 @@ def write_figures(
         "precision_recall.png": lambda path: figures.precision_recall(path, test, chosen),
         "thresholds.png": lambda path: figures.thresholds_per_label(path, names, evaluation.thresholds),
         "reliability.png": lambda path: figures.reliability(path, before, test, ece),
+        "label_calibration.png": lambda path: figures.label_calibration(path, rows),
         "error_cooccurrence.png": lambda path: figures.error_cooccurrence(path, test, chosen),
         "label_frequency.png": lambda path: figures.label_frequency(path, names, positives, counts),
     }

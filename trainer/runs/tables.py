@@ -1,6 +1,7 @@
-"""Tables of a run for MLflow's page: every score, and the most confident mistakes with their texts."""
+"""Tables of a run for MLflow's page: every score, slices, mistakes of the model and of the data with their texts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,58 @@ import numpy as np
 from trainer.core import artifacts
 from trainer.core.text_files import write_table
 from trainer.evaluation import thresholds
-from trainer.evaluation.arrays import Array, BoolArray
+from trainer.evaluation.arrays import Array, BoolArray, LabelledScores
 from trainer.evaluation.calibration import calibrate
+from trainer.evaluation.confusions import replacements
 from trainer.evaluation.evaluation import Evaluation
+from trainer.evaluation.label_errors import label_quality, suspected_label_errors
+from trainer.evaluation.resampling import Resampling
+from trainer.evaluation.slices import slice_rows, slicings
 from trainer.runs.results import TABLE_DIGITS, Predictions
 
-__all__ = ["write_errors", "write_scores"]
+__all__ = [
+    "JudgedSplit",
+    "write_errors",
+    "write_label_errors",
+    "write_missed_labels",
+    "write_scores",
+    "write_slices",
+]
 
 _ERRORS_OF_A_KIND = 12  # of two kinds and two splits: 48 rows
+_MOST_ANSWERS = 5
+_MOST_LABEL_ERRORS = 1000
 _TEXT_CHARACTERS = 500
 _BOUNDS = {"_low": "test_low", "_high": "test_high"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedSplit:
+    """A split with the probabilities and decisions of a model: what the tables about its mistakes need."""
+
+    role: str
+    """What the tables call the split."""
+    scores: LabelledScores
+    """Calibrated probabilities, labels and mask, (n, k)."""
+    predictions: BoolArray
+    """Decisions of the model, (n, k)."""
+    example_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kept columns of the data, each with n cells."""
+
+    @classmethod
+    def of(cls, role: str, split: Predictions, evaluation: Evaluation) -> "JudgedSplit":
+        """Return the split with the calibration and the default policy of an evaluation."""
+        scores = calibrate(split, evaluation.calibration)
+        return cls(
+            role=role,
+            scores=scores,
+            predictions=thresholds.predict(scores.probabilities, evaluation.thresholds[evaluation.policy]),
+            example_ids=split.example_ids,
+            texts=split.texts,
+            columns=split.columns,
+        )
 
 
 def write_scores(folder: Path, metrics: Mapping[str, float]) -> Path:
@@ -37,41 +80,117 @@ def write_scores(folder: Path, metrics: Mapping[str, float]) -> Path:
     return write_table(folder / artifacts.SCORES, table, digits=TABLE_DIGITS)
 
 
-def write_errors(folder: Path, evaluation: Evaluation, predictions: Mapping[str, Predictions]) -> Path:
-    """Write the most confident mistakes of the default policy, test first, as one row per example and label.
+def write_errors(folder: Path, splits: Sequence[JudgedSplit]) -> Path:
+    """Write the most confident mistakes of each split, as one row per example and label.
 
     Half of them are labels that were predicted and are wrong, half are labels that were missed.
     """
-    rows = [
-        row for role in ("test", "dev") if role in predictions for row in _errors(role, predictions[role], evaluation)
-    ]
+    rows = [row for split in splits for row in _errors(split)]
     return write_table(folder / artifacts.ERRORS, rows, digits=TABLE_DIGITS)
 
 
-def _errors(role: str, split: Predictions, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    probabilities = calibrate(split, evaluation.calibration).probabilities
-    predicted = thresholds.predict(probabilities, evaluation.thresholds[evaluation.policy])
-    present = split.labels >= 0.5
+def write_missed_labels(folder: Path, splits: Sequence[JudgedSplit]) -> Path:
+    """Write for each missed label the wrong labels that are predicted there most often, or that none is predicted."""
+    rows = [row for split in splits for row in _missed(split)]
+    return write_table(folder / artifacts.MISSED_LABELS, rows, digits=TABLE_DIGITS)
+
+
+def write_slices(folder: Path, splits: Sequence[JudgedSplit], resampling: Resampling | None = None) -> Path:
+    """Write the scores of the slices of each split: by length, by number of labels, by each kept column."""
+    rows = [
+        {**row, "split": split.role}
+        for split in splits
+        for slicing in slicings(split.scores, split.texts, split.columns)
+        for row in slice_rows(split.scores, split.predictions, slicing, resampling)
+    ]
+    return write_table(folder / artifacts.SLICES, rows, digits=TABLE_DIGITS)
+
+
+def write_label_errors(folder: Path, splits: Sequence[JudgedSplit]) -> list[Path]:
+    """Write the annotations that are probably wrong, the most suspicious first, and their number by label.
+
+    splits: only examples that the model was not trained on; dev of a run, a split given to `evaluate`, or out-of-fold
+    predictions. The calibration may have been fitted on them. At most 1,000 annotations of a split are listed, all are
+    counted. Labels without a positive are absent.
+    """
+    suspected = {split.role: suspected_label_errors(split.scores) for split in splits}
+    rows = [row for split in splits for row in _label_errors(split, suspected[split.role])]
+    counts = [row for split in splits for row in _label_error_counts(split, suspected[split.role])]
+    return [
+        write_table(folder / artifacts.LABEL_ERRORS, rows, digits=TABLE_DIGITS),
+        write_table(folder / artifacts.LABEL_ERROR_COUNTS, counts, digits=TABLE_DIGITS),
+    ]
+
+
+def _errors(split: JudgedSplit) -> Iterator[dict[str, Any]]:
+    probabilities, predicted, present = split.scores.probabilities, split.predictions, split.scores.positives
     kinds = {"predicted": (predicted & ~present, -probabilities), "missed": (~predicted & present, probabilities)}
     for kind, (wrong, order) in kinds.items():
-        for example, label in _first(wrong & split.observed, order):
+        for example, label in _first(wrong & split.scores.observed, order, _ERRORS_OF_A_KIND):
             yield {
                 "text": split.texts[example][:_TEXT_CHARACTERS],
                 "mistake": kind,
-                "label": split.label_names[label],
+                "label": split.scores.label_names[label],
                 "probability": float(probabilities[example, label]),
                 "labels": _names(split, present[example]),
                 "predicted": _names(split, predicted[example]),
-                "split": role,
+                "split": split.role,
             }
 
 
-def _first(cells: BoolArray, order: Array) -> list[tuple[int, int]]:
-    """Return the example and label of the cells that come first in `order`. cells, order: (n, k)."""
+def _missed(split: JudgedSplit) -> Iterator[dict[str, Any]]:
+    found = replacements(split.scores, split.predictions)
+    answers = [*split.scores.label_names, "no label"]
+    for label, name in enumerate(split.scores.label_names):
+        counts, fractions = found.instead[label], found.fractions[label]
+        for answer in np.argsort(-counts, kind="stable")[:_MOST_ANSWERS].tolist():
+            if counts[answer]:
+                yield {
+                    "missed": name,
+                    "predicted": answers[answer],
+                    "examples": int(counts[answer]),
+                    "fraction": float(fractions[answer]),
+                    "misses": int(found.misses[label]),
+                    "support": int(split.scores.support[label]),
+                    "split": split.role,
+                }
+
+
+def _label_errors(split: JudgedSplit, suspected: BoolArray) -> Iterator[dict[str, Any]]:
+    quality, given = label_quality(split.scores), split.scores.positives
+    for example, label in _first(suspected, quality, _MOST_LABEL_ERRORS):
+        yield {
+            "text": split.texts[example][:_TEXT_CHARACTERS],
+            "labels": _names(split, given[example]),
+            "suspected": "wrong" if given[example, label] else "missing",
+            "label": split.scores.label_names[label],
+            "probability": float(split.scores.probabilities[example, label]),
+            "quality": float(quality[example, label]),
+            "id": split.example_ids[example],
+            "split": split.role,
+        }
+
+
+def _label_error_counts(split: JudgedSplit, suspected: BoolArray) -> Iterator[dict[str, Any]]:
+    scores = split.scores
+    for label in np.flatnonzero(scores.support).tolist():
+        given, cells = scores.positives[:, label], suspected[:, label]
+        yield {
+            "label": scores.label_names[label],
+            "positives": int(given.sum()),
+            "suspected_wrong": int((cells & given).sum()),
+            "suspected_missing": int((cells & ~given).sum()),
+            "examples": int(scores.observed[:, label].sum()),
+            "split": split.role,
+        }
+
+
+def _first(cells: BoolArray, order: Array, most: int) -> list[tuple[int, int]]:
+    """Return the example and label of the `most` cells that come first in `order`. cells, order: (n, k)."""
     chosen = np.argwhere(cells)
-    ranks = np.argsort(order[cells], kind="stable")[:_ERRORS_OF_A_KIND]
+    ranks = np.argsort(order[cells], kind="stable")[:most]
     return [(int(example), int(label)) for example, label in chosen[ranks]]
 
 
-def _names(split: Predictions, row: BoolArray) -> str:
-    return ", ".join(name for name, value in zip(split.label_names, row, strict=True) if value)
+def _names(split: JudgedSplit, row: BoolArray) -> str:
+    return ", ".join(name for name, value in zip(split.scores.label_names, row, strict=True) if value)

@@ -7,12 +7,14 @@ global state stays as it was.
 """
 
 from trainer.reporting.figures.curves import loss_and_f1_curves
+from trainer.reporting.figures.label_calibration import label_calibration
 from trainer.reporting.figures.per_label import f1_differences, label_frequency, per_label_f1, thresholds_per_label
 from trainer.reporting.figures.predictions import error_cooccurrence, precision_recall, reliability
 
 __all__ = [
     "error_cooccurrence",
     "f1_differences",
+    "label_calibration",
     "label_frequency",
     "loss_and_f1_curves",
     "per_label_f1",

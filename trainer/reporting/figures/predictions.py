@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.evaluation.arrays import Array, LabelledScores
+from trainer.evaluation.confusions import replacements
 from trainer.reporting.figures import style
 from trainer.reporting.figures.style import BLUE, INK, LINE, SOFT, VERMILLION
 
@@ -77,10 +78,11 @@ def error_cooccurrence(path: Path, scores: LabelledScores, thresholds: Array) ->
     Row i: the examples with label i, but a probability below its threshold. Column j: the fraction of them where j,
     which the example does not have, is predicted; the last column: no label at all. On the right, the number of misses.
     """
-    misses = _misses(scores, thresholds)
+    found = replacements(scores, scores.probabilities >= thresholds)
+    misses = found.misses
     shown, title = style.select(misses, _MOST_LABELS, "Labels predicted where a label is missed on test", "misses")
     names = [style.plain(scores.label_names[label]) for label in shown]
-    misses, fractions = misses[shown], _replacements(scores, thresholds, shown)
+    misses, fractions = misses[shown], found.fractions[np.ix_(shown, [*shown, scores.num_labels])]
     side = 0.3 * len(names) + 2.4
     with style.sheet(path, (max(side + 2.4, 6.8), side + 0.4), title) as figure:
         heat, bars = figure.subplots(1, 2, width_ratios=[len(names) + 1, max(2.0, 0.17 * len(names))])
@@ -147,22 +149,6 @@ def _wilson(hits: Array, counts: Array) -> tuple[Array, Array]:
     pairs = zip(hits.tolist(), counts.tolist(), strict=True)
     intervals = [binomtest(int(hit), int(count)).proportion_ci(method="wilson") for hit, count in pairs]
     return np.array([interval.low for interval in intervals]), np.array([interval.high for interval in intervals])
-
-
-def _misses(scores: LabelledScores, thresholds: Array) -> Array:
-    """Return the positives below the threshold of each label, (k,)."""
-    misses: Array = (scores.positives & (scores.probabilities < thresholds)).sum(axis=0)
-    return misses
-
-
-def _replacements(scores: LabelledScores, thresholds: Array, shown: Sequence[int]) -> Array:
-    """Return for the missed examples of each shown label the fractions with each wrong shown label and, last, none."""
-    predicted = (scores.probabilities >= thresholds) & scores.observed
-    missed = (scores.positives & ~predicted)[:, shown].astype(float)
-    wrong = (predicted & ~scores.positives)[:, shown]
-    instead = np.hstack([wrong, ~predicted.any(axis=1, keepdims=True)]).astype(float)
-    fractions: Array = (missed.T @ instead) / np.maximum(missed.sum(axis=0), 1)[:, None]  # 0 without misses
-    return fractions
 
 
 def _heat_map(axes: "Axes", names: Sequence[str], fractions: Array) -> None:
