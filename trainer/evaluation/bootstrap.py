@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from trainer.evaluation.arrays import BoolArray, FloatArray, LabelledScores
+from trainer.evaluation.arrays import BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.intervals import ResamplingMethod, resampled_intervals
 from trainer.evaluation.metrics import MIN_SUPPORT, check_predictions, ratio
-from trainer.evaluation.resampling import Resampling, chunks, resamples
+from trainer.evaluation.paired import RunCounts
+from trainer.evaluation.resampled_scores import F1Statistic
+from trainer.evaluation.resampling import Resampling, chunks, resamples, sum_by_group
 
 __all__ = [
     "F1Intervals",
     "Interval",
+    "IntervalMethod",
     "PairedDifference",
     "Resampling",
     "bootstrap_intervals",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 Interval: TypeAlias = tuple[float, float]
+IntervalMethod: TypeAlias = Literal["bayesian"] | ResamplingMethod
 _JEFFREYS = 0.5  # both parameters of Jeffreys' prior of a proportion
 
 
@@ -62,11 +67,21 @@ class PairedDifference:
 
 
 def bootstrap_intervals(
-    scores: LabelledScores, predictions: BoolArray, resampling: Resampling | None = None
+    scores: LabelledScores,
+    predictions: BoolArray,
+    resampling: Resampling | None = None,
+    *,
+    method: IntervalMethod = "bayesian",
+    groups: IntArray | None = None,
 ) -> F1Intervals:
-    """Return intervals of F1 in the population; predictions: (n, k). Memory stays bounded whatever n is."""
+    """Return intervals of F1 in the population; predictions: (n, k). Memory stays bounded whatever n is.
+
+    groups: (n,), examples with the same number are drawn together. The other methods are for comparison.
+    """
     resampling = resampling or Resampling()
-    hits = _Hits.of(scores, predictions)
+    if method != "bayesian":
+        return _resampled(scores, predictions, resampling, method, groups)
+    hits = _Hits.of(scores, predictions).by_group(groups)
     lower, upper = _posterior_draws(hits, resampling)
     tail = (1.0 - resampling.level) / 2.0
 
@@ -79,8 +94,28 @@ def bootstrap_intervals(
             # Where no label has a positive, leaving these labels out would leave none.
             present = np.flatnonzero(labels & (scores.support > 0) if scores.support.any() else labels)
             headline[name] = interval(lower[:, np.flatnonzero(labels)].mean(axis=1), upper[:, present].mean(axis=1))
-    tp, sizes = (sums[0] for sums in hits.weighted(np.ones((1, scores.num_examples))))
-    return F1Intervals(headline, label_intervals(tp, sizes - 2 * tp, resampling.level))
+    tp, sizes = (sums[0] for sums in hits.weighted(np.ones((1, len(hits.sizes)))))
+    if groups is None:
+        return F1Intervals(headline, label_intervals(tp, sizes - 2 * tp, resampling.level))
+    # The cells of a group are not independent, so they have no Beta posterior.
+    drawn = (interval(low, high) if size else None for low, high, size in zip(lower.T, upper.T, sizes, strict=False))
+    return F1Intervals(headline, tuple(drawn))
+
+
+def _resampled(
+    scores: LabelledScores,
+    predictions: BoolArray,
+    resampling: Resampling,
+    method: ResamplingMethod,
+    groups: IntArray | None,
+) -> F1Intervals:
+    statistic = F1Statistic(RunCounts.of(scores, [predictions], groups), scores.support >= MIN_SUPPORT)
+    low, high = resampled_intervals(statistic, statistic.num_units, method, resampling)
+    ends = [(max(float(a), 0.0), min(float(b), 1.0)) for a, b in zip(low, high, strict=True)]
+    headline = dict(zip(statistic.names, ends[scores.num_labels :], strict=True))
+    sizes = statistic.counts.predicted.sum(axis=(0, 1)) + scores.support
+    per_label = (end if size else None for end, size in zip(ends, sizes, strict=False))
+    return F1Intervals(headline, tuple(per_label))
 
 
 def label_intervals(tp: FloatArray, errors: FloatArray, level: float = 0.95) -> tuple[Interval | None, ...]:
@@ -154,6 +189,10 @@ class _Hits:
         predicted = predictions & scores.observed
         sizes = predicted.astype(np.float64) + scores.positives
         return cls((predicted & scores.positives).astype(np.float64), sizes)
+
+    def by_group(self, groups: IntArray | None) -> _Hits:
+        """Return the sums of each group, which then counts as an example."""
+        return _Hits(sum_by_group(self.true_positives, groups), sum_by_group(self.sizes, groups))
 
     def weighted(self, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return true positives and sizes by label of each resample, both (resamples, k)."""
