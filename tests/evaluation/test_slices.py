@@ -98,3 +98,23 @@ def test_slicings_of_a_split_begin_with_all_examples():
         ("number of labels", {"1": 3}),
         ("source", {"tv": 2, "web": 1}),
     ]
+
+
+def test_examples_of_a_group_count_together_in_the_intervals():
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.random((60, 2)) < 0.4, rng.random((60, 2)) < 0.5
+    scores, slicing = labelled(predictions / 2, labels), slices.by_column("source", ["tv"] * 60)
+    alone, same = (
+        slices.slice_rows(scores, predictions, slicing, FEW_DRAWS, groups)[0] for groups in (None, np.arange(60))
+    )
+    assert alone == same
+    doubled = slices.slice_rows(
+        labelled(np.repeat(predictions / 2, 2, axis=0), np.repeat(labels, 2, axis=0)),
+        np.repeat(predictions, 2, axis=0),
+        slices.by_column("source", ["tv"] * 120),
+        FEW_DRAWS,
+        np.repeat(np.arange(60), 2),
+    )[0]
+    assert doubled["macro_f1"] == alone["macro_f1"]
+    width, wide = (row["micro_f1_high"] - row["micro_f1_low"] for row in (alone, doubled))
+    assert wide == pytest.approx(width, rel=0.1)  # the copies add no information

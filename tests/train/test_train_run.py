@@ -44,7 +44,7 @@ def test_artifacts_of_the_run_are_those_promised(finished):
 
     assert inside("predictions") == {"predictions/dev.parquet", "predictions/test.parquet"}
     assert {path.rpartition(".")[2] for path in inside("figures")} == {"png"}
-    assert len(inside("figures")) == 7
+    assert len(inside("figures")) == 8
 
 
 def test_every_metric_tag_and_file_is_described(finished):

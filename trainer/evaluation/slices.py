@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from trainer.evaluation.arrays import BoolArray, IntArray, LabelledScores
-from trainer.evaluation.bootstrap import bootstrap_intervals
+from trainer.evaluation.bootstrap import F1Intervals, bootstrap_intervals
 from trainer.evaluation.metrics import LabelRow, decision_scores
 from trainer.evaluation.resampling import Resampling
 
@@ -80,9 +81,11 @@ def slice_rows(
     predictions: BoolArray,
     slicing: Slicing,
     resampling: Resampling | None = None,
+    groups: IntArray | None = None,
 ) -> list[LabelRow]:
     """Return one row per slice, in order, for probabilities and predictions (n, k).
 
+    groups: (n,), examples with the same number are drawn together for the intervals.
     Keys: slice_by, slice, examples, few (fewer than FEW_EXAMPLES), macro_f1 and micro_f1 with _low and _high,
     positives, labels (those with a positive in the slice; macro_f1 is over these), subset_accuracy, labels_per_row
     (predicted).
@@ -91,7 +94,13 @@ def slice_rows(
     rows = []
     for number, name in enumerate(slicing.slices):
         examples = slicing.slice_of_example == number
-        measured = _scores(scores.take(examples), predictions[examples], resampling or Resampling())
+        measure = partial(
+            bootstrap_intervals,
+            predictions=predictions[examples],
+            resampling=resampling,
+            groups=None if groups is None else groups[examples],
+        )
+        measured = _scores(scores.take(examples), predictions[examples], measure)
         count = int(examples.sum())
         row: LabelRow = {"slice_by": slicing.name, "slice": name, "examples": count, "few": count < FEW_EXAMPLES}
         rows.append(row | measured)
@@ -106,7 +115,9 @@ def _filled(name: str, slices: Sequence[str], places: Sequence[int]) -> Slicing:
     return Slicing(name=name, slices=tuple(slices[place] for place in filled), slice_of_example=of_example)
 
 
-def _scores(scores: LabelledScores, predictions: BoolArray, resampling: Resampling) -> LabelRow:
+def _scores(
+    scores: LabelledScores, predictions: BoolArray, intervals: Callable[[LabelledScores], F1Intervals]
+) -> LabelRow:
     support = scores.support
     row: LabelRow = dict.fromkeys(("macro_f1", "macro_f1_low", "macro_f1_high"))
     row |= dict.fromkeys(("micro_f1", "micro_f1_low", "micro_f1_high"))
@@ -114,7 +125,7 @@ def _scores(scores: LabelledScores, predictions: BoolArray, resampling: Resampli
         # The false positives of labels without a positive count in the micro average, not in the macro average.
         of_labels = scores.keep(np.broadcast_to(support > 0, scores.labels.shape))
         for name, part in (("macro_f1", of_labels), ("micro_f1", scores)):
-            interval = bootstrap_intervals(part, predictions, resampling).headline[name]
+            interval = intervals(part).headline[name]
             row |= {name: decision_scores(part, predictions)[name], f"{name}_low": interval[0]}
             row |= {f"{name}_high": interval[1]}
     row |= {"positives": int(support.sum()), "labels": int((support > 0).sum())}

@@ -10,7 +10,7 @@ import numpy as np
 from trainer.core import artifacts
 from trainer.core.text_files import write_table
 from trainer.evaluation import thresholds
-from trainer.evaluation.arrays import Array, BoolArray, LabelledScores
+from trainer.evaluation.arrays import Array, BoolArray, IntArray, LabelledScores
 from trainer.evaluation.calibration import calibrate
 from trainer.evaluation.confusions import replacements
 from trainer.evaluation.evaluation import Evaluation
@@ -49,6 +49,8 @@ class JudgedSplit:
     texts: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kept columns of the data, each with n cells."""
+    groups: IntArray | None = None
+    """Number of the group of each example, (n,); None: every example is a group of its own."""
 
     @classmethod
     def of(cls, role: str, split: Predictions, evaluation: Evaluation) -> "JudgedSplit":
@@ -61,6 +63,7 @@ class JudgedSplit:
             example_ids=split.example_ids,
             texts=split.texts,
             columns=split.columns,
+            groups=split.groups,
         )
 
 
@@ -101,7 +104,7 @@ def write_slices(folder: Path, splits: Sequence[JudgedSplit], resampling: Resamp
         {**row, "split": split.role}
         for split in splits
         for slicing in slicings(split.scores, split.texts, split.columns)
-        for row in slice_rows(split.scores, split.predictions, slicing, resampling)
+        for row in slice_rows(split.scores, split.predictions, slicing, resampling, split.groups)
     ]
     return write_table(folder / artifacts.SLICES, rows, digits=TABLE_DIGITS)
 
