@@ -5,12 +5,14 @@ A new kind is a module with `recognises` and `read` (see `Source`) and an entry 
 
 import dataclasses
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from trainer.core.data_files import SUFFIXES
 from trainer.core.errors import DataError, SettingsError, shorten
-from trainer.core.input_files import show_path
+from trainer.core.input_files import is_file, is_folder, show_path
 from trainer.core.settings import quote
 from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES, Dataset, Split, positives
@@ -22,7 +24,7 @@ from trainer.data.sources import files, goemotions, hub, semeval2018, starter
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.source import Source, SourceData, list_names, locate
 
-__all__ = ["SOURCES", "STARTER", "load"]
+__all__ = ["SOURCES", "STARTER", "LoadedSplit", "load", "load_split"]
 
 SOURCES: dict[str, Source] = {
     "starter": starter,
@@ -81,6 +83,41 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     left = find_overlap(dataset.trained_on, dev, test)  # after sampling, which removes leaks too
     overlap = dataclasses.replace(overlap, dev_left=left.dev_normalised, test_left=left.test_normalised)
     return dataclasses.replace(dataset, overlap=overlap)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedSplit:
+    """One split of a data set, for an evaluation."""
+
+    name: str
+    source: str
+    revision: str
+    licence: str
+    label_names: tuple[str, ...]
+    split: Split
+    warnings: tuple[str, ...]
+
+
+def load_split(config: DataConfig, role: str) -> LoadedSplit:
+    """Return one split of the data set that the settings name: a data set as `load` reads it, or one labelled file.
+
+    A folder may lack the other splits. Nothing is dropped. Raises SettingsError or DataError as `load`.
+    """
+    path = Path(config.dataset).expanduser()
+    alone = path if is_file(path) else files.only_file(path, role) if is_folder(path) else None
+    if alone is None:
+        data, warnings = _read(config)
+    elif alone.suffix.lower() in SUFFIXES:
+        errors = RowErrors(config.dataset)
+        data = files.read_split(alone, role, config, errors)
+        errors.raise_if_any()
+        warnings = errors.warnings
+    else:
+        raise DataError(
+            f"`dataset` must be a folder or a file ending in {', '.join(SUFFIXES)}, got {show_path(alone)}."
+        )
+    facts = {name: getattr(data, name) for name in ("name", "revision", "licence", "label_names")}
+    return LoadedSplit(**facts, source=data.description, split=data.splits[role], warnings=tuple(warnings))
 
 
 def _read(config: DataConfig) -> tuple[SourceData, list[str]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from trainer.core.data_files import check_columns
 from trainer.core.errors import DataError, nearest, shorten
 from trainer.data.config import DataConfig
-from trainer.data.dataset import ROLES
 from trainer.data.sources.cells import read_indicators
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.tabular import Table
@@ -36,6 +35,11 @@ class Tables:
     needs_label: bool = False
     """Whether the format forbids examples without any label."""
 
+    @property
+    def reference(self) -> str:
+        """The role whose labels the others must have: train, or the only one."""
+        return "train" if "train" in self.by_role else next(iter(self.by_role))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -53,9 +57,9 @@ class Columns:
 def find_columns(tables: Tables, errors: RowErrors) -> dict[str, Columns]:
     """Return the columns of each role. Raises DataError for columns that are missing, differ, or are no labels."""
     by_role = {role: _find(table, tables, errors) for role, table in tables.by_role.items()}
-    train = set(by_role["train"].indicators)
-    for role in ROLES[1:]:
-        other = set(by_role[role].indicators)
+    train = set(by_role[tables.reference].indicators)
+    for role, columns in by_role.items():
+        other = set(columns.indicators)
         if train != other:
             raise DataError(
                 "Splits must have the same labels, got "
@@ -63,7 +67,7 @@ def find_columns(tables: Tables, errors: RowErrors) -> dict[str, Columns]:
                 f"{_shown(sorted(other - train)) or 'none'} only in {role}."
             )
     if tables.label_names is None:
-        _check_indicators(tables.by_role["train"], by_role["train"].indicators)
+        _check_indicators(tables.by_role[tables.reference], by_role[tables.reference].indicators)
     return by_role
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from trainer.core.data_files import SUFFIXES
 from trainer.core.errors import DataError, shorten
 from trainer.core.input_files import read_text, show_path
+from trainer.data.config import DataConfig
 from trainer.data.dataset import ROLES
 from trainer.data.sources.columns import Tables
 from trainer.data.sources.errors import RowErrors
@@ -13,7 +14,17 @@ from trainer.data.sources.rows import build_splits
 from trainer.data.sources.source import Location, SourceData, list_names
 from trainer.data.sources.tabular import read_table
 
-__all__ = ["STEMS", "describe_folder", "file_per_role", "has_split_files", "read", "read_label_names", "recognises"]
+__all__ = [
+    "STEMS",
+    "describe_folder",
+    "file_per_role",
+    "has_split_files",
+    "only_file",
+    "read",
+    "read_label_names",
+    "read_split",
+    "recognises",
+]
 
 STEMS = {"train": ("train",), "dev": ("dev", "validation", "val", "valid"), "test": ("test",)}
 """Names of files, and of hub splits, by role."""
@@ -40,6 +51,22 @@ def read(location: Location, errors: RowErrors) -> SourceData:
         errors,
     )
     return SourceData(**describe_folder(location), label_names=label_names, splits=splits)
+
+
+def read_split(path: Path, role: str, config: DataConfig, errors: RowErrors) -> SourceData:
+    """Return a data set of one file, with the labels of a labels.txt beside it or those that occur in it."""
+    label_names, splits = build_splits(
+        Tables(by_role={role: read_table(path, errors)}, config=config, label_names=read_label_names(path.parent)),
+        errors,
+    )
+    return SourceData(name=path.stem, description=str(path), label_names=label_names, splits=splits)
+
+
+def only_file(folder: Path, role: str) -> Path | None:
+    """Return the file of a role in a folder that lacks that of another; None where it has all, or not this one."""
+    is_complete = all(_split_files(folder, other) for other in ROLES)
+    found = [] if is_complete else _split_files(folder, role)
+    return found[0] if len(found) == 1 else None
 
 
 def describe_folder(location: Location) -> dict[str, str]:

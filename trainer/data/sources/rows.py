@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.core.errors import DataError, shorten
 from trainer.data.config import AUTO
-from trainer.data.dataset import ROLES, Split
+from trainer.data.dataset import Split
 from trainer.data.sources.cells import LabelCell, read_id, read_indicators, read_kept, read_labels, read_text
 from trainer.data.sources.columns import ANSWER, Columns, Tables, find_columns
 from trainer.data.sources.errors import RowErrors
@@ -34,7 +34,7 @@ class _Record:
 
 
 def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Return the label names and a split per role.
+    """Return the label names and a split for each table.
 
     Raises DataError for columns that are missing or differ, and after reading everything for all faulty rows together.
     """
@@ -42,17 +42,17 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
     if not all(table.columns for table in by_role.values()):
         errors.raise_if_any()  # an unreadable file has no columns, and its errors explain more than their absence
     columns = find_columns(tables, errors)
-    records = {role: _read_records(by_role[role], columns[role], tables, errors) for role in ROLES}
+    records = {role: _read_records(by_role[role], columns[role], tables, errors) for role in by_role}
     if tables.needs_label:
-        for record in (record for role in ROLES for record in records[role]):
+        for record in (record for role in by_role for record in records[role]):
             if not record.labels.values:
                 errors.add(record.place, "has no label id")
-    cells = [(record.place, record.labels) for role in ROLES for record in records[role]]
-    train = [record.labels for record in records["train"]]
+    cells = [(record.place, record.labels) for role in by_role for record in records[role]]
+    train = [record.labels for record in records[tables.reference]]
     names = tables.label_names
     if names is None:
         try:
-            names = tuple(sorted(columns["train"].indicators)) or names_in(train)
+            names = tuple(sorted(columns[tables.reference].indicators)) or names_in(train)
             if tables.config.label_separator == AUTO:
                 check_spelling(cells, train)
         except DataError:
@@ -60,11 +60,11 @@ def build_splits(tables: Tables, errors: RowErrors) -> tuple[tuple[str, ...], di
             raise
     _check_size(names, sum(map(len, records.values())))
     index = LabelIndex(names, [cell for _, cell in cells], listed=tables.label_names is not None)
-    matrices = {role: _read_matrices(records[role], index, errors) for role in ROLES}
+    matrices = {role: _read_matrices(records[role], index, errors) for role in by_role}
     errors.raise_if_any()
-    ids = {role: _example_ids(records[role], role, columns[role], by_role[role].file, errors) for role in ROLES}
+    ids = {role: _example_ids(records[role], role, columns[role], by_role[role].file, errors) for role in by_role}
     kept = tables.config.kept_columns
-    return names, {role: _to_split(records[role], *matrices[role], ids[role], kept) for role in ROLES}
+    return names, {role: _to_split(records[role], *matrices[role], ids[role], kept) for role in by_role}
 
 
 def _check_size(names: Sequence[str], rows: int) -> None:
