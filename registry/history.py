@@ -17,6 +17,7 @@ from trainer.reporting.command import run_cli
 from trainer.tracking import page
 from trainer.tracking.connection import connect, readable_errors
 from trainer.tracking.refusals import check_registry_right
+from trainer.tracking.registered_models import model_names
 from trainer.tracking.run import report_failure
 
 if TYPE_CHECKING:
@@ -39,11 +40,7 @@ def _start(argv: Sequence[str]) -> None:
 
 def history(config: HistoryConfig) -> None:
     """Print the decision log, and the aliases that differ from it."""
-    from registry.store import (
-        aliases,
-        decision_log,
-        versions,
-    )  # MLflow loads with the connection, `--help` does not need it
+    from registry.store import aliases, decision_log  # MLflow loads with the connection, `--help` does not need it
 
     model, screen, store = config.registered_model, console.make(), connect()
     with readable_errors(store):
@@ -52,7 +49,7 @@ def history(config: HistoryConfig) -> None:
         snapshot = aliases.read_snapshot(store.client, model, decision_log.DecisionLog(store.client, model))
         if not snapshot.decisions:
             check_registry_right(store, model, reads=True)
-            names = versions.model_names(store.client)
+            names = model_names(store.client)
             raise RegistryError(
                 f"`registered_model` must have a decision log, got {model}. Registered models: "
                 f"{', '.join(names) or 'none'}. The first `mlflow run . -e promote` begins the log."

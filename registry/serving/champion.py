@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from registry.serving.loading import load_version
-from registry.store.aliases import read_aliases
 from trainer.core.errors import EmotionsError, RegistryError, TrackingError
 from trainer.reporting import console
 from trainer.tracking.connection import connect
 from trainer.tracking.delivery_errors import short_reason
+from trainer.tracking.registered_models import read_aliases
 
 if TYPE_CHECKING:
     from registry.config import ServeConfig

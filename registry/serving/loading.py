@@ -6,10 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from registry.scoring.scorer import check_code, download_model
 from trainer.core.errors import EmotionsError, ModelError, shorten
 from trainer.core.redaction import redact
 from trainer.core.scratch import scratch_folder
+from trainer.serving.opening import check_code
+from trainer.tracking.model_address import download_model
 
 __all__ = ["load_version"]
 

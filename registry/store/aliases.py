@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.store.decision_log import CHALLENGER, CHAMPION, PREVIOUS, Decision, DecisionLog, RegistryState
-from registry.store.versions import list_versions, retry_on_conflict
+from registry.store.versions import retry_on_conflict
 from trainer.core.errors import RegistryError
+from trainer.tracking.registered_models import list_versions, read_aliases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Move", "Snapshot", "external_moves", "is_interrupted", "read_aliases", "read_snapshot", "write_aliases"]
+__all__ = ["Move", "Snapshot", "external_moves", "is_interrupted", "read_snapshot", "write_aliases"]
 
 _ALIASES = (CHAMPION, PREVIOUS, CHALLENGER)
 _TAG_PREFIX = "promotion."
@@ -168,20 +169,6 @@ def _tags(decision: Decision, *, is_rolled_back: bool) -> dict[str, str]:
 
 def _entry(tags: Mapping[str, str]) -> int:
     return int(tags.get(_ENTRY, 0))
-
-
-def read_aliases(client: "MlflowClient", model: str) -> dict[str, int]:
-    """Return the version of each alias; none when there is no such registered model."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        # Searches return versions without their aliases (mlflow issue 16734).
-        aliases: Mapping[str, str] = client.get_registered_model(model).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
-    return {alias: int(version) for alias, version in aliases.items()}
 
 
 def _shown(version: int | None) -> str:

@@ -12,9 +12,10 @@ import uuid
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from registry.store.versions import list_versions, retry_on_conflict
+from registry.store.versions import retry_on_conflict
 from trainer.core.errors import RegistryError
 from trainer.core.model_names import LOG_SUFFIX
+from trainer.tracking.registered_models import list_versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from registry.store.aliases import Move, external_moves, is_interrupted, read_aliases, write_aliases
+from registry.store.aliases import Move, external_moves, is_interrupted, write_aliases
 from registry.store.decision_log import CHAMPION, Decision, DecisionLog, RegistryState
 from registry.store.versions import Versions
 from trainer.core.errors import RegistryError
+from trainer.tracking.registered_models import read_aliases
 from trainer.tracking.registration import check_no_prompt
 
 if TYPE_CHECKING:

@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from trainer.core.errors import RegistryError
-from trainer.core.model_names import LOG_SUFFIX
+from trainer.tracking.registered_models import list_versions
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
     from trainer.tracking.backend import MlflowBackend
 
-__all__ = ["Versions", "list_versions", "model_names", "retry_on_conflict"]
+__all__ = ["Versions", "retry_on_conflict"]
 
 _T = TypeVar("_T")
-_PAGE, _MODELS_PAGE, _SHOWN = 1000, 100, 5
+_SHOWN = 5
 # MLflow's answers when two writers meet in its database: another writer inserted the number or alias first (MLflow's
 # own three attempts may not be enough), or the file is locked.
 _CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
@@ -73,30 +70,6 @@ class Versions:
     def uri(self, version: int) -> str:
         """Return the address to load a version from."""
         return f"models:/{self.model}/{version}"
-
-
-def list_versions(client: "MlflowClient", model: str) -> "list[ModelVersion]":
-    """Return all versions by rising number, without their aliases; none when there is no such model."""
-    versions: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token)
-        versions += page
-        token = page.token
-        if not token:
-            return sorted(versions, key=lambda version: int(version.version))
-
-
-def model_names(client: "MlflowClient") -> list[str]:
-    """Return the names of all registered models, without decision logs and prompts, sorted."""
-    names: list[str] = []
-    token = None
-    while True:
-        page = client.search_registered_models(max_results=_MODELS_PAGE, page_token=token)
-        names += [model.name for model in page if not model.name.endswith(LOG_SUFFIX)]
-        token = page.token
-        if not token:
-            return sorted(names)
 
 
 def retry_on_conflict(write: Callable[[], _T]) -> _T:

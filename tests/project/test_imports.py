@@ -36,7 +36,8 @@ _ARROWS = {
     # It scores files with the code that a served model packs, and compares that code by its digest.
     # It serves them with the class that MLflow loads.
     "registry": (
-        *(*_OF_TRAINER, "trainer.serving.runtime", "trainer.serving.scoring", "trainer.serving.pyfunc_model"),
+        *(*_OF_TRAINER, "trainer.serving.runtime", "trainer.serving.opening"),
+        *("trainer.serving.scoring", "trainer.serving.pyfunc_model"),
         "registry",
     ),
     # The table of losses has the settings that each loss reads; a space is varied by them.

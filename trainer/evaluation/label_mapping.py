@@ -88,13 +88,11 @@ def align(model: Sequence[str], data: Sequence[str], mapping: LabelMapping | Non
     has.
     """
     sides = {"model": model, "data": data}
-    found = {side: {name: (i,) for i, name in enumerate(names)} for side, names in sides.items()}
     if mapping is not None:
         _check_known(mapping, {*model, *data})
-        found = {side: mapping.columns(names) for side, names in sides.items()}
-    shared = tuple(
-        name for name in (mapping.groups if mapping else model) if all(name in one for one in found.values())
-    )
+    groups = mapping or LabelMapping(name="", groups={name: (name,) for name in model})
+    found = {side: groups.columns(names) for side, names in sides.items()}
+    shared = tuple(label for label in groups.groups if all(label in one for one in found.values()))
     if not shared:
         raise SettingsError(
             f"`label_mapping` must give the model and the data a common label, got none: the model has "

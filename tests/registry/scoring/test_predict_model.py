@@ -24,6 +24,7 @@ from trainer.model.config import ModelConfig
 from trainer.model.encoder import load_encoder
 from trainer.serving import packaging
 from trainer.serving.scoring import Member
+from trainer.tracking.model_address import resolve
 
 NAMES = ("joy", "grief", "surprise (good)")
 TEXTS = ["so proud of you", "I miss her", "it rains", "what " * 300, "thanks a lot, friend!", "no way", "fine"]
@@ -161,7 +162,7 @@ def test_nothing_is_registered_yet(tracking_uri):
     import mlflow
 
     with pytest.raises(RegistryError, match="Registered: none"):
-        scorer.resolve(mlflow.MlflowClient(tracking_uri), "models:/emotions@champion")
+        resolve(mlflow.MlflowClient(tracking_uri), "models:/emotions@champion")
 
 
 def test_a_model_whose_files_were_moved(registry, folders, texts, tmp_path, capsys):

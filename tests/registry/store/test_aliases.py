@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from decision_helpers import MODEL, add
 
-from registry.store import aliases, versions
-from registry.store.aliases import Move, external_moves, is_interrupted, read_aliases, write_aliases
+from registry.store import aliases
+from registry.store.aliases import Move, external_moves, is_interrupted, write_aliases
 from trainer.core.errors import RegistryError
+from trainer.tracking import registered_models
+from trainer.tracking.registered_models import read_aliases
 
 
 def test_without_a_log_nothing_is_touched(client, log):
@@ -95,7 +97,7 @@ def test_a_deleted_last_decision_is_missed(client, log):
 
 
 def test_there_may_be_more_versions_than_a_page_has(client, log, monkeypatch):
-    monkeypatch.setattr(versions, "_PAGE", 2)
+    monkeypatch.setattr(registered_models, "_PAGE", 2)
     add(log, "promoted", 6, add(log, "promoted", 1, 0).number)
     write_aliases(client, MODEL, log)
 
