@@ -10,18 +10,19 @@ Simulated coverage is 95 to 100 % (`tests/benchmarks/intervals.py`); percentiles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from trainer.evaluation.arrays import BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.bayesian import PosteriorDraws
 from trainer.evaluation.intervals import ResamplingMethod, resampled_intervals
 from trainer.evaluation.metrics import MIN_SUPPORT, check_predictions, ratio
 from trainer.evaluation.paired import RunCounts
 from trainer.evaluation.resampled_scores import F1Statistic
-from trainer.evaluation.resampling import Resampling, chunks, resamples, sum_by_group
+from trainer.evaluation.resampling import Resampling, resamples
 
 __all__ = [
     "F1Intervals",
@@ -81,25 +82,18 @@ def bootstrap_intervals(
     resampling = resampling or Resampling()
     if method != "bayesian":
         return _resampled(scores, predictions, resampling, method, groups)
-    hits = _Hits.of(scores, predictions).by_group(groups)
-    lower, upper = _posterior_draws(hits, resampling)
-    tail = (1.0 - resampling.level) / 2.0
-
-    def interval(low: FloatArray, high: FloatArray) -> Interval:
-        return float(np.quantile(low, tail)), float(np.quantile(high, 1.0 - tail))
-
-    headline = {"micro_f1": interval(lower[:, -1], upper[:, -1])}
+    counts = RunCounts.of(scores, [predictions], groups)
+    draws = PosteriorDraws.of(counts, "f1", resampling)
+    headline = {"micro_f1": draws.label(-1)}
     for name, labels in (("macro_f1", scores.scored), ("macro_f1_supported", scores.support >= MIN_SUPPORT)):
         if labels.any():
-            # Where no label has a positive, leaving these labels out would leave none.
-            present = np.flatnonzero(labels & (scores.support > 0) if scores.support.any() else labels)
-            headline[name] = interval(lower[:, np.flatnonzero(labels)].mean(axis=1), upper[:, present].mean(axis=1))
-    tp, sizes = (sums[0] for sums in hits.weighted(np.ones((1, len(hits.sizes)))))
+            headline[name] = draws.macro(labels)
+    tp, predicted = counts.true_positives.sum(axis=(0, 1)), counts.predicted.sum(axis=(0, 1))
+    sizes = predicted + scores.support
     if groups is None:
         return F1Intervals(headline, label_intervals(tp, sizes - 2 * tp, resampling.level))
     # The cells of a group are not independent, so they have no Beta posterior.
-    drawn = (interval(low, high) if size else None for low, high, size in zip(lower.T, upper.T, sizes, strict=False))
-    return F1Intervals(headline, tuple(drawn))
+    return F1Intervals(headline, tuple(draws.label(label) if size else None for label, size in enumerate(sizes)))
 
 
 def _resampled(
@@ -190,10 +184,6 @@ class _Hits:
         sizes = predicted.astype(np.float64) + scores.positives
         return cls((predicted & scores.positives).astype(np.float64), sizes)
 
-    def by_group(self, groups: IntArray | None) -> _Hits:
-        """Return the sums of each group, which then counts as an example."""
-        return _Hits(sum_by_group(self.true_positives, groups), sum_by_group(self.sizes, groups))
-
     def weighted(self, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return true positives and sizes by label of each resample, both (resamples, k)."""
         return counts @ self.true_positives, counts @ self.sizes
@@ -218,26 +208,6 @@ class _Gaps:
     def resampled(self, resampling: Resampling) -> FloatArray:
         """Return `f1` of every resample, (num_resamples, k)."""
         return np.concatenate([self.f1(counts) for counts in resamples(len(self.a.sizes), resampling)])
-
-
-def _posterior_draws(hits: _Hits, resampling: Resampling) -> tuple[FloatArray, FloatArray]:
-    """Return draws of F1 of each label and of all pooled, for the lower and the upper ends, both (resamples, k + 1)."""
-    # Not the generator of the weights: the size of chunks would change the draws.
-    priors = np.random.default_rng([resampling.seed, 1])
-    lower, upper = [], []
-    for weights in _example_weights(hits, resampling):
-        tp, sizes = (np.column_stack([sums, sums.sum(axis=1)]) for sums in hits.weighted(weights))
-        half = priors.standard_gamma(0.5, tp.shape)  # n exponential weights add up to Gamma(n): this is half a case
-        lower.append(2 * tp / (sizes + half))
-        upper.append(2 * (tp + half) / (sizes + 2 * half))
-    return np.concatenate(lower), np.concatenate(upper)
-
-
-def _example_weights(hits: _Hits, resampling: Resampling) -> Iterator[FloatArray]:
-    """Yield exponential weights of the examples, (chunk, n) until num_resamples are done."""
-    generator = np.random.default_rng([resampling.seed, 0])
-    for size in chunks(max(hits.sizes.shape), resampling):
-        yield generator.standard_exponential((size, len(hits.sizes)))
 
 
 def _interval(values: FloatArray, level: float) -> Interval:

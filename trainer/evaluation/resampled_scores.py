@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from trainer.evaluation.arrays import Array, BoolArray, FloatArray, IntArray, LabelledScores
 from trainer.evaluation.averages import METRICS, average, by_label
+from trainer.evaluation.bayesian import PosteriorDraws
 from trainer.evaluation.calibration import NUM_BINS, bin_numbers
 from trainer.evaluation.intervals import ResamplingMethod, Statistic, resampled_intervals
 from trainer.evaluation.metrics import MIN_SUPPORT, ratio
@@ -20,25 +23,44 @@ def headline_intervals(
     predictions: BoolArray,
     resampling: Resampling | None = None,
     *,
-    method: ResamplingMethod = "basic",
+    method: ResamplingMethod | Literal["bayesian"] = "bayesian",
     groups: IntArray | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return the interval (low, high) by name of every score that has one, each within [0, 1].
 
     {macro,micro,weighted}_{f1,precision,recall}, macro_f1_supported where a label has MIN_SUPPORT positives, macro_ap
     where a label has a positive, ece and brier. scores: probabilities. predictions: (n, k).
-    ece always has the basic interval: resampling adds as much noise to its bins as sampling did.
+    Scores without threshold have no Bayesian interval and then have the basic one. ece always has it: resampling adds
+    as much noise to its bins as sampling did.
     """
     resampling = resampling or Resampling()
-    decisions = DecisionStatistic.of(scores, predictions, groups)
-    errors = _calibration_errors(scores, groups)
-    units = len(decisions.counts.positives)
-    found = _named(decisions.names, resampled_intervals(decisions, units, method, resampling))
+    counts, supported = RunCounts.of(scores, [predictions], groups), scores.support >= MIN_SUPPORT
+    units = len(counts.positives)
+    if method == "bayesian":
+        found, method = _bayesian(counts, supported, resampling), "basic"
+    else:
+        decisions = DecisionStatistic(counts, supported)
+        found = _named(decisions.names, resampled_intervals(decisions, units, method, resampling))
     found |= _named(("brier",), resampled_intervals(_brier(scores, groups), units, method, resampling))
+    errors = _calibration_errors(scores, groups)
     found |= _named(("ece",), resampled_intervals(errors, units, "basic", resampling))
     if scores.support.any():
         precisions = _average_precisions(scores, groups)
         found |= _named(("macro_ap",), resampled_intervals(precisions, units, method, resampling))
+    return found
+
+
+def _bayesian(counts: RunCounts, supported: BoolArray, resampling: Resampling) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for kind in ("f1", "precision", "recall"):
+        draws = PosteriorDraws.of(counts, kind, resampling)
+        found |= {
+            f"macro_{kind}": draws.macro(counts.scored),
+            f"micro_{kind}": draws.label(-1),
+            f"weighted_{kind}": draws.weighted(),
+        }
+        if kind == "f1" and supported.any():
+            found["macro_f1_supported"] = draws.macro(supported)
     return found
 
 
@@ -65,11 +87,6 @@ class DecisionStatistic:
     def __init__(self, counts: RunCounts, supported: BoolArray) -> None:
         self.counts, self._supported = counts, supported
         self.names = (*METRICS, *(["macro_f1_supported"] if supported.any() else []))
-
-    @classmethod
-    def of(cls, scores: LabelledScores, predictions: BoolArray, groups: IntArray | None) -> DecisionStatistic:
-        """Count the predictions (n, k)."""
-        return cls(RunCounts.of(scores, [predictions], groups), scores.support >= MIN_SUPPORT)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
         """Return the scores of each resample."""

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from evaluation_helpers import labelled
+from scipy.stats import permutation_test, t
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from trainer.evaluation import resampling as resampling_module
+from trainer.evaluation.averages import METRICS
+from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws, permutation_p_value
+from trainer.evaluation.resampling import Resampling, resamples
+
+FEW = Resampling(num_resamples=200, seed=1)
+
+
+def case(num_examples=40, runs=4, labels=3, error=0.2, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((num_examples, labels)) < 0.4
+    return labelled(np.zeros(truth.shape), truth), [truth ^ (rng.random(truth.shape) < error) for _ in range(runs)]
+
+
+def loop_f1(truth, predictions):
+    """F1 of each label and then their mean, cell by cell."""
+    labels = []
+    for label in range(truth.shape[1]):
+        pairs = list(zip(truth[:, label].tolist(), predictions[:, label].tolist(), strict=True))
+        hits, errors = pairs.count((True, True)), pairs.count((True, False)) + pairs.count((False, True))
+        labels.append(2 * hits / (2 * hits + errors) if hits + errors else 0.0)
+    return [*labels, np.mean(labels)]
+
+
+def test_scores_and_covariances_equal_a_plain_loop():
+    scores, predictions = case()
+    drawn = []
+    for weights in np.concatenate(list(resamples(40, FEW))).astype(int):
+        rows = np.repeat(np.arange(40), weights)
+        drawn.append([loop_f1(scores.positives[rows], one[rows]) for one in predictions])
+    drawn = np.array(drawn)
+    found = ScoreDraws.of(RunCounts.of(scores, predictions), "macro_f1", FEW)
+    for column in range(4):
+        expected = np.cov(drawn[:, :, column].T, bias=True) * 40 / 39
+        assert found.covariance[column] == pytest.approx(expected)
+    gap = drawn[:, [0, 1], -1].mean(axis=1) - drawn[:, [2, 3], -1].mean(axis=1)
+    assert found.difference([0, 1], [2, 3]).examples_error == pytest.approx(gap.std() * np.sqrt(40 / 39))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_points_equal_scikit_learn(metric):
+    scores, predictions = case()
+    average, _, kind = metric.partition("_")
+    measure = {"f1": f1_score, "precision": precision_score, "recall": recall_score}[kind]
+    point = RunCounts.of(scores, predictions).point(metric)
+    assert point[:, -1] == pytest.approx([measure(scores.positives, one, average=average) for one in predictions])
+    assert point[0, :-1] == pytest.approx(measure(scores.positives, predictions[0], average=None))
+
+
+def test_chunks_and_order_of_runs_do_not_change_results(monkeypatch):
+    scores, predictions = case()
+    expected = ScoreDraws.of(RunCounts.of(scores, predictions), "macro_f1", FEW)
+    monkeypatch.setattr(resampling_module, "_CHUNK_CELLS", 300)
+    turned = ScoreDraws.of(RunCounts.of(scores, predictions[::-1]), "macro_f1", FEW)
+    assert turned.covariance[:, ::-1, ::-1] == pytest.approx(expected.covariance)
+    assert turned.difference([3], [1]).interval(0.95) == pytest.approx(expected.difference([0], [2]).interval(0.95))
+
+
+def test_groups_of_equal_examples_count_once():
+    scores, predictions = case()
+    twice = np.tile(np.arange(40), 2)
+    alone = ScoreDraws.of(RunCounts.of(scores, predictions), "macro_f1", FEW)
+    doubled = RunCounts.of(scores.take(twice), [one[twice] for one in predictions], groups=twice)
+    assert ScoreDraws.of(doubled, "macro_f1", FEW).covariance == pytest.approx(alone.covariance)
+    again = permutation_p_value(doubled, [0], [1], "macro_f1", FEW)
+    assert again == permutation_p_value(RunCounts.of(scores, predictions), [0], [1], "macro_f1", FEW)
+
+
+@pytest.mark.parametrize("num_examples", [9, 40])
+def test_permutation_agrees_with_scipy(num_examples):
+    scores, (a, b, *_) = case(num_examples, error=0.3)
+    truth, rows, both = scores.positives, np.arange(num_examples), np.stack([a, b])
+
+    def f1(chosen):
+        # scipy exchanges numbers, so a number names the system and the row of a prediction.
+        predicted = both[chosen // num_examples, chosen % num_examples]
+        return (2 * (predicted & truth).sum(-2) / (predicted.sum(-2) + truth.sum(0))).mean(-1)
+
+    expected = permutation_test(
+        (rows, rows + num_examples),
+        lambda x, y, axis: f1(x) - f1(y),
+        permutation_type="samples",
+        n_resamples=5000,
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    ).pvalue
+    found = permutation_p_value(RunCounts.of(scores, [a, b]), [0], [1], "macro_f1", Resampling(num_resamples=5000))
+    assert found == pytest.approx(expected, abs=1e-9 if num_examples == 9 else 0.03)
+
+
+def test_p_value_is_the_level_at_which_the_interval_reaches_zero():
+    rng = np.random.default_rng(0)
+    for seeds in (1, 2, 3, 5):
+        by_seed = rng.normal(0.3, 0.4, seeds)
+        covariance = 0.02 * np.eye(seeds) + 0.01
+        found = Estimate.of(by_seed, covariance, 100)
+        low, high = found.interval(1.0 - found.p_value)
+        assert min(abs(low), abs(high)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_seed_noise_alone_gives_the_t_interval():
+    by_seed = np.array([0.1, 0.3, 0.35])
+    found = Estimate.of(by_seed, np.zeros((3, 3)), 1000)
+    expected = t.interval(0.95, 2, loc=by_seed.mean(), scale=by_seed.std(ddof=1) / np.sqrt(3))
+    assert found.interval(0.95) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("seeds", "seed_noise"), [(1, 0.0), (2, 1.0), (3, 0.0), (3, 0.5), (3, 3.0), (5, 1.0)])
+def test_false_positives_and_power_are_as_claimed(seeds, seed_noise):
+    """Noise of seeds, of examples that all seeds share, and of examples that they do not: standard deviation 1 each."""
+    rng = np.random.default_rng(0)
+    covariance = np.eye(seeds) + 1.0
+
+    def shown(gap, samples=600):
+        noise = rng.normal(0, seed_noise, (samples, seeds)) + rng.normal(0, 1, (samples, seeds))
+        noise += rng.normal(0, 1, (samples, 1))
+        found = [Estimate.of(gap + one, covariance, 5000) for one in noise]
+        return np.mean([one.p_value <= 0.05 for one in found]), np.mean([one.detectable(0.05) for one in found])
+
+    false_positives, detectable = shown(0.0)
+    assert false_positives <= 0.07  # 0.05 and two standard errors
+    assert shown(detectable)[0] >= 0.7
+
+
+def test_effect_size_is_the_standardised_difference_and_its_interval_covers_it():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        size, low, high = Estimate.of(rng.normal(0.8, 1.0, 5), np.zeros((5, 5)), 100).effect_size(0.9)
+        assert low < size < high
+        covered.append(low <= 0.8 <= high)
+    assert 0.86 <= np.mean(covered) <= 0.94
