@@ -47,6 +47,7 @@ _PACKAGES = (
     *(name for name in _ARROWS if name.startswith("trainer.")),
     *("registry.promotion", "registry.store", "registry.scoring", "registry.serving"),
     *("tuning.space", "tuning.study", "tuning.execution", "tuning.finals", "tuning.analysis", "tuning.reporting"),
+    "tuning.ranking",
     "tuning.comparison",
 )
 _OURS = ("trainer", "registry", "tuning", "tests")

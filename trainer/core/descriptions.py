@@ -88,6 +88,7 @@ FILES: dict[str, str] = {
     artifacts.CLASSIFIER: "Encoder, head and tokenizer in safetensors, usable without MLflow.",
     artifacts.CHECKPOINTS: "Newest and best checkpoint while the run is unfinished.",
     artifacts.PROMOTION: "Decision of a promotion or rollback with its rules (run of that command).",
+    "leaderboard.html, leaderboard.json": "Table of the best runs (run of a leaderboard).",
     artifacts.TRIAL_LOG: "Terminal output of a trial (run of a trial).",
     "events.jsonl": "Event log: every MLflow call of the run, written before it is delivered.",
     "events.offset": "How much of the event log is delivered.",

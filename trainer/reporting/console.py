@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import rich.console
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,8 @@ from trainer.reporting.report import DASH, Estimate, LabelScore, PolicyScore, Se
 __all__ = ["Console", "Progress", "abbreviate", "make"]
 
 _SHOWN_LABELS = 5
+_WIDEST = 500
+"""Characters of a line of a table; a terminal wraps it."""
 
 
 def make(*, quiet: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> "Console":
@@ -92,6 +95,17 @@ class Console:
                 self._print(("  ok      ", "green"), (line, ""))
             else:
                 self._print((f"  FAILED  {line}", "bold red"))
+
+    def show_table(self, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table in full, lines longer than the terminal too: its ids are to be copied."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for heading in headings:
+            table.add_column(self._text(heading), no_wrap=True)
+        for row in rows:
+            table.add_row(*map(self._text, row))
+        self._print((title, "bold"))
+        for line in self._out.render_lines(table, self._out.options.update(width=_WIDEST), pad=False):
+            self._out.print(Segments([*line, Segment.line()]), soft_wrap=True, end="")
 
     def show_note(self, text: str) -> None:
         """Print one event that is neither good nor bad, such as where a run continues."""
