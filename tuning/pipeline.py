@@ -196,7 +196,9 @@ class Search:
         seeds = [self.config.study.seed + offset for offset in range(search.repeats)]
         return Phase(
             study=self.opened.study.study_name,
-            name="trial",
+            unit="trial",
+            name=lambda trial: f"trial {trial.number}",
+            tags=lambda trial: {artifacts.TAG_TRIAL: trial.number},
             settings=self._shared_settings(read_test=False),
             output=self._output,
             metrics=tuple(self.opened.request.metrics),
@@ -209,12 +211,15 @@ class Search:
             suggest=self._suggest,
             seeds=lambda _trial: seeds,
             total=lambda: self.opened.request.total,
+            retry_advice=", with a larger `trials` where none is left: failed trials count",
         )
 
     def _finals_phase(self, study: optuna.Study) -> Phase:
         return Phase(
             study=self.opened.study.study_name,
-            name="final",
+            unit="final",
+            name=lambda trial: f"final {trial.number}",
+            tags=lambda trial: {artifacts.TAG_TRIAL: trial.user_attrs[Attribute.SOURCE]},  # that of the search
             settings=self._shared_settings(read_test=False),
             output=self._output,
             metrics=tuple(self.opened.request.metrics[:1]),
@@ -226,6 +231,7 @@ class Search:
             suggest=lambda trial: dict(trial.user_attrs[Attribute.SETTINGS]),
             seeds=lambda trial: [finals.seed_of(trial)],
             total=lambda: finals.count(study),
+            retry_advice="",
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The settings of `train` that all trials of a search share, and what training says about a space around them."""
+"""The settings of `train` that all trainings of a command share, and what training says about a space around them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -7,19 +7,28 @@ from typing import Any
 from trainer.config import PRESETS, TrainConfig, check_runnable, unread_settings
 from trainer.core import presets, settings
 from trainer.core.errors import SettingsError
+from trainer.core.run_folder import RUNTIME_AND_DATASET
 from trainer.data import sources
 from trainer.evaluation import evaluation
 from tuning.space.space import Space
 
-__all__ = ["TrainingSettings", "check_given", "check_space", "read_training_settings"]
+__all__ = [
+    "LEFT_TO_THE_SEARCH",
+    "TrainingSettings",
+    "check_given",
+    "check_space",
+    "effective_settings",
+    "read_training_settings",
+]
 
-_LEFT_TO_THE_SEARCH = {
+LEFT_TO_THE_SEARCH = {
     "best_metric": "`objective` chooses it",
     "read_test": "trials never read test, the winner does",
     "register": "promote registers the winner",
     "resume": "study=NAME continues a study",
     "retrain_from": "retrain_on_dev=true does that with the winner",
 }
+"""Settings of training that a search decides, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +59,33 @@ class TrainingSettings:
         )
 
 
-def read_training_settings(given: Mapping[str, Any], own: Mapping[str, Any]) -> TrainingSettings:
+def read_training_settings(
+    given: Mapping[str, Any], own: Mapping[str, Any], refused: Mapping[str, str] = LEFT_TO_THE_SEARCH
+) -> TrainingSettings:
     """Resolve the given settings of training, and read the data set.
 
-    own: settings that search and training have under the same name, such as the seed; each trial gets them anew.
-    Raises SettingsError for wrong settings and those that the search decides, DataError for bad data.
+    own: settings that the command and training have under the same name, such as the seed; each training gets them
+    anew. refused: settings that the command decides, each with the reason.
+    Raises SettingsError for wrong settings and those that the command decides, DataError for bad data.
     """
-    for name, reason in _LEFT_TO_THE_SEARCH.items():
+    for name, reason in refused.items():
         if name in given:
-            raise SettingsError(f"`{name}` must be left to the search, got {settings.quote(given[name])}: {reason}.")
+            raise SettingsError(f"`{name}` must be left out here, got {settings.quote(given[name])}: {reason}.")
     config = settings.parse(TrainConfig, settings.as_argv({**given, **own}), PRESETS)
     check_runnable(config)
     dataset = sources.load(config.data, seed=config.run.seed)  # now: bad data would fail every trial
     evaluation.check_dev(dataset.dev.labels, dataset.dev.observed, folds=config.evaluation.threshold_folds)
     return TrainingSettings.of(config, given, dataset.facts())
+
+
+def effective_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide what a training results in, its data set apart: digests compare the examples."""
+    unread = unread_settings(config)
+    return {
+        name: value
+        for name, value in settings.flatten(config).items()
+        if name not in unread and name not in RUNTIME_AND_DATASET
+    }
 
 
 def check_given(training: TrainingSettings, losses: Sequence[str], space: Space) -> None:

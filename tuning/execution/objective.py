@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 import tenacity
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
 
 from trainer.core import artifacts
 from trainer.core.errors import TrackingError
@@ -28,8 +29,9 @@ from tuning.execution.resources import ResourcePool, Resources
 from tuning.execution.runs import Runs
 from tuning.study.trials import Attribute, is_duplicate
 
-__all__ = ["COSTS", "Objective", "Phase"]
+__all__ = ["COSTS", "AnyTrial", "Objective", "Phase"]
 
+AnyTrial = optuna.Trial | FrozenTrial
 COSTS = {"latency": artifacts.MODEL_LATENCY_MS, "size": artifacts.MODEL_SIZE_MB}
 """Second objective to its metric."""
 _SERVER_SECONDS, _RETRY_SECONDS = 600, 10
@@ -40,12 +42,16 @@ _MAX_KILLS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What all trials of the search, or all of the finals, have in common."""
+    """What all trials of a search, of its finals, or of a comparison have in common."""
 
     study: str
-    """Name of the search; with `name` it begins the names of runs."""
-    name: str
-    """`trial` or `final`."""
+    """Name of the study; with that of the trial it is the name of a run."""
+    unit: str
+    """Word for a trial: `trial`, `final` or `training`."""
+    name: Callable[[AnyTrial], str]
+    """Name of a trial."""
+    tags: Callable[[optuna.Trial], Mapping[str, object]]
+    """Tags of the runs of a trial."""
     settings: Mapping[str, Any]
     """Settings of training that no trial changes."""
     output: Path
@@ -68,6 +74,8 @@ class Phase:
     """Seeds of the trainings of a trial."""
     total: Callable[[], int]
     """Trials of the study in all."""
+    retry_advice: str
+    """What to do after too many failures."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +154,8 @@ class Objective:
         several = len(self.phase.seeds(trial)) > 1
         study = self.phase.study
         # With spaces: the training would take `demo-trial-0` for a name that MLflow has generated.
-        name = f"{study} {self.phase.name} {trial.number}" + (f" seed {seed}" if several else "")
-        number = trial.user_attrs.get(Attribute.SOURCE, trial.number)  # that of the search, also for a final
-        tags = {artifacts.TAG_STUDY: study, artifacts.TAG_TRIAL: number}
+        name = f"{study} {self.phase.name(trial)}" + (f" seed {seed}" if several else "")
+        tags = {artifacts.TAG_STUDY: study, **self.phase.tags(trial)}
         return self._patient(TrackingError)(self.runs.create, name, tags)
 
     def _patient(self, error: type[Exception]) -> tenacity.Retrying:

@@ -42,10 +42,10 @@ class Optimizer:
         Raises TuningError after `max_failures` failures in a row. A stop interrupts the trials and queues them again.
         """
         total = self.objective.phase.total()
-        with self.screen.progress(total, _ended(self.study), self.objective.phase.name) as self._progress:
+        with self.screen.progress(total, _ended(self.study), self.objective.phase.unit) as self._progress:
             while not self.objective.stop.is_set() and _ended(self.study) < self.objective.phase.total():
                 for number in trials.retry_orphans(self.study):
-                    self.screen.show_note(f"trial {number} was interrupted and is queued again")
+                    self.screen.show_note(f"{self.objective.phase.unit} {number} was interrupted and is queued again")
                 # In rounds: an interrupted trial counts in `n_trials`, and its retry is another one.
                 self._run_trials(self.objective.phase.total() - len(trials.started(self.study)))
         self._raise_on_failures()
@@ -77,7 +77,7 @@ class Optimizer:
 
     def _show(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._progress.update(_ended(study), _numbers(study))
-        name, seconds = f"{self.objective.phase.name} {trial.number}", trials.seconds(trial) or 0.0
+        name, seconds = self.objective.phase.name(trial), trials.seconds(trial) or 0.0
         state = trials.state(trial)
         if state == "failed":
             self.screen.show_warning(f"{name} failed: {trials.cause(trial)}")
@@ -110,9 +110,10 @@ class Optimizer:
 
     def _raise_on_failures(self) -> None:
         if len(self._causes) >= self.max_failures:
+            phase, cause = self.objective.phase, trials.common_cause(Counter(self._causes))
             raise TuningError(
-                f"{len(self._causes)} trials failed in a row. {trials.common_cause(Counter(self._causes))}"
-                "Fix it and run the same command again, with a larger `trials` where none is left: failed trials count."
+                f"{len(self._causes)} {phase.unit}s failed in a row. {cause}Fix it and run the same command "
+                f"again{phase.retry_advice}."
             )
 
 

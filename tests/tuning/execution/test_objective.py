@@ -73,7 +73,10 @@ def make(tmp_path, study):
     def call(seeds=(42,), total=9, **changes):
         phase = {
             "study": "s",
-            "name": "trial",
+            "unit": "trial",
+            "name": lambda trial: f"trial {trial.number}",
+            "tags": lambda _trial: {},
+            "retry_advice": "",
             "settings": {"epochs": 3, "output": str(tmp_path)},
             "output": tmp_path,
             "metrics": ("dev/macro_f1",),
