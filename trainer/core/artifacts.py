@@ -44,6 +44,7 @@ __all__ = [
     "SLICES",
     "TAG_ATTENTION",
     "TAG_COMMAND",
+    "TAG_CONFIGURATION",
     "TAG_DATA_DIGEST",
     "TAG_DATA_OVERLAP",
     "TAG_DATA_PADDING",
@@ -191,7 +192,7 @@ TAG_NOTE = "mlflow.note.content"
 TAG_PRESET = "preset"
 TAG_ATTENTION = "attention"
 TAG_COMMAND = "command"
-"""On runs that train nothing: promote, rollback or tune."""
+"""On runs that train nothing, such as promote, tune or compare."""
 TAG_DATA_DIGEST = "data.digest"
 SHORT_DIGEST = 16
 """Characters of a digest in a tag; older versions wrote all 64, and the files still do."""
@@ -209,6 +210,8 @@ TAG_STUDY = "tuning.study"
 TAG_TRIAL = "tuning.trial"
 TAG_TRIAL_STATE = "tuning.state"
 """On the run of a trial: complete, pruned, failed or interrupted."""
+TAG_CONFIGURATION = "comparison.configuration"
+"""On the run of a comparison's training: the name of its configuration."""
 TAG_WINNER = "tuning.winner"
 """On the run of a study: the id of the run whose model won."""
 

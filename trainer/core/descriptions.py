@@ -48,7 +48,7 @@ TAGS: dict[str, str] = {
     artifacts.TAG_PRESET: "Preset of the run.",
     artifacts.TAG_ATTENTION: "Attention that was used: compact or stock.",
     artifacts.TAG_ERROR: "Why the run failed.",
-    artifacts.TAG_COMMAND: "promote, rollback or tune, on runs that train nothing themselves.",
+    artifacts.TAG_COMMAND: "promote, rollback, tune or compare, on runs that train nothing themselves.",
     f"{artifacts.TAG_DATA_DIGEST}.ROLE": "Start of the digest of train, dev and test; dataset.json has all of it.",
     artifacts.TAG_DATA_OVERLAP: "Texts shared by splits, if any; ends in dev_in_train, test_in_train, test_in_dev.",
     artifacts.TAG_DATA_TRUNCATED: "Texts truncated to max_length, in per cent of each split.",
@@ -58,6 +58,7 @@ TAGS: dict[str, str] = {
     artifacts.TAG_RESUMES: "Run that was continued, on the run that `mlflow run -P resume=` created.",
     artifacts.TAG_STUDY: "Study of a trial.",
     artifacts.TAG_TRIAL: "Number of the trial.",
+    artifacts.TAG_CONFIGURATION: "Configuration that a training of a comparison has.",
     artifacts.TAG_TRIAL_STATE: "complete, pruned, failed or interrupted.",
     artifacts.TAG_WINNER: "Run whose model won, on the run of a study.",
 }

@@ -1,6 +1,7 @@
 """Describes what a run ran on: versions, machine, commit, command. Secrets are left out."""
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -19,6 +20,7 @@ __all__ = [
     "available_cores",
     "check_launcher_variables",
     "child_environment",
+    "code_digest",
     "describe",
     "git_state",
     "in_temporary_clone",
@@ -67,6 +69,8 @@ _OF_A_PROCESS = ("LOCAL_RANK", "RANK", "WORLD_SIZE")
 _OF_A_LAUNCHER = (*_OF_A_PROCESS, "MASTER_ADDR", "MASTER_PORT")
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES_OF_RESULTS = ("data", "evaluation", "fit", "model")
+"""Packages of `trainer` whose code decides the predictions of a run."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,15 @@ def git_state() -> GitState | None:
     return None if status is None else GitState(commit.strip(), bool(status.strip()))
 
 
+@functools.cache
+def code_digest() -> str:
+    """Return the SHA-256 digest of the source files that decide the predictions of a run."""
+    trainer, digest = _ROOT / "trainer", hashlib.sha256()
+    for path in sorted(path for package in _PACKAGES_OF_RESULTS for path in (trainer / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(trainer).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def describe() -> dict[str, object]:
     """Return the content of `environment.json`. A fact that cannot be determined has no key; memory is in bytes."""
     import psutil
@@ -108,6 +121,7 @@ def describe() -> dict[str, object]:
         "packages": _package_versions(),
         "git_commit": git.commit if git else None,
         "git_dirty": git.dirty if git else None,
+        "code_digest": code_digest(),
         "command": redact_command(sys.orig_argv),  # sys.argv lacks `python -m MODULE`
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }

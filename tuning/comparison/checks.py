@@ -16,8 +16,8 @@ _SHARED_COMPONENTS = ("run", "data")
 _OF_STEPS = ("epochs", "batch_size", "tokens_per_batch")
 
 
-def check_configurations(configurations: Configurations, training: TrainingSettings) -> dict[str, TrainConfig]:
-    """Return the settings of each configuration; raise SettingsError for one that cannot be compared fairly.
+def check_configurations(configurations: Configurations, training: TrainingSettings) -> None:
+    """Raise SettingsError for a configuration that training refuses or that cannot be compared fairly.
 
     A configuration must not change the examples and, unless the plan allows it, the number of steps; each setting
     must have an effect, and no two configurations may be the same.
@@ -27,7 +27,6 @@ def check_configurations(configurations: Configurations, training: TrainingSetti
         _check_steps(configs)
     _check_different(configs)
     _check_shared(configurations.changes, configs, training.given)
-    return configs
 
 
 def _resolved(name: str, change: Mapping[str, Any], training: TrainingSettings) -> TrainConfig:

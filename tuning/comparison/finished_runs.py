@@ -1,0 +1,151 @@
+"""Finished runs whose results a comparison takes: found by their settings, examples and code, or named by their ids."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.config import TrainConfig
+from trainer.core import artifacts
+from trainer.core.environment import code_digest
+from trainer.core.errors import DataError, EmotionsError, shorten
+from trainer.core.input_files import is_file
+from trainer.core.run_folder import has_results, read_config, read_object
+from trainer.core.settings import flatten, from_flat
+from trainer.runs.download import fetch_artifacts
+from trainer.runs.predicted_labels import needed_files
+from trainer.tracking.backend import MlflowBackend
+from trainer.tracking.connection import readable_errors
+from tuning.training_settings import effective_settings
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["FinishedRun", "find_finished", "load_run", "read_finished"]
+
+_FACTS = (artifacts.CONFIG, artifacts.ENVIRONMENT, artifacts.DATASET)
+NEEDED = tuple(
+    dict.fromkeys(
+        (*_FACTS, artifacts.SCORES, artifacts.PER_LABEL, *needed_files("dev"), *needed_files("test")),
+    )
+)
+"""Artifacts of a run that a comparison reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A finished training with its predictions on this machine."""
+
+    run_id: str
+    folder: Path
+    config: TrainConfig
+    data: Mapping[str, Any]
+    """Facts of its data set, with the digests of its splits."""
+    code: str
+    """Digest of the code that it was trained with; empty for runs of earlier versions."""
+    scores: Mapping[str, float]
+
+
+def find_finished(
+    output: Path,
+    store: MlflowBackend,
+    experiment: str,
+    wanted: Mapping[Any, TrainConfig],
+    digests: Mapping[int, Mapping[str, str]],
+) -> dict[Any, FinishedRun]:
+    """Return the finished runs with these settings, the examples of these digests and the code of this process.
+
+    wanted: key to settings. digests: seed to the digests of its splits.
+    First the run folders in `output`, then the runs of an experiment on the server.
+    """
+    missing = {key: effective_settings(config) for key, config in wanted.items()}
+    found: dict[Any, FinishedRun] = {}
+    for run in _candidates(output, store, experiment, next(iter(digests.values()))):
+        if run.code != code_digest() or run.data["digests"] != digests.get(run.config.run.seed):
+            continue
+        settings = effective_settings(run.config)
+        for key in [key for key, values in missing.items() if values == settings]:
+            found[key] = run
+            del missing[key]
+        if not missing:
+            break
+    return found
+
+
+def load_run(run_id: str, output: Path, store: MlflowBackend) -> FinishedRun:
+    """Return a run by its id, downloaded where its folder is not in `output`.
+
+    Raises DataError for a run that lacks something, TrackingError for one that the server does not have.
+    """
+    if (output / run_id).is_dir() and has_results(output / run_id, with_test=True):
+        return read_finished(output / run_id)
+    with readable_errors(store):
+        run = store.run(run_id)
+    if run.info.status != "FINISHED":
+        raise DataError(f"Run {run_id} must be finished to be compared, but is {run.info.status}. Leave it out.")
+    return read_finished(fetch_artifacts(store.client, run_id, NEEDED, output), run.data.metrics)
+
+
+def read_finished(folder: Path, scores: Mapping[str, float] | None = None) -> FinishedRun:
+    """Return the run of a folder. scores: of a downloaded run, whose outcome.json is elsewhere.
+
+    Raises DataError when a file is missing.
+    """
+    for name in NEEDED:
+        if not is_file(folder / name):
+            raise DataError(f"Run {folder.name} cannot be compared: it has no {name}. Train it again, or leave it out.")
+    known = flatten(TrainConfig())
+    settings = {name: value for name, value in read_config(folder).items() if name in known}
+    return FinishedRun(
+        run_id=folder.name,
+        folder=folder,
+        config=from_flat(TrainConfig, settings, origin=f"run {shorten(folder.name)}"),
+        data=read_object(folder / artifacts.DATASET),
+        code=str(read_object(folder / artifacts.ENVIRONMENT).get("code_digest", "")),
+        scores=read_object(folder / artifacts.OUTCOME) if scores is None else scores,
+    )
+
+
+def _candidates(
+    output: Path, store: MlflowBackend, experiment: str, digests: Mapping[str, str]
+) -> Iterator[FinishedRun]:
+    known = set()
+    for path in sorted(output.glob(f"[!.]*/{artifacts.OUTCOME}")):
+        known.add(path.parent.name)
+        run = _readable(path.parent)
+        if run is not None:
+            yield run
+    for one in _on_server(store, experiment, digests):
+        if one.info.run_id not in known and (run := _downloaded(one, output, store)) is not None:
+            yield run
+
+
+def _readable(folder: Path) -> FinishedRun | None:
+    """Return the run of a folder; None for one that cannot be compared, such as a trial that did not read test."""
+    try:
+        return read_finished(folder) if has_results(folder, with_test=True) else None
+    except EmotionsError:
+        return None
+
+
+def _on_server(store: MlflowBackend, experiment: str, digests: Mapping[str, str]) -> Iterator["Run"]:
+    """Give the finished runs on the same examples of dev and test that have scores on test."""
+    same = [
+        f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` LIKE '{digest[: artifacts.SHORT_DIGEST]}%'"
+        for role, digest in digests.items()
+        if role != "train"
+    ]
+    with readable_errors(store):
+        runs = store.client.search_runs([experiment], " and ".join(["attributes.status = 'FINISHED'", *same]))
+    return (run for run in runs if artifacts.metric("test", "macro_f1") in run.data.metrics)
+
+
+def _downloaded(run: "Run", output: Path, store: MlflowBackend) -> FinishedRun | None:
+    """Return a run of the server; None where its code is another, or its files cannot be downloaded."""
+    try:
+        facts = fetch_artifacts(store.client, run.info.run_id, _FACTS, output)
+        if read_object(facts / artifacts.ENVIRONMENT).get("code_digest") != code_digest():
+            return None
+        return read_finished(fetch_artifacts(store.client, run.info.run_id, NEEDED, output), run.data.metrics)
+    except EmotionsError:
+        return None
