@@ -1,6 +1,5 @@
 """Collects the content of the report and the model card of a training run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -13,19 +12,19 @@ from trainer.core import artifacts, environment
 from trainer.core.settings import flatten
 from trainer.data.dataset import ROLES, Dataset
 from trainer.evaluation.evaluation import Evaluation
-from trainer.reporting import summary
-from trainer.reporting.report import DASH, Estimate, Mistake, Picture, ReportData, Sections
+from trainer.reporting import mistakes, summary
+from trainer.reporting.report import DASH, Estimate, Picture, ReportData, Sections
 
 __all__ = ["report_data", "run_note"]
 
 History = Sequence[Mapping[str, float]]
-_MISTAKES = 8  # of each kind
 _CAPTIONS = {
     "curves": "Loss, F1 on dev and learning rate over the optimizer steps",
     "per_label_f1": "F1 of each label on test, with 95 % intervals",
     "precision_recall": "Precision and recall of each label on test, with the point of its threshold",
     "thresholds": "Thresholds of each label by policy",
     "reliability": "Observed frequency against predicted probability on test",
+    "label_calibration": "How far the probabilities of each label are from its frequency on test",
     "error_cooccurrence": "Labels that are predicted where another label is missed",
     "label_frequency": "Frequency of each label in train, dev and test",
 }
@@ -41,7 +40,7 @@ def report_data(
 ) -> ReportData:
     """Return the content of the report of a run that has read test.
 
-    folder: of the run, with its table of mistakes. history: rows of the training loop. figures: their files.
+    folder: of the run, with its tables. history: rows of the training loop. figures: their files.
     """
     run_id, facts = folder.name, environment.describe()
     return ReportData(
@@ -57,7 +56,10 @@ def report_data(
         headlines=summary.headlines(evaluation),
         policies=summary.policy_scores(evaluation),
         labels=summary.label_scores(evaluation),
-        mistakes=_mistakes(folder / artifacts.ERRORS),
+        mistakes=mistakes.confident_mistakes(folder, "test"),
+        slices=mistakes.slice_scores(folder),
+        label_errors=mistakes.suspected_errors(folder),
+        label_error_counts=mistakes.suspected_counts(folder),
         settings={"Data set": _data_set(dataset), "Settings that are not the defaults": _changed(config)},
         all_settings={part.name: flatten(getattr(config, part.name)) for part in fields(config)},
         overlap=_overlap(dataset),
@@ -108,18 +110,6 @@ def _computed(facts: Mapping[str, Any], history: History) -> str:
         return ""
     device = ", ".join(map(str, facts["gpus"])) or f"{facts.get('cpu', 'CPU')} ({facts['cpu_available']} cores)"
     return f"{history[-1]['step']:,.0f} steps, {median(speeds):,.0f} examples per second on {device}"
-
-
-def _mistakes(table: Path) -> list[Mistake]:
-    """Return the first mistakes of each kind on test."""
-    content = json.loads(table.read_text("utf-8"))
-    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
-    kept = [field.name for field in fields(Mistake)]
-    return [
-        Mistake(**{name: row[name] for name in kept})
-        for kind in ("predicted", "missed")
-        for row in [row for row in rows if row["split"] == "test" and row["mistake"] == kind][:_MISTAKES]
-    ]
 
 
 def _shown(estimate: Estimate) -> str:

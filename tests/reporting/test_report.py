@@ -8,7 +8,18 @@ from html.parser import HTMLParser
 import pytest
 
 from trainer.reporting import report
-from trainer.reporting.report import Estimate, Headline, LabelScore, Mistake, Picture, PolicyScore, ReportData
+from trainer.reporting.report import (
+    Estimate,
+    Headline,
+    LabelScore,
+    Mistake,
+    Picture,
+    PolicyScore,
+    ReportData,
+    SliceScore,
+    SuspectedCount,
+    SuspectedError,
+)
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -46,10 +57,38 @@ def data(tmp_path):
                 recall=0.594,
                 average_precision=0.627,
                 threshold=0.347,
+                calibration_gap=Estimate(0.0712, -0.0123, 0.1534),
             ),
             LabelScore(name="grief", support=0, f1=Estimate(None), precision=float("nan")),
         ],
         mistakes=[Mistake(text="not again", mistake="missed", label="grief", probability=0.02, labels="grief, anger")],
+        slices=[
+            SliceScore(
+                slice_by="all",
+                name="all",
+                examples=5427,
+                few=False,
+                labels=28,
+                macro_f1=Estimate(0.4416, 0.4, 0.5),
+                micro_f1=Estimate(0.55),
+            ),
+            SliceScore(
+                slice_by="dialogue",
+                name="d17",
+                examples=21,
+                few=True,
+                labels=0,
+                macro_f1=Estimate(None),
+                micro_f1=Estimate(None),
+                subset_accuracy=0.286,
+            ),
+        ],
+        label_errors=[
+            SuspectedError(
+                text="so glad!", labels="", suspected="missing", label="delight", probability=0.987, split="dev"
+            )
+        ],
+        label_error_counts=[SuspectedCount(label="relief", positives=1766, wrong=272, missing=613)],
         settings={"Data": {"train rows": 43410, "digest": "9f0c2b1d"}, "Loss": {"loss": "combined", "ratio": 0.7}},
         overlap={"test rows also in train": 31},
         all_settings={"fit": {"learning_rate": 0.00012}},
@@ -93,7 +132,8 @@ def test_every_given_thing_is_on_the_page(data, tmp_path):
     expected += (
         "joy 1,161 0.613 0.633 0.594 0.627 0.347 grief 43,410 9f0c2b1d combined 0.7 31 3.11.7 emotions@champion "
     )
-    expected += "again missed 0.02 anger "
+    expected += "again missed 0.02 anger +0.071 5,427 0.442 dialogue d17 few 0.286 "
+    expected += "glad! delight 0.987 relief 1,766 272 613 "
     expected += "0.00012 2.13.0 fair. "
     pairs = [(0.519, 0.544), (0.512, 0.539), (0.591, 0.61), (0.571, 0.652)]
     expected += " ".join(report.interval(Estimate(None, low, high)) for low, high in pairs)
@@ -112,7 +152,7 @@ def test_only_the_chosen_policy_is_marked(data, tmp_path):
 def test_missing_numbers_are_dashes_and_sort_last(data, tmp_path):
     html = write(data, tmp_path)
     row = re.search(r"<tr><td data-key=\"grief\">.*?</tr>", html).group()
-    assert row.count(f">{report.DASH}<") == 5
+    assert row.count(f">{report.DASH}<") == 6
     assert row.count('data-key=""') == 6
     assert "nan" not in row
     assert "None" not in row
@@ -128,6 +168,9 @@ def test_all_text_is_escaped(data, tmp_path):
         data,
         **{f.name: evil for f in fields(data) if isinstance(getattr(data, f.name), str)},
         mistakes=[Mistake(text=evil, mistake=evil, label=evil, probability=0.5, labels=evil)],
+        slices=[replace(data.slices[1], slice_by=evil, name=evil)],
+        label_errors=[SuspectedError(text=evil, labels=evil, suspected=evil, label=evil, probability=0.5, split=evil)],
+        label_error_counts=[replace(data.label_error_counts[0], label=evil)],
         overlap={evil: evil},
         **{name: {evil: {evil: evil}} for name in ("settings", "all_settings", "environment")},
         summary=[evil],
@@ -170,7 +213,7 @@ def test_page_without_pictures_warnings_or_extras_is_whole(data, tmp_path):
 def test_links_in_the_page_lead_somewhere(data, tmp_path):
     tags = Page(write(data, tmp_path)).tags
     targets = {attributes["href"][1:] for _, attributes in tags if "href" in attributes}
-    assert len(targets) == 9
+    assert len(targets) == 11
     assert targets <= {attributes.get("id") for _, attributes in tags}
 
 

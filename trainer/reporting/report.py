@@ -20,6 +20,9 @@ __all__ = [
     "PolicyScore",
     "ReportData",
     "Sections",
+    "SliceScore",
+    "SuspectedCount",
+    "SuspectedError",
     "interval",
     "number",
     "show",
@@ -78,6 +81,8 @@ class LabelScore:
     recall: float | None = None
     average_precision: float | None = None
     threshold: float | None = None
+    calibration_gap: Estimate = field(default_factory=lambda: Estimate(None))
+    """Mean probability minus fraction with the label, of the examples with a probability above 0.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,47 @@ class Mistake:
     probability: float
     labels: str
     """Labels of the example, as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceScore:
+    """F1 of a part of the test examples."""
+
+    slice_by: str
+    """What the examples of the slice have in common, such as the length of their text."""
+    name: str
+    examples: int
+    few: bool
+    """Too few examples for a reliable score."""
+    labels: int
+    """Labels with a positive in the slice; macro F1 is their mean."""
+    macro_f1: Estimate
+    micro_f1: Estimate
+    subset_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspectedError:
+    """One annotation that is probably wrong."""
+
+    text: str
+    labels: str
+    """Labels that the data give the example."""
+    suspected: str
+    """wrong: the example has the label. missing: it lacks it."""
+    label: str
+    probability: float
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspectedCount:
+    """Number of suspected annotations of a label."""
+
+    label: str
+    positives: int
+    wrong: int
+    missing: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +164,11 @@ class ReportData:
     labels: Sequence[LabelScore]
     mistakes: Sequence[Mistake] = ()
     """The most confident ones on test."""
+    slices: Sequence[SliceScore] = ()
+    label_errors: Sequence[SuspectedError] = ()
+    """The most suspicious ones."""
+    label_error_counts: Sequence[SuspectedCount] = ()
+    """One per label, the most suspected annotations first."""
     settings: Sections
     """The data set and the settings that characterise the run."""
     all_settings: Sections = field(default_factory=dict)

@@ -170,6 +170,7 @@ def label_scores(evaluation: Evaluation) -> list[LabelScore]:
             recall=_number(row["recall"]),
             average_precision=_number(row["average_precision"]),
             threshold=_number(row["threshold"]),
+            calibration_gap=Estimate(*(_number(row.get(f"calibration_gap{end}")) for end in ("", "_low", "_high"))),
         )
         for row in evaluation.per_label["test"]
     ]

@@ -14,15 +14,17 @@ from trainer.reporting.figures.style import BLUE, INK, SOFT
 __all__ = ["label_calibration"]
 
 _MOST_ROWS = 100
+_FEWEST = 10
+"""Fewest likely examples of a label that is drawn: the interval of fewer would stretch the axis."""
 
 
 def label_calibration(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Draw the calibration gap of each label with its 95 % interval, the largest first; returns `path`.
 
-    rows: one per label, with label, likely, calibration_gap, calibration_gap_low, calibration_gap_high. A label without
-    a probability above LIKELY is left out. Labels with few such probabilities are grey.
+    rows: one per label, with label, likely, calibration_gap, calibration_gap_low, calibration_gap_high. A label with
+    fewer than 10 probabilities above LIKELY is left out; with fewer than MIN_SUPPORT it is grey.
     """
-    known = [row for row in rows if row.get("calibration_gap") is not None]
+    known = [row for row in rows if row["likely"] >= _FEWEST]
     likely = np.array([row["likely"] for row in known])
     shown, title = style.select(likely, _MOST_ROWS, "Calibration of each label on test", "likely examples")
     order = sorted(shown, key=lambda place: -known[place]["calibration_gap"])
@@ -37,6 +39,6 @@ def label_calibration(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
             axes.plot([row["calibration_gap"]], [number], "o", color=colour, markersize=6)
         axes.set_xlabel(
             "mean probability minus fraction with the label (95 % interval); right of 0: too sure\n"
-            f"in brackets: examples with a probability above {LIKELY:g}; grey: fewer than {MIN_SUPPORT} of them"
+            f"in brackets: examples with a probability above {LIKELY:g}; {_FEWEST} at least; grey: under {MIN_SUPPORT}"
         )
     return path
