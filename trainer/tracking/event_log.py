@@ -19,7 +19,17 @@ from types import TracebackType
 from trainer.core.errors import TrackingError
 from trainer.core.text_files import truncate_partial_line
 
-__all__ = ["DAMAGED", "REJECTED", "Event", "EventLog", "find_event_logs", "has_event_log", "is_locked", "read_metrics"]
+__all__ = [
+    "DAMAGED",
+    "REJECTED",
+    "Event",
+    "EventLog",
+    "find_event_logs",
+    "has_event_log",
+    "is_locked",
+    "read_metric_points",
+    "read_metrics",
+]
 
 REJECTED = "events.rejected.jsonl"
 """File of a run folder with the events that the server refused."""
@@ -240,6 +250,16 @@ def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], i
     records = [json.loads(line) for line in whole.split(b"\n")] if newline else []
     groups = [record["content"]["metrics"] for record in records if record["kind"] == "metrics"]
     return groups, start + len(whole) + len(newline)
+
+
+def read_metric_points(folder: Path) -> list[tuple[int, int, Mapping[str, float]]]:
+    """Return time (ms since the epoch), step and metrics of each call of a finished run; nothing without a log."""
+    path = next((folder / name for name in _LOG_NAMES if (folder / name).is_file()), None)
+    if path is None:
+        return []
+    records = [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].split(b"\n")]
+    points = [(record["time"], record["content"]) for record in records if record["kind"] == "metrics"]
+    return [(time, content["step"], content["metrics"]) for time, content in points]
 
 
 def _offset_path(folder: Path) -> Path:
