@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.reporting.page import page_environment
+
 __all__ = [
     "DASH",
     "Estimate",
@@ -187,13 +189,10 @@ def write_report(path: Path, data: ReportData) -> Path:
 
     All text is escaped, and the page's own policy forbids every outside request.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    # StrictUndefined: a misspelt name in the template raises instead of printing nothing.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment()
     environment.filters.update(number=number, signed=_signed, sort_key=_sort_key, percent=_percent, embed=_embed)
     environment.filters.update(interval=interval, show=show, displayed_width=_displayed_width)
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    template = environment.get_template("report.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(data=data), "utf-8")
     return path

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from trainer.reporting.page import page_environment
 from trainer.reporting.report import DASH, Estimate, interval, number, show
 from tuning.analysis import narrative
 from tuning.analysis.importance import importances
@@ -51,14 +52,13 @@ def write_report(path: Path, data: StudyReport) -> Path:
     Raises ValueError unless the study has one objective for each name.
     """
     import yaml
-    from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment(Path(__file__).parent)
     environment.filters.update(
         number=number, show=show, interval=interval, key=_sort_key, list_trials=narrative.list_trials
     )
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    template = environment.get_template("report.html.j2")
     objectives = [data.objective_label, *data.other_objectives]
     figures, unavailable = plot_figures(data.study, objectives)
     page = template.render(
