@@ -82,6 +82,11 @@ class ComparisonReport:
         return next(iter(self.plan.configurations))
 
     @property
+    def pairs(self) -> tuple[PairResult, ...]:
+        """All pairs that were compared, the planned ones first."""
+        return self.comparison.pairs if self.comparison else ()
+
+    @property
     def configurations(self) -> list[str]:
         """Those that were scored, in the order of the ranking."""
         scored = {system.name for system in self.comparison.systems} if self.comparison else set()
@@ -89,8 +94,7 @@ class ComparisonReport:
 
     def pair(self, first: str, second: str) -> PairResult | None:
         """Return the pair in the order in which it was compared, whichever is asked for."""
-        pairs = self.comparison.pairs if self.comparison else ()
-        return next((pair for pair in pairs if {pair.first, pair.second} == {first, second}), None)
+        return next((pair for pair in self.pairs if {pair.first, pair.second} == {first, second}), None)
 
     def score(self, configuration: str, policy: str, metric: str) -> ScoreRow | None:
         """Return a score on test."""
@@ -100,10 +104,7 @@ class ComparisonReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON can have it: all digits, null for a number that does not exist."""
         content = asdict(self)
-        content["pairs"] = [
-            {**asdict(pair), "sentence": verdict_sentence(pair)}
-            for pair in (self.comparison.pairs if self.comparison else ())
-        ]
+        content["pairs"] = [{**asdict(pair), "sentence": verdict_sentence(pair)} for pair in self.pairs]
         if content["comparison"]:
             del content["comparison"]["pairs"]
         cleaned: dict[str, Any] = _without_nan({**content, "baseline": self.baseline})
