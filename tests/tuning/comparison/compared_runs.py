@@ -32,7 +32,7 @@ def make_plan(*names, seeds=(1, 2), **changes):
 
 
 def make_split(role, seed, *, strength, examples=160, rates=RATES, names=LABELS, shift=0.0, only=slice(None)):
-    """Logits that tell a positive from a negative by `strength` standard deviations. Labels depend on the role alone."""
+    """Logits that `strength` standard deviations tell from those of negatives. Labels depend on the role alone."""
     labels = np.random.default_rng([7, len(role)]).random((examples, len(rates))) < np.array(rates)
     noise = np.random.default_rng([seed, len(role), round(100 * strength)]).normal(size=labels.shape)
     logits = strength * (labels - 0.5) * 2 + noise + np.log(np.array(rates)) + shift

@@ -7,7 +7,17 @@ from trainer.reporting.report import DASH
 from tuning.comparison.report.content import ComparisonReport, Ranked
 from tuning.comparison.report.loading import TEST
 
-__all__ = ["GRAD_NORM_NOTE", "METRIC_NAMES", "RULE", "limits", "p_value", "recommendation", "unscored", "verdicts"]
+__all__ = [
+    "GRAD_NORM_NOTE",
+    "METRIC_NAMES",
+    "RULE",
+    "limits",
+    "p_value",
+    "recommendation",
+    "unscored",
+    "verdict",
+    "verdicts",
+]
 
 METRIC_NAMES = {
     f"{over}_{kind}": f"{over} {'F1' if kind == 'f1' else kind}"
@@ -75,17 +85,27 @@ def _verdicts(report: ComparisonReport) -> Iterator[str]:
     if report.comparison is None:
         yield "No run could be scored, so nothing is compared."
         return
-    planned = [pair for pair in report.comparison.pairs if pair.planned]
-    if planned and all(pair.verdict == "not_shown" for pair in planned):
-        yield (
-            "The data cannot tell the configurations apart: none of the "
-            f"{len(planned)} planned comparisons shows a difference."
-        )
+    planned = [pair for pair in report.pairs if pair.planned]
+    if planned and all(pair.verdict == "equivalent" for pair in planned):
+        yield "All planned pairs differ by less than the minimum effect."
+    elif planned and not any(pair.verdict in ("better", "worse") for pair in planned):
+        yield "The data cannot tell which configuration is best: no planned comparison shows that one is better."
     for pair in planned:
         sentence = verdict_sentence(pair)
         yield f"{sentence[0].upper()}{sentence[1:]} (corrected p = {p_value(pair.p_corrected)})."
     if not planned:
         yield "No planned comparison could be made."
+
+
+def verdict(pair: PairResult) -> str:
+    """Return the verdict in words, for a table that has the numbers."""
+    words = {
+        "better": f"{pair.first} beats {pair.second}",
+        "worse": f"{pair.second} beats {pair.first}",
+        "equivalent": "less than the minimum effect apart",
+        "not_shown": "no difference shown",
+    }
+    return words[pair.verdict]
 
 
 def p_value(value: float | None) -> str:

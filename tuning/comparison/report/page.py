@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from trainer.evaluation.averages import METRICS
-from trainer.evaluation.comparison import verdict_sentence
 from trainer.reporting.page import page_environment
 from trainer.reporting.report import DASH, interval, number, show
 from tuning.comparison.report import narrative
@@ -33,7 +32,7 @@ def write_page(path: Path, report: ComparisonReport, pictures: Sequence[Path]) -
         signed=_signed,
         count=_count,
         p_value=narrative.p_value,
-        sentence=verdict_sentence,
+        verdict=narrative.verdict,
     )
     page = environment.get_template("comparison.html.j2").render(
         report=report,
