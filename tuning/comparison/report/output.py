@@ -24,7 +24,7 @@ from tuning.comparison.report.page import write_page
 __all__ = ["COMPARISON", "TABLES", "log", "show", "write_files"]
 
 COMPARISON = "comparison.json"
-TABLES = ("ranking.json", "pairs.json", "scores.json", "label_differences.json", "runs.json")
+TABLES = ("ranking.json", "pairs.json", "scores_by_policy.json", "label_differences.json", "runs.json")
 """In the format of `mlflow.log_table`."""
 _UNSCORED = "comparison/unscored_runs"
 
