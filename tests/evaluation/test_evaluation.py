@@ -7,8 +7,17 @@ import pytest
 from evaluation_helpers import labelled_logits
 
 from trainer.core.errors import DataError
-from trainer.evaluation.calibration import IDENTITY
-from trainer.evaluation.evaluation import add_test, check_dev, evaluate_dev, validation_metrics
+from trainer.evaluation.bootstrap import Resampling
+from trainer.evaluation.calibration import IDENTITY, calibrate
+from trainer.evaluation.evaluation import (
+    Decisions,
+    add_test,
+    check_dev,
+    evaluate_dev,
+    evaluate_predictions,
+    validation_metrics,
+)
+from trainer.evaluation.thresholds import predict
 
 
 def drawn(num_examples=60, num_labels=3, seed=0):
@@ -102,3 +111,20 @@ def test_dev_nll_of_training_is_that_of_the_logits():
     probabilities = 1 / (1 + np.exp(-logits))
     expected = -(labels * np.log(probabilities) + (1 - labels) * np.log(1 - probabilities)).mean()
     assert validation_metrics(labelled_logits(logits, labels), seed=0)["nll"] == pytest.approx(expected)
+
+
+def test_predictions_made_elsewhere_score_as_those_of_the_evaluation_itself():
+    """What `evaluate` measures of a model's probabilities equals what its training measured of its logits."""
+    own = evaluate(drawn(), drawn(seed=1))
+    scores = calibrate(labelled_logits(*drawn(seed=1)), own.calibration)
+    decisions = Decisions(
+        predictions={name: predict(scores.probabilities, at) for name, at in own.thresholds.items()},
+        thresholds=own.thresholds,
+        policy=own.policy,
+    )
+    measured = evaluate_predictions(scores, decisions, resampling=Resampling(num_resamples=100, seed=0))
+
+    assert measured.test_metrics() == pytest.approx(own.test_metrics())
+    assert measured.intervals == own.intervals
+    assert measured.per_label["test"] == own.per_label["test"]
+    assert measured.dev == {}

@@ -51,10 +51,10 @@ def draw(name: str, path: Path, scores: LabelledScores) -> Path:
     gaps = calibration_gaps(scores)
     arguments = {
         "loss_and_f1_curves": (HISTORY,),
-        "precision_recall": (scores, half),
+        "precision_recall": (scores, scores.probabilities >= half),
         "reliability": (scores, scores.with_probabilities(scores.probabilities**1.3), (0.03, 0.01)),
         "label_calibration": ([{"label": name} | gap for name, gap in zip(names, gaps, strict=True)],),
-        "error_cooccurrence": (scores, half),
+        "error_cooccurrence": (scores, scores.probabilities >= half),
         "f1_differences": (names, make_difference(k), support),
         "per_label_f1": (names, half, np.tile([0.4, 0.6], (k, 1)), support),
         "thresholds_per_label": (names, {"fixed": half, "per_label": half / 2}),

@@ -13,7 +13,7 @@ def failing(*_, **__):
     raise MemoryError("Unable to allocate 20 GiB")
 
 
-def half_drawn(path, *_):
+def half_drawn(path, *_, **__):
     path.write_bytes(b"PNG")
     raise ValueError("cannot draw")
 

@@ -3,18 +3,35 @@
 Everything chosen here is chosen on dev; test is only measured.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.evaluation import bootstrap, calibration_fit, cross_validation, metrics, thresholds
-from trainer.evaluation.arrays import Array, FloatArray, LabelledScores
-from trainer.evaluation.calibration import Calibration, calibrate, calibration_scores, negative_log_likelihood
+from trainer.evaluation.arrays import Array, BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.calibration import (
+    IDENTITY,
+    Calibration,
+    calibrate,
+    calibration_scores,
+    negative_log_likelihood,
+)
 from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.label_calibration import calibration_gaps
 from trainer.evaluation.threshold_search import ThresholdCandidates
 
-__all__ = ["Evaluation", "add_test", "check_dev", "evaluate_dev", "validation_metrics"]
+__all__ = [
+    "Decisions",
+    "Evaluation",
+    "add_test",
+    "check_dev",
+    "evaluate_dev",
+    "evaluate_predictions",
+    "validation_metrics",
+]
 
 _VALIDATION_POLICY, _VALIDATION_STRENGTH = "per_label_shrunk", 20.0
 _VALIDATION_FOLDS = 5
@@ -45,7 +62,9 @@ class Evaluation:
     intervals: dict[str, bootstrap.F1Intervals] = field(default_factory=dict)
     """Policy → 95 % intervals of F1 on test; none where test has not been read."""
     origin: str = ""
-    """Run that made the choices with dev held out, where that was another: then there are no scores on dev."""
+    """Run or model that made the choices with dev held out, where that was another: then no scores on dev."""
+    split: str = "test"
+    """Role of the split that `test` and `intervals` are of; `evaluate` measures any."""
 
     @property
     def calibration(self) -> Calibration:
@@ -58,20 +77,34 @@ class Evaluation:
         if self.dev:
             named[artifacts.NESTED_MACRO_F1] = self.choice.scores[self.policy]
         if self.test:
-            named |= self._test_metrics()
+            named |= self.test_metrics()
         for role, errors in self.calibration_errors.items():
             named[artifacts.metric(role, "ece_uncalibrated")] = errors["before"]["ece"]
         fitted = self.calibration
         return named | {"calibration/temperature": fitted.temperature, "calibration/bias": fitted.bias}
 
-    def _test_metrics(self) -> dict[str, float]:
-        named = {artifacts.metric("test", name): value for name, value in self.test[self.policy].items()}
+    def test_metrics(self) -> dict[str, float]:
+        """Return the scores on the measured split by their metric names."""
+        role = self.split
+        named = {artifacts.metric(role, name): value for name, value in self.test[self.policy].items()}
         for policy, scores in self.test.items():
             for name in ("macro_f1", "micro_f1"):
-                named[artifacts.policy_metric("test", name, policy)] = scores[name]
+                named[artifacts.policy_metric(role, name, policy)] = scores[name]
         for name, (low, high) in self.intervals[self.policy].headline.items():
-            named |= {artifacts.metric("test", f"{name}_low"): low, artifacts.metric("test", f"{name}_high"): high}
+            named |= {artifacts.metric(role, f"{name}_low"): low, artifacts.metric(role, f"{name}_high"): high}
         return named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What is predicted of n examples and k labels under one or more threshold policies."""
+
+    predictions: Mapping[str, BoolArray]
+    """Policy → (n, k)."""
+    thresholds: Mapping[str, FloatArray]
+    """Policy → (k,); NaN where a label has no threshold of its own."""
+    policy: str
+    """The policy of the headline scores."""
 
 
 def _dev_metric(name: str) -> str:
@@ -154,17 +187,70 @@ def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, se
     scores = calibrate(test, evaluation.calibration)
     predictions = {name: thresholds.predict(scores.probabilities, at) for name, at in evaluation.thresholds.items()}
     resampling = bootstrap.Resampling(num_resamples=resamples, seed=seed)
-    intervals = {name: bootstrap.bootstrap_intervals(scores, given, resampling) for name, given in predictions.items()}
-    rows = _label_rows(scores, evaluation.thresholds[evaluation.policy])
     errors = {"before": calibration_scores(test), "after": calibration_scores(test, evaluation.calibration)}
+    return _with_scores(evaluation, scores, predictions, errors, resampling)
+
+
+def evaluate_predictions(
+    scores: LabelledScores,
+    decisions: Decisions,
+    *,
+    resampling: bootstrap.Resampling,
+    groups: IntArray | None = None,
+    split: str = "test",
+) -> Evaluation:
+    """Return the scores of probabilities and predictions that were made elsewhere; nothing is fitted.
+
+    groups: (n,), examples with the same number are drawn together for the intervals.
+    """
+    identity = CalibrationChoice(method="none", calibration=IDENTITY, scores={}, reason="")
+    evaluation = Evaluation(
+        label_names=scores.label_names,
+        calibration_choice=identity,
+        thresholds=dict(decisions.thresholds),
+        policy=decisions.policy,
+        choice=cross_validation.PolicyChoice(decisions.policy, 0.0, {}, {}),
+        calibration_errors={},
+        dev={},
+        per_label={},
+        origin="the model",
+        split=split,
+    )
+    errors = {"before": {}, "after": calibration_scores(scores.with_logits(_logits(scores)))}
+    return _with_scores(evaluation, scores, decisions.predictions, errors, resampling, groups)
+
+
+def _with_scores(  # the parts of one evaluation
+    evaluation: Evaluation,
+    scores: LabelledScores,
+    predictions: Mapping[str, BoolArray],
+    errors: dict[str, dict[str, float]],
+    resampling: bootstrap.Resampling,
+    groups: IntArray | None = None,
+) -> Evaluation:
+    policy = evaluation.policy
+    intervals = {
+        name: bootstrap.bootstrap_intervals(scores, given, resampling, groups=groups)
+        for name, given in predictions.items()
+    }
+    rows = _label_rows(scores, evaluation.thresholds[policy])
+    rows = _with_counts(rows, metrics.confusion_counts(scores, predictions[policy]))
     shared = metrics.probability_scores(scores) | errors["after"]  # the same for all policies
     return replace(
         evaluation,
         calibration_errors=evaluation.calibration_errors | {"test": errors},
-        per_label=evaluation.per_label | {"test": _with_intervals(rows, intervals[evaluation.policy])},
+        per_label=evaluation.per_label | {"test": _with_intervals(rows, intervals[policy])},
         test={name: metrics.decision_scores(scores, given) | shared for name, given in predictions.items()},
         intervals=intervals,
     )
+
+
+def _logits(scores: LabelledScores) -> FloatArray:
+    """Return finite logits of probabilities, (n, k); 0 in unobserved cells, whose scores may be anything."""
+    tiny = np.finfo(np.float64).eps
+    probabilities = np.clip(np.where(scores.observed, scores.probabilities, 0.5), tiny, 1.0 - tiny)
+    logits: FloatArray = np.log(probabilities) - np.log1p(-probabilities)
+    return logits
 
 
 def _label_rows(scores: LabelledScores, at: FloatArray) -> list[metrics.LabelRow]:

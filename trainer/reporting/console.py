@@ -73,17 +73,22 @@ class Console:
         self._print(("  ".join(parts), ""), ("  best" if row.get("best") else "", "green"))
 
     def show_result(
-        self, policies: Sequence[PolicyScore], labels: Sequence[LabelScore], where_next: Sequence[str] = ()
+        self,
+        policies: Sequence[PolicyScore],
+        labels: Sequence[LabelScore],
+        where_next: Sequence[str] = (),
+        *,
+        split: str = "test",
     ) -> None:
-        """Print F1 on test for each policy, the labels with the lowest and highest F1, and the lines given."""
-        self._print(("Result on test", "bold"))
+        """Print F1 on a split for each policy, the labels with the lowest and highest F1, and the lines given."""
+        self._print((f"Result on {split}", "bold"))
         table = _table("policy", "macro F1 (95 % interval)", "micro F1 (95 % interval)", "")
         for row in policies:
             chosen, style = ("chosen", "bold") if row.chosen else ("", "")
             cells = (row.name, _estimate(row.test_macro_f1), _estimate(row.test_micro_f1), chosen)
             table.add_row(*map(self._text, cells), style=style)
         self._out.print(table)
-        self._labels(labels)
+        self._labels(labels, split)
         for line in where_next:
             self.show_note(line)
 
@@ -119,7 +124,7 @@ class Console:
         """Print why the run stopped and what to do, without a traceback."""
         self._print((f"error: {error}", "bold red"), to=self._errors)
 
-    def _labels(self, labels: Sequence[LabelScore]) -> None:
+    def _labels(self, labels: Sequence[LabelScore], split: str) -> None:
         ranked = sorted((row for row in labels if not math.isnan(_f1(row))), key=_f1)
         shown = min(_SHOWN_LABELS, math.ceil(len(ranked) / 2))  # half of them: no label is in both columns
         low, high = ranked[:shown], ranked[shown:][::-1][:shown]
@@ -130,7 +135,7 @@ class Console:
                 table.add_row(*map(self._text, cells))
             self._out.print(table)
         if unscored := [row.name for row in labels if math.isnan(_f1(row))]:
-            self._print((f"not on test: {abbreviate(unscored)}", "yellow"))
+            self._print((f"not on {split}: {abbreviate(unscored)}", "yellow"))
 
     def _print(self, *parts: tuple[str, str], to: rich.console.Console | None = None) -> None:
         line, console = Text.assemble(*((self._text(text), style) for text, style in parts)), to or self._out

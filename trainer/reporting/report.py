@@ -31,6 +31,13 @@ __all__ = [
     "write_report",
 ]
 
+_POLICY_NOTE = (
+    "The score on dev is a nested estimate: every fold of dev is scored with thresholds (and a shrinkage strength) "
+    "chosen on the other folds, mean over five splits. Unless threshold_policy names one, the first policy of the "
+    "table is chosen that is not below the best such score by more than one standard error. Optimism is what fitting "
+    "and scoring on the same examples would have added."
+)
+_OVERLAP_NOTE = "Examples whose text is also in another split, without regard to case and punctuation."
 _DPI = 144  # of the figures
 DASH = "\N{EN DASH}"
 Sections = Mapping[str, Mapping[str, object]]
@@ -182,6 +189,12 @@ class ReportData:
     """Python that loads the model."""
     pictures: Sequence[Picture] = ()
     warnings: Sequence[str] = ()
+    kind: str = "Training report"
+    split: str = "test"
+    """The split that is measured."""
+    policy_note: str = _POLICY_NOTE
+    """How the thresholds were chosen."""
+    overlap_note: str = _OVERLAP_NOTE
 
 
 def write_report(path: Path, data: ReportData) -> Path:

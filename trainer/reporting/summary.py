@@ -51,16 +51,17 @@ def in_short(evaluation: Evaluation) -> list[str]:
     )
     rare = [row for row in labels if row.support < MIN_SUPPORT]
     sentences = [
-        f"Macro F1 on test is {number(macro.value)} (95 % interval {interval(macro)}) with the thresholds of policy "
-        f"{evaluation.policy}; micro F1 is {number(evaluation.test[evaluation.policy]['micro_f1'])}."
+        f"Macro F1 on {evaluation.split} is {number(macro.value)} (95 % interval {interval(macro)}) with the "
+        f"thresholds of policy {evaluation.policy}; "
+        f"micro F1 is {number(evaluation.test[evaluation.policy]['micro_f1'])}."
     ]
     if weak:
         names = abbreviate([f"{row.name} ({number(row.f1.value, 2)})" for row in weak], _SHOWN)
         sentences.append(f"F1 is below {_WEAK} for {len(weak)} of {len(labels)} labels: {names}.")
     if rare:
         sentences.append(
-            f"{len(rare)} of {len(labels)} labels have fewer than {MIN_SUPPORT} positives on test, so their scores are "
-            "uncertain."
+            f"{len(rare)} of {len(labels)} labels have fewer than {MIN_SUPPORT} positives on {evaluation.split}, so "
+            "their scores are uncertain."
         )
     return sentences
 
@@ -114,7 +115,8 @@ def absent_labels(evaluation: Evaluation) -> list[str]:
     for role, rows in evaluation.per_label.items():
         if names := [str(row["label"]) for row in rows if not row["support"]]:
             count = f"{len(names)} label{'s' if len(names) > 1 else ''} without a positive"
-            warnings.append(f"{count} on {role}: {abbreviate(names, _SHOWN)}; {consequences[role]}.")
+            name = evaluation.split if role == "test" else role
+            warnings.append(f"{count} on {name}: {abbreviate(names, _SHOWN)}; {consequences[role]}.")
     return warnings
 
 
@@ -131,7 +133,7 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
             Headline(
                 name="macro F1, frequent labels",
                 estimate=_estimate(evaluation, "macro_f1_supported"),
-                remark=f"{supported} of {len(evaluation.label_names)} labels: {MIN_SUPPORT} positives or more on test",
+                remark=f"{supported} of {len(evaluation.label_names)} labels: {MIN_SUPPORT} positives or more",
             )
         )
     lines += [Headline(name=plain, estimate=Estimate(scores[name])) for name, plain in _PLAIN.items() if name in scores]

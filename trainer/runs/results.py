@@ -15,7 +15,7 @@ from trainer.core.groups import group_numbers
 from trainer.core.input_files import read_json
 from trainer.core.text_files import write_json, write_table
 from trainer.evaluation import thresholds
-from trainer.evaluation.arrays import Array, IntArray, LabelledScores
+from trainer.evaluation.arrays import Array, BoolArray, IntArray, LabelledScores
 from trainer.evaluation.calibration import IDENTITY, Calibration, calibrate
 from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.cross_validation import PolicyChoice
@@ -29,6 +29,7 @@ __all__ = [
     "load_choices",
     "read_predictions",
     "table_names",
+    "write_evaluation_figures",
     "write_figures",
     "write_predictions",
     "write_tables",
@@ -216,27 +217,53 @@ def write_figures(
 
     train_positives: positives per label (k,), number of training examples.
     """
-    target = folder / artifacts.FIGURES
-    target.mkdir(parents=True, exist_ok=True)
-    names, chosen = evaluation.label_names, evaluation.thresholds[evaluation.policy]
+    names = evaluation.label_names
     before, test = (calibrate(splits["test"], used) for used in (IDENTITY, evaluation.calibration))
-    rows = evaluation.per_label["test"]
-    intervals = np.array([[row["f1_low"], row["f1_high"]] for row in rows], dtype=float)
+    predictions = thresholds.predict(test.probabilities, evaluation.thresholds[evaluation.policy])
     positives = {"train": train_positives[0]} | {role: split.support for role, split in splits.items()}
     counts = {"train": train_positives[1]} | {role: split.num_examples for role, split in splits.items()}
-    errors = evaluation.calibration_errors["test"]
-    ece = (errors["before"]["ece"], errors["after"]["ece"])
-    f1 = np.array([row["f1"] for row in rows], dtype=float)
-    drawings: dict[str, Callable[[Path], Path]] = {
+    drawings = {
         "curves.png": lambda path: figures.loss_and_f1_curves(path, history),
-        "per_label_f1.png": lambda path: figures.per_label_f1(path, names, f1, intervals, test.support),
-        "precision_recall.png": lambda path: figures.precision_recall(path, test, chosen),
         "thresholds.png": lambda path: figures.thresholds_per_label(path, names, evaluation.thresholds),
-        "reliability.png": lambda path: figures.reliability(path, before, test, ece),
-        "label_calibration.png": lambda path: figures.label_calibration(path, rows),
-        "error_cooccurrence.png": lambda path: figures.error_cooccurrence(path, test, chosen),
         "label_frequency.png": lambda path: figures.label_frequency(path, names, positives, counts),
     }
+    return _draw(folder, drawings | _drawings_of_scores(evaluation, test, predictions, before))
+
+
+def write_evaluation_figures(
+    folder: Path, evaluation: Evaluation, scores: LabelledScores, predictions: BoolArray
+) -> list[Path]:
+    """Write the figures of an evaluation without its training, as `write_figures`.
+
+    scores: calibrated probabilities. predictions: (n, k), under the default policy.
+    """
+    positives, counts = {evaluation.split: scores.support}, {evaluation.split: scores.num_examples}
+    names = evaluation.label_names
+    drawings = {"label_frequency.png": lambda path: figures.label_frequency(path, names, positives, counts)}
+    return _draw(folder, drawings | _drawings_of_scores(evaluation, scores, predictions, None))
+
+
+def _drawings_of_scores(
+    evaluation: Evaluation, scores: LabelledScores, predictions: BoolArray, before: LabelledScores | None
+) -> dict[str, Callable[[Path], Path]]:
+    """Return file → drawing of the measured split. before: its probabilities before calibration, where known."""
+    names, rows, split = evaluation.label_names, evaluation.per_label["test"], evaluation.split
+    f1, low, high = (np.array([row[name] for row in rows], dtype=float) for name in ("f1", "f1_low", "f1_high"))
+    intervals = np.stack([low, high], axis=1)
+    errors = evaluation.calibration_errors["test"]
+    ece = (errors["before"].get("ece"), errors["after"]["ece"])
+    return {
+        "per_label_f1.png": lambda path: figures.per_label_f1(path, names, f1, intervals, scores.support, split=split),
+        "precision_recall.png": lambda path: figures.precision_recall(path, scores, predictions, split=split),
+        "reliability.png": lambda path: figures.reliability(path, before, scores, ece, split=split),
+        "label_calibration.png": lambda path: figures.label_calibration(path, rows, split=split),
+        "error_cooccurrence.png": lambda path: figures.error_cooccurrence(path, scores, predictions, split=split),
+    }
+
+
+def _draw(folder: Path, drawings: Mapping[str, Callable[[Path], Path]]) -> list[Path]:
+    target = folder / artifacts.FIGURES
+    target.mkdir(parents=True, exist_ok=True)
     drawn = [attempt(f"the figure {name}", partial(draw, target / name)) for name, draw in drawings.items()]
     for name, path in zip(drawings, drawn, strict=True):
         if path is None:  # a part of it, or one of an earlier process

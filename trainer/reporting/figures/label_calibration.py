@@ -18,7 +18,7 @@ _FEWEST = 10
 """Fewest likely examples of a label that is drawn: the interval of fewer would stretch the axis."""
 
 
-def label_calibration(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def label_calibration(path: Path, rows: Sequence[Mapping[str, Any]], *, split: str = "test") -> Path:
     """Draw the calibration gap of each label with its 95 % interval, the largest first; returns `path`.
 
     rows: one per label, with label, likely, calibration_gap, calibration_gap_low, calibration_gap_high. A label with
@@ -26,7 +26,7 @@ def label_calibration(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """
     known = [row for row in rows if row["likely"] >= _FEWEST]
     likely = np.array([row["likely"] for row in known])
-    shown, title = style.select(likely, _MOST_ROWS, "Calibration of each label on test", "likely examples")
+    shown, title = style.select(likely, _MOST_ROWS, f"Calibration of each label on {split}", "likely examples")
     order = sorted(shown, key=lambda place: -known[place]["calibration_gap"])
     with style.sheet(path, (8.0, 0.245 * len(order) + 1.9), title) as figure:
         axes = figure.subplots()

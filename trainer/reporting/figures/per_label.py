@@ -23,14 +23,16 @@ _SERIES = (SOFT, AMBER, BLUE, GREEN, VERMILLION, INK)
 _MOST_ROWS = 100  # a row is a quarter of an inch high, and a PNG of matplotlib at most 455 inches
 
 
-def per_label_f1(path: Path, label_names: Sequence[str], f1: Array, intervals: Array, support: Array) -> Path:
-    """Draw F1 per label, best first, with its 95 % interval and number of positives on test; returns `path`.
+def per_label_f1(  # the columns of the figure
+    path: Path, label_names: Sequence[str], f1: Array, intervals: Array, support: Array, *, split: str = "test"
+) -> Path:
+    """Draw F1 per label, best first, with its 95 % interval and number of positives; returns `path`.
 
     f1: (k,). intervals: (k, 2), low and high, or NaN. support: (k,). A label without positives comes last;
     the dashed line is the mean over all k labels.
     """
     f1, intervals, support = np.asarray(f1, float), np.asarray(intervals, float), np.asarray(support)
-    shown, title = style.select(support, _MOST_ROWS, "F1 per label on test", "positives")
+    shown, title = style.select(support, _MOST_ROWS, f"F1 per label on {split}", "positives")
     # -1: labels without a measured F1 come after those with an F1 of 0.
     order = sorted(shown, key=lambda label: (support[label] == 0, -np.nan_to_num(f1[label], nan=-1.0)))
     with style.sheet(path, _size(order), title) as figure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.evaluation.arrays import Array, LabelledScores
+from trainer.evaluation.arrays import Array, BoolArray, LabelledScores
 from trainer.evaluation.confusions import replacements
 from trainer.reporting.figures import style
 from trainer.reporting.figures.style import BLUE, INK, LINE, SOFT, VERMILLION
@@ -25,12 +25,12 @@ _LINE = 0.25
 _MOST_LABELS = 40  # a panel takes 0.1 s, and a heat map memory that grows with the square of the labels
 
 
-def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
-    """Draw one precision-recall panel per label with the point its threshold (k,) chooses; returns `path`.
+def precision_recall(path: Path, scores: LabelledScores, predictions: BoolArray, *, split: str = "test") -> Path:
+    """Draw one precision-recall panel per label with the point of its predictions (n, k); returns `path`.
 
     Thin grey lines join points of equal F1. The panel of a label without positives is empty.
     """
-    shown, title = style.select(scores.support, _MOST_LABELS, "Precision and recall per label on test", "positives")
+    shown, title = style.select(scores.support, _MOST_LABELS, f"Precision and recall per label on {split}", "positives")
     columns = min(_COLUMNS, ceil(len(shown) ** 0.5 * 1.3))
     rows = ceil(len(shown) / columns)
     width, height = max(1.75 * columns + 0.6, 4.6), 1.75 * rows + 0.9 + _LINE * title.count("\n")
@@ -43,7 +43,7 @@ def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> P
             axes.set_axis_off()
         # The last row may have empty panels.
         for place, (label, axes) in enumerate(zip(shown, grid.flat, strict=False)):
-            _panel(axes, scores, label, float(thresholds[label]))
+            _panel(axes, scores, label, predictions[:, label])
             axes.tick_params(labelbottom=place + columns >= len(shown))
         _spread(figure, 0.62 + _LINE * title.count("\n"))
         figure.supxlabel("recall  (dot and number: F1 at the chosen threshold)", fontsize=9, y=0.08 / height)
@@ -52,19 +52,26 @@ def precision_recall(path: Path, scores: LabelledScores, thresholds: Array) -> P
 
 
 def reliability(
-    path: Path, before: LabelledScores, after: LabelledScores, ece: tuple[float, float] | None = None
+    path: Path,
+    before: LabelledScores | None,
+    after: LabelledScores,
+    ece: tuple[float | None, float] | None = None,
+    *,
+    split: str = "test",
 ) -> Path:
     """Draw observed frequency against predicted probability before and after calibration; returns `path`.
 
-    ece: the calibration error before and after, for the legend. Every observed cell of every label counts once;
-    whiskers are Wilson 95 % intervals.
+    before: None where only the calibrated probabilities are known. ece: the calibration errors, for the legend.
+    Every observed cell of every label counts once; whiskers are Wilson 95 % intervals.
     """
-    texts = ("before", "after") if ece is None else (f"before, ECE {ece[0]:.4f}", f"after, ECE {ece[1]:.4f}")
-    with style.sheet(path, (6.4, 7.2), "Calibration on test, before and after the fit on dev") as figure:
+    texts = [f"{name}, ECE {one:.4f}" if one is not None else name for name, one in _named(before, ece)]
+    title = f"Calibration on {split}" + ("" if before is None else ", before and after the fit on dev")
+    with style.sheet(path, (6.4, 7.2), title) as figure:
         frequency, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         frequency.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-        _calibration((frequency, counts), before, (VERMILLION, "s", texts[0]))
-        _calibration((frequency, counts), after, (BLUE, "o", texts[1]))
+        if before is not None:
+            _calibration((frequency, counts), before, (VERMILLION, "s", texts[0]))
+        _calibration((frequency, counts), after, (BLUE, "o", texts[-1]))
         frequency.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="fraction of cells with the label")
         frequency.legend(loc="upper left")
         style.note(frequency, "on the dashed line, 70 % of the predictions of 70 % are right")
@@ -72,15 +79,15 @@ def reliability(
     return path
 
 
-def error_cooccurrence(path: Path, scores: LabelledScores, thresholds: Array) -> Path:
+def error_cooccurrence(path: Path, scores: LabelledScores, predictions: BoolArray, *, split: str = "test") -> Path:
     """Draw the labels predicted where a label is missed; returns `path`.
 
-    Row i: the examples with label i, but a probability below its threshold. Column j: the fraction of them where j,
+    Row i: the examples with label i, for which it is not predicted. Column j: the fraction of them where j,
     which the example does not have, is predicted; the last column: no label at all. On the right, the number of misses.
     """
-    found = replacements(scores, scores.probabilities >= thresholds)
+    found = replacements(scores, predictions)
     misses = found.misses
-    shown, title = style.select(misses, _MOST_LABELS, "Labels predicted where a label is missed on test", "misses")
+    shown, title = style.select(misses, _MOST_LABELS, f"Labels predicted where a label is missed on {split}", "misses")
     names = [style.plain(scores.label_names[label]) for label in shown]
     misses, fractions = misses[shown], found.fractions[np.ix_(shown, [*shown, scores.num_labels])]
     side = 0.3 * len(names) + 2.4
@@ -91,6 +98,13 @@ def error_cooccurrence(path: Path, scores: LabelledScores, thresholds: Array) ->
     return path
 
 
+def _named(before: LabelledScores | None, ece: tuple[float | None, float] | None) -> list[tuple[str, float | None]]:
+    """Return what the legend calls each series, with its calibration error."""
+    if before is None:
+        return [("calibrated", ece[1] if ece else None)]
+    return list(zip(("before", "after"), ece or (None, None), strict=True))
+
+
 def _spread(figure: "Figure", top: float) -> None:
     """Set fixed margins in inches, which is several times faster for many equal panels than a computed layout."""
     width, height = figure.get_size_inches()
@@ -98,7 +112,7 @@ def _spread(figure: "Figure", top: float) -> None:
     figure.subplots_adjust(wspace=0.13, hspace=0.24)
 
 
-def _panel(axes: "Axes", scores: LabelledScores, label: int, threshold: float) -> None:
+def _panel(axes: "Axes", scores: LabelledScores, label: int, predicted: BoolArray) -> None:
     observed = scores.observed[:, label]
     truths, probabilities = scores.positives[observed, label], scores.probabilities[observed, label]
     axes.set_title(style.plain(scores.label_names[label], 15), loc="left", fontsize=8.5, fontweight="bold", pad=3)
@@ -110,7 +124,7 @@ def _panel(axes: "Axes", scores: LabelledScores, label: int, threshold: float) -
         axes.plot(recalls, f1 * recalls / (2 * recalls - f1), color=LINE, linewidth=0.7)
     precisions, recalls = _precision_recall_curve(truths, probabilities)
     axes.plot(recalls, precisions, color=BLUE, linewidth=1.4)
-    given = probabilities >= threshold
+    given = predicted[observed]
     hits = float((given & truths).sum())
     if given.any():
         axes.plot(hits / truths.sum(), hits / given.sum(), "o", color=VERMILLION, markersize=6, markeredgecolor="white")
