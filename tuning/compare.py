@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config import PRESETS, TrainConfig
 from trainer.core import settings
+from trainer.core.errors import SettingsError
 from trainer.reporting.command import run_cli
 from trainer.tracking.run import report_failure
 from tuning.comparison.config import CompareConfig
@@ -31,8 +32,20 @@ def _start(argv: Sequence[str]) -> None:
     config, rest = settings.parse_known(CompareConfig, argv, example=_EXAMPLE)
     training = settings.flatten(settings.parse(TrainConfig, rest, PRESETS, other_class=CompareConfig))
     given = {name: training[name] for name in settings.names_given(rest)}
+    if config.runs:
+        _compare_finished(config, settings.names_given(rest))
+        return
     configurations = read_plan_file(config.file) if config.file else read_configs(config.configs)
     compare(_with_plan(config, configurations, settings.names_given(argv)), configurations, given)
+
+
+def _compare_finished(config: CompareConfig, given: Sequence[str]) -> None:
+    if given:
+        raise SettingsError(f"`{given[0]}` has no effect with `runs`, which trains nothing. Leave it out.")
+    from trainer.reporting import console
+    from tuning.comparison.pipeline import compare_finished
+
+    compare_finished(config, console.make())
 
 
 def compare(

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,18 +11,24 @@ import optuna
 from trainer.core import artifacts
 from trainer.core.errors import TuningError
 from trainer.core.run_folder import output_hint
+from trainer.reporting import console
+from trainer.tracking.connection import connect
+from trainer.tracking.run import open_run
+from tuning.comparison.conclusion import conclude, find_notes
 from tuning.comparison.config import CompareConfig
+from tuning.comparison.named_runs import group_runs, load_named_runs, plan_of_runs
 from tuning.comparison.plan import describe_changes, describe_pair
-from tuning.comparison.results import ComparedRun
-from tuning.comparison.setup import OpenComparison
+from tuning.comparison.results import ComparedRun, ComparisonPlan
+from tuning.comparison.setup import OpenComparison, log_plan
 from tuning.comparison.trainings import collect, key_of
 from tuning.execution.objective import AnyTrial, Phase
 from tuning.study import trials
 from tuning.study.trials import Attribute
 
-__all__ = ["RunningComparison", "raise_on_failures"]
+__all__ = ["RunningComparison", "compare_finished"]
 
 _FEWEST_FAILURES = 3
+_WRITTEN_AFTERWARDS = "The plan was written after these runs had ended: their scores may have suggested it."
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,7 @@ class RunningComparison:
         counts.append(f"{done} ended already" if done else "")
         self.opened.screen.show_plan(
             {
-                "plan": {
-                    "comparison": plan.name,
-                    "written": plan.written,
-                    "metric": f"test {plan.metric}, differences from {plan.min_effect:g} on are of interest",
-                    "planned": "; ".join(map(describe_pair, plan.planned)),
-                    **({"added": "; ".join(map(describe_pair, plan.exploratory))} if plan.exploratory else {}),
-                    "seeds": ", ".join(map(str, plan.seeds))
-                    + ("" if len(plan.seeds) > 1 else " (intervals over examples only)"),
-                },
-                "settings": {name: describe_changes(changes) for name, changes in plan.configurations.items()},
+                **_plan_sections(plan),
                 "training": {
                     "trainings": ", ".join(filter(None, counts)),
                     "preset": request.training.values["preset"],
@@ -81,7 +79,10 @@ class RunningComparison:
         request = opened.request
         runs = collect(opened.study, opened.plan, request.digests, request.output, opened.store)
         opened.close_abandoned_runs(request.output, [opened.study])
-        raise_on_failures(runs, _argument(opened.study))
+        if opened.tracker is None:
+            raise TypeError("a worker writes no report")
+        conclude(opened.tracker, opened.screen, opened.plan, runs, find_notes(runs))
+        _raise_on_failures(runs, _argument(opened.study))
 
     def _phase(self) -> Phase:
         request = self.opened.request
@@ -105,7 +106,34 @@ class RunningComparison:
         )
 
 
-def raise_on_failures(runs: Sequence[ComparedRun], argument: str) -> None:
+def compare_finished(config: CompareConfig, screen: console.Console) -> None:
+    """Compare the finished runs of the setting `runs` in a run of its own."""
+    store, output = connect(), Path(config.output)
+    plan, runs = plan_of_runs(config, group_runs(load_named_runs(config.runs, output, store)))
+    tags = {artifacts.TAG_COMMAND: "compare"}
+    parameters = {"runs": ", ".join(run.run_id for run in runs)}
+    with open_run(output, name=f"compare {plan.name}", parameters=parameters, tags=tags) as tracker:
+        screen.show_plan(_plan_sections(plan))
+        log_plan(tracker, plan)
+        conclude(tracker, screen, plan, runs, [_WRITTEN_AFTERWARDS, *find_notes(runs)])
+
+
+def _plan_sections(plan: ComparisonPlan) -> dict[str, dict[str, Any]]:
+    seeds = ", ".join(map(str, plan.seeds)) + ("" if len(plan.seeds) > 1 else " (intervals over examples only)")
+    return {
+        "plan": {
+            "comparison": plan.name,
+            "written": plan.written,
+            "metric": f"test {plan.metric}, differences from {plan.min_effect:g} on are of interest",
+            "planned": "; ".join(map(describe_pair, plan.planned)),
+            **({"added": "; ".join(map(describe_pair, plan.exploratory))} if plan.exploratory else {}),
+            "seeds": seeds,
+        },
+        "settings": {name: describe_changes(changes) for name, changes in plan.configurations.items()},
+    }
+
+
+def _raise_on_failures(runs: Sequence[ComparedRun], argument: str) -> None:
     """Raise TuningError when runs have no result: the report is complete without them, the comparison is not."""
     without = [run for run in runs if run.state != "finished"]
     if without:

@@ -1,0 +1,56 @@
+"""What a comparison leaves behind when its runs are there: files and metrics of its run, and lines on the terminal."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.core import artifacts
+from trainer.core.run_folder import read_object
+from trainer.reporting import console
+from trainer.tracking.run import Tracker
+from tuning.comparison.results import ComparedRun, ComparisonPlan
+
+__all__ = ["conclude", "find_notes"]
+
+
+def conclude(
+    tracker: Tracker, screen: console.Console, plan: ComparisonPlan, runs: Sequence[ComparedRun], notes: Sequence[str]
+) -> None:
+    """Compare the runs, write the report to the run of the comparison, and print the result."""
+    for note in notes:
+        screen.show_warning(note)
+
+
+def find_notes(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return what makes finished runs less comparable: other code, examples of train or planned steps, and early stops.
+
+    Examples of train are those of one seed: with max_train_rows each seed draws others.
+    """
+    finished = [run for run in runs if run.state == "finished" and run.folder is not None]
+    code = {run.run_id: _read(run, artifacts.ENVIRONMENT).get("code_digest") for run in finished}
+    steps = {run.run_id: run.scores.get(artifacts.SCHEDULE_STEPS) for run in finished}
+    notes = [_others("code", code), _others("number of planned steps", steps)]
+    for seed in sorted({run.seed for run in finished}):
+        train = {
+            run.run_id: _read(run, artifacts.DATASET)["digests"].get("train") for run in finished if run.seed == seed
+        }
+        notes.append(_others(f"examples of train for seed {seed}", train))
+    early = [f"{run.configuration} seed {run.seed}" for run in finished if _stopped_early(run)]
+    notes.append(f"Early stopping ended {console.abbreviate(early)}." if early else "")
+    return [note for note in notes if note]
+
+
+def _read(run: ComparedRun, name: str) -> dict[str, Any]:
+    return read_object(run.folder / name) if run.folder else {}
+
+
+def _others(what: str, facts: Mapping[str, object]) -> str:
+    """Return a note on the runs without the most frequent value; empty where all have the same."""
+    common = Counter(facts.values()).most_common(1)
+    others = [run_id for run_id, fact in facts.items() if fact != common[0][0]]
+    return f"{len(others)} of {len(facts)} runs have another {what}: {console.abbreviate(others)}." if others else ""
+
+
+def _stopped_early(run: ComparedRun) -> bool:
+    planned = run.scores.get(artifacts.SCHEDULE_STEPS)
+    return planned is not None and run.steps is not None and run.steps < planned
