@@ -13,11 +13,13 @@ from trainer.core.errors import TuningError
 from trainer.core.run_folder import output_hint
 from trainer.reporting import console
 from trainer.tracking.connection import connect
-from trainer.tracking.run import open_run
-from tuning.comparison.conclusion import conclude, find_notes
+from trainer.tracking.run import Tracker, open_run
 from tuning.comparison.config import CompareConfig
 from tuning.comparison.named_runs import group_runs, load_named_runs, plan_of_runs
+from tuning.comparison.notes import find_notes
 from tuning.comparison.plan import describe_changes, describe_pair
+from tuning.comparison.report import output as report_output
+from tuning.comparison.report.content import build_report
 from tuning.comparison.results import ComparedRun, ComparisonPlan
 from tuning.comparison.setup import OpenComparison, log_plan
 from tuning.comparison.trainings import collect, key_of
@@ -81,7 +83,7 @@ class RunningComparison:
         opened.close_abandoned_runs(request.output, [opened.study])
         if opened.tracker is None:
             raise TypeError("a worker writes no report")
-        conclude(opened.tracker, opened.screen, opened.plan, runs, find_notes(runs))
+        _report(opened.tracker, opened.screen, opened.plan, runs, find_notes(runs))
         _raise_on_failures(runs, _argument(opened.study))
 
     def _phase(self) -> Phase:
@@ -115,7 +117,16 @@ def compare_finished(config: CompareConfig, screen: console.Console) -> None:
     with open_run(output, name=f"compare {plan.name}", parameters=parameters, tags=tags) as tracker:
         screen.show_plan(_plan_sections(plan))
         log_plan(tracker, plan)
-        conclude(tracker, screen, plan, runs, [_WRITTEN_AFTERWARDS, *find_notes(runs)])
+        _report(tracker, screen, plan, runs, [_WRITTEN_AFTERWARDS, *find_notes(runs)])
+
+
+def _report(
+    tracker: Tracker, screen: console.Console, plan: ComparisonPlan, runs: Sequence[ComparedRun], notes: Sequence[str]
+) -> None:
+    """Compare the runs, write the report to the run of the comparison, and print the result."""
+    report = build_report(plan, runs, notes=notes)
+    report_output.log(tracker, report)
+    report_output.show(screen, tracker.folder, report)
 
 
 def _plan_sections(plan: ComparisonPlan) -> dict[str, dict[str, Any]]:

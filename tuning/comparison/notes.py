@@ -1,4 +1,4 @@
-"""What a comparison leaves behind when its runs are there: files and metrics of its run, and lines on the terminal."""
+"""What a reader of a comparison must know of its runs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,9 @@ from typing import Any
 from trainer.core import artifacts
 from trainer.core.run_folder import read_object
 from trainer.reporting import console
-from trainer.tracking.run import Tracker
-from tuning.comparison.results import ComparedRun, ComparisonPlan
+from tuning.comparison.results import ComparedRun
 
-__all__ = ["conclude", "find_notes"]
-
-
-def conclude(
-    tracker: Tracker, screen: console.Console, plan: ComparisonPlan, runs: Sequence[ComparedRun], notes: Sequence[str]
-) -> None:
-    """Compare the runs, write the report to the run of the comparison, and print the result."""
-    for note in notes:
-        screen.show_warning(note)
+__all__ = ["find_notes"]
 
 
 def find_notes(runs: Sequence[ComparedRun]) -> list[str]:
