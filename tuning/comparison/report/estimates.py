@@ -112,7 +112,7 @@ def _probability_draws(examples: Examples, runs: Sequence[ScoredRun], resampling
     scorers = [ResampledProbabilities.of(run.scores) for run in runs]
     drawn: list[FloatArray] = []
     for weights in resamples(units, resampling, examples.labels.num_examples):
-        of_examples = weights if examples.groups is None else weights[:, examples.groups]
+        of_examples = np.ascontiguousarray(weights.T) if examples.groups is None else weights.T[examples.groups]
         drawn.append(np.stack([scorer.scores(of_examples) for scorer in scorers], axis=1))
     values = np.concatenate(drawn)
     points = [_point(run.scores) for run in runs]

@@ -153,7 +153,7 @@ def _score_over_time(path: Path, report: ComparisonReport) -> Path:
             if curve is not None and curve.scores and run.configuration in looks:
                 look = looks[run.configuration] | {"label": "", "alpha": 0.75, "linewidth": 1.2}
                 curves.plot(np.array(curve.seconds) / 60, curve.scores, markersize=4, **look)
-        curves.set(xlabel="minutes of training", ylabel="macro F1 on dev, fixed policy")
+        curves.set(xlabel="minutes of training", ylabel="macro F1 on dev")
         curves.set_xlim(left=0)
         style.note(curves, "one line for each run")
         for name, look in looks.items():
@@ -186,6 +186,8 @@ def _grad_norms(path: Path, report: ComparisonReport) -> Path:
             steps = sorted(points)
             axes.plot(steps, [float(np.mean(points[step])) for step in steps], **(look | {"marker": ""}))
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set(xlabel="optimizer step", ylabel="gradient norm (log scale)")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         _legend(figure, axes)

@@ -41,22 +41,24 @@ class ResampledProbabilities:
         return cls(examples, positives, ends, _binned(scores))
 
     def scores(self, weights: FloatArray) -> FloatArray:
-        """Return PROBABILITY_METRICS of each resample, (resamples, 3). weights: (resamples, n)."""
+        """Return PROBABILITY_METRICS of each resample, (resamples, 3). weights: (n, resamples)."""
         precision = [self._average_precision(label, weights) for label in range(len(self.examples))]
-        sums = weights @ self.bins
-        probability, label, cells = np.split(sums[:, :-2], 3, axis=1)
-        ece = np.abs(probability - label).sum(axis=1) / cells.sum(axis=1)
-        macro = _mean_of_defined(precision, len(weights))
-        return np.stack([macro, ece, sums[:, -2] / sums[:, -1]], axis=1)
+        sums = self.bins.T @ weights
+        probability, label, cells = np.split(sums[:-2], 3)
+        ece = np.abs(probability - label).sum(axis=0) / cells.sum(axis=0)
+        return np.stack([_mean_of_defined(precision, weights.shape[1]), ece, sums[-2] / sums[-1]], axis=1)
 
     def _average_precision(self, label: int, weights: FloatArray) -> FloatArray:
-        examples, positives, ends = self.examples[label], self.positives[label], self.ends[label]
-        drawn = weights[:, examples].astype(np.float32)
-        hits = np.cumsum(drawn[:, positives], axis=1, dtype=np.float64)
-        last = np.searchsorted(positives, ends, side="right") - 1  # the last positive with the same score
-        predicted = np.cumsum(drawn, axis=1, dtype=np.float64)[:, ends]
-        averages: FloatArray = ratio((drawn[:, positives] * ratio(hits[:, last], predicted)).sum(axis=1), hits[:, -1])
-        return np.where(hits[:, -1] > 0, averages, np.nan)
+        """Return average precision of one label in each resample, NaN where no positive is drawn."""
+        examples, positives = self.examples[label], self.positives[label]
+        ends, group = np.unique(self.ends[label], return_inverse=True)
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        # Rows of resamples: sums over examples then run through memory in its order.
+        predicted = np.cumsum(np.add.reduceat(weights[examples[: ends[-1] + 1]], starts, axis=0), axis=0)
+        drawn = weights[examples[positives]]
+        hits = np.cumsum(np.add.reduceat(drawn, np.unique(group, return_index=True)[1], axis=0), axis=0)
+        averages = ratio((drawn * ratio(hits, predicted)[group]).sum(axis=0), hits[-1])
+        return np.where(hits[-1] > 0, averages, np.nan)
 
 
 def _mean_of_defined(columns: Sequence[FloatArray], length: int) -> FloatArray:
