@@ -1,7 +1,7 @@
 """The steps of a training run, in the order in which `trainer.train` calls them."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,11 +201,15 @@ class TrainingRun:
             metrics |= {artifacts.BEST_STEP: fitted.best_step, artifacts.SCHEDULE_STEPS: fitted.schedule_steps}
         tables.write_scores(self.folder, metrics)
         SeenTexts.of(dataset).write(self.folder / artifacts.SEEN_TEXTS)
-        self._write_mistakes(evaluation, predictions)
+        roles = [role for role in ("test", "dev") if role in predictions]
+        judged = [tables.JudgedSplit.of(role, predictions[role], evaluation) for role in roles]
+        tables.write_errors(self.folder, judged)
+        tables.write_missed_labels(self.folder, judged)
         # At step 0 MLflow draws a number as a bar, at any other step as a curve of one point.
         self.tracker.log_metrics({name: metrics[name] for name in artifacts.HEADLINES if name in metrics}, 0)
         if self.config.run.read_test:
             self._save_model(components, fitted, evaluation)
+            self._write_details(judged)
             self._write_report(dataset, fitted, evaluation, predictions)
         self.tracker.log_artifacts()
         self.tracker.tag_tables(results.table_names(self.folder))
@@ -238,18 +242,13 @@ class TrainingRun:
             ],
         )
 
-    def _write_mistakes(self, evaluation: Evaluation, predictions: Mapping[str, Predictions]) -> None:
-        """Write what the model gets wrong, and where; after reading test also slices and suspected label errors."""
-        splits = {role: tables.JudgedSplit.of(role, split, evaluation) for role, split in predictions.items()}
-        order = [splits[role] for role in ("test", "dev") if role in splits]
-        tables.write_errors(self.folder, order)
-        tables.write_missed_labels(self.folder, order)
-        if not self.config.run.read_test:  # a search would make these for each of its trials
-            return
+    def _write_details(self, judged: Sequence[tables.JudgedSplit]) -> None:
+        """Write the slices of test, and the suspected label errors of dev; tables that fail cost a warning."""
         resampling = Resampling(num_resamples=self.config.evaluation.bootstrap_resamples, seed=self.config.run.seed)
-        tables.write_slices(self.folder, [splits["test"]], resampling)
-        if "dev" in splits:  # the model was not trained on it
-            tables.write_label_errors(self.folder, [splits["dev"]])
+        test, dev = ([split for split in judged if split.role == role] for role in ("test", "dev"))
+        attempt(f"the table {artifacts.SLICES}", lambda: tables.write_slices(self.folder, test, resampling))
+        if dev:  # predicted only by a model that was not trained on it
+            attempt(f"the table {artifacts.LABEL_ERRORS}", lambda: tables.write_label_errors(self.folder, dev))
 
     def _write_report(
         self, dataset: Dataset, fitted: FitResult, evaluation: Evaluation, predictions: Mapping[str, Predictions]
