@@ -118,3 +118,15 @@ def test_examples_of_a_group_count_together_in_the_intervals():
     assert doubled["macro_f1"] == alone["macro_f1"]
     width, wide = (row["micro_f1_high"] - row["micro_f1_low"] for row in (alone, doubled))
     assert wide == pytest.approx(width, rel=0.1)  # the copies add no information
+
+
+def test_a_slice_of_few_groups_has_no_interval():
+    labels = np.ones((40, 1))
+    labels[::3] = 0
+    groups = np.repeat(np.arange(20), 2)
+    slicing = slices.by_column("dialogue", ["a"] * 2 + ["b"] * 38)
+    rows = slices.slice_rows(labelled(labels / 2, labels), labels > 2, slicing, FEW_DRAWS, groups)
+    assert [(row["slice"], row["macro_f1"], row["macro_f1_low"] is None) for row in rows] == [
+        ("b", 0.0, False),
+        ("a", 0.0, True),
+    ]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from trainer.evaluation.arrays import BoolArray, IntArray, LabelledScores
-from trainer.evaluation.bootstrap import F1Intervals, bootstrap_intervals
+from trainer.evaluation.bootstrap import bootstrap_intervals
 from trainer.evaluation.metrics import LabelRow, decision_scores
 from trainer.evaluation.resampling import Resampling
 
@@ -20,6 +19,8 @@ __all__ = ["FEW_EXAMPLES", "Slicing", "by_column", "by_length", "by_num_labels",
 
 FEW_EXAMPLES = 50
 """A slice with fewer examples is marked, because its scores say little."""
+_FEWEST_GROUPS = 10
+"""Fewest groups of a slice for an interval: of one group, every resample has the same score."""
 _MOST_SLICES = 12
 _WORDS = (1, 5, 9, 17, 33, 65, 129, 257)  # fewest words of each slice: the same for every data set, so runs compare
 _MOST_LABELS = 3
@@ -85,7 +86,8 @@ def slice_rows(
 ) -> list[LabelRow]:
     """Return one row per slice, in order, for probabilities and predictions (n, k).
 
-    groups: (n,), examples with the same number are drawn together for the intervals.
+    groups: (n,), examples with the same number are drawn together for the intervals; a slice of fewer than 10 groups
+    has none.
     Keys: slice_by, slice, examples, few (fewer than FEW_EXAMPLES), macro_f1 and micro_f1 with _low and _high,
     positives, labels (those with a positive in the slice; macro_f1 is over these), subset_accuracy, labels_per_row
     (predicted).
@@ -94,16 +96,10 @@ def slice_rows(
     rows = []
     for number, name in enumerate(slicing.slices):
         examples = slicing.slice_of_example == number
-        measure = partial(
-            bootstrap_intervals,
-            predictions=predictions[examples],
-            resampling=resampling,
-            groups=None if groups is None else groups[examples],
-        )
-        measured = _scores(scores.take(examples), predictions[examples], measure)
         count = int(examples.sum())
+        within = None if groups is None else groups[examples]
         row: LabelRow = {"slice_by": slicing.name, "slice": name, "examples": count, "few": count < FEW_EXAMPLES}
-        rows.append(row | measured)
+        rows.append(row | _scores(scores.take(examples), predictions[examples], resampling, within))
     return rows
 
 
@@ -116,18 +112,19 @@ def _filled(name: str, slices: Sequence[str], places: Sequence[int]) -> Slicing:
 
 
 def _scores(
-    scores: LabelledScores, predictions: BoolArray, intervals: Callable[[LabelledScores], F1Intervals]
+    scores: LabelledScores, predictions: BoolArray, resampling: Resampling | None, groups: IntArray | None
 ) -> LabelRow:
     support = scores.support
-    row: LabelRow = dict.fromkeys(("macro_f1", "macro_f1_low", "macro_f1_high"))
-    row |= dict.fromkeys(("micro_f1", "micro_f1_low", "micro_f1_high"))
+    row: LabelRow = dict.fromkeys(f"{name}{end}" for name in ("macro_f1", "micro_f1") for end in ("", "_low", "_high"))
     if support.any():
         # The false positives of labels without a positive count in the micro average, not in the macro average.
         of_labels = scores.keep(np.broadcast_to(support > 0, scores.labels.shape))
+        has_interval = groups is None or len(np.unique(groups)) >= _FEWEST_GROUPS
         for name, part in (("macro_f1", of_labels), ("micro_f1", scores)):
-            interval = intervals(part).headline[name]
-            row |= {name: decision_scores(part, predictions)[name], f"{name}_low": interval[0]}
-            row |= {f"{name}_high": interval[1]}
+            row[name] = decision_scores(part, predictions)[name]
+            if has_interval:
+                ends = bootstrap_intervals(part, predictions, resampling, groups=groups).headline[name]
+                row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     row |= {"positives": int(support.sum()), "labels": int((support > 0).sum())}
     if scores.observed.any():
         averages = decision_scores(scores, predictions)
