@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trainer.core import environment, presets, run_folder, settings
 from trainer.core.artifacts import REGISTERED_MODEL
@@ -17,7 +17,16 @@ from trainer.model.config import LossConfig, ModelConfig
 from trainer.model.location import locate_encoder
 from trainer.model.losses.table import unused_settings
 
-__all__ = ["PRESETS", "EvaluationConfig", "RunConfig", "TrainConfig", "check_runnable", "parse", "unread_settings"]
+__all__ = [
+    "PRESETS",
+    "EvaluationConfig",
+    "RunConfig",
+    "TrainConfig",
+    "check_runnable",
+    "parse",
+    "run_parameters",
+    "unread_settings",
+]
 
 _EXAMPLE = "mlflow run . -e train -P preset=goemotions-minilm -P dataset=FOLDER -P epochs=4"
 PRESETS = Path(__file__).parent / "presets"
@@ -132,6 +141,13 @@ def check_runnable(config: TrainConfig) -> None:
     """Raise SettingsError or ModelError for what ends every training with these settings before it begins."""
     environment.check_launcher_variables()
     locate_encoder(config.model)
+
+
+def run_parameters(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that are parameters of the run; config.json has all."""
+    unread = unread_settings(config)
+    flat = run_folder.what_is_trained(settings.flatten(config))
+    return {name: value for name, value in flat.items() if name not in unread}
 
 
 def unread_settings(config: TrainConfig) -> dict[str, str]:

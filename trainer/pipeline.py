@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from trainer import plan_summary
-from trainer.config import TrainConfig, unread_settings
+from trainer.config import TrainConfig, run_parameters
 from trainer.core import artifacts, environment, run_folder, signals, text_files
 from trainer.core.settings import flatten
 from trainer.data import sources
@@ -308,12 +307,6 @@ class _ScreenCallback:
         )
 
 
-def _parameters(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings that are parameters of the run; config.json has all."""
-    unread = unread_settings(config)
-    return {name: value for name, value in run_folder.what_is_trained(flatten(config)).items() if name not in unread}
-
-
 @contextmanager
 def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
     """Open a run with these settings on the tracking server; it ends with the status of the block."""
@@ -341,7 +334,7 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
                 text_files.write_json(folder / artifacts.ENVIRONMENT, facts)
             text_files.write_json(folder / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
 
-        parameters = _parameters(config)
+        parameters = run_parameters(config)
         run = open_run(output, prepare, name=config.name, resume=resumed, parameters=parameters, tags=tags)
     with run as tracker:
         run_id, folder = context.broadcast((tracker.run_id, str(tracker.folder)) if tracker else ("", ""))

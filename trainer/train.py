@@ -11,7 +11,7 @@ from trainer.launch import launcher
 from trainer.reporting.command import run_cli
 from trainer.tracking.run import report_failure
 
-__all__ = ["main", "train"]
+__all__ = ["cross_validate", "main", "train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _start(argv: Sequence[str]) -> int:
     config = parse(argv)
     if config.data.folds and not config.data.fold:
-        raise SettingsError(f"`fold` must be given with folds={config.data.folds}: the fold that is held out as dev.")
+        if launcher.in_worker():
+            raise SettingsError(
+                "`fold` must be given under a launcher such as torchrun: without it, this command starts "
+                "a training per fold itself."
+            )
+        cross_validate(config)
+        return 0
     if not launcher.in_worker():
         processes = launcher.count_processes(config.run.processes)
         if processes > 1:
@@ -45,6 +51,19 @@ def train(config: TrainConfig) -> None:
             evaluation = run.evaluate(predictions)
             run.save(dataset, components, fitted, evaluation, predictions)
             run.print_results(evaluation)
+
+
+def cross_validate(config: TrainConfig) -> None:
+    """Train every fold in a run of its own, one after another; a run above them has their results together."""
+    from trainer import fold_training  # loads scipy and pyarrow, and `--help` must not wait for them
+
+    with fold_training.open_cross_validation(config) as run:
+        dataset, folds = run.load_data()
+        run.print_plan(dataset, folds)
+        run.train(folds)
+        found = run.evaluate(folds)
+        run.save(found, dataset)
+        run.print_results(found)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The steps of a search, in the order in which `tuning.tune` calls them."""
 
-import contextlib
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,7 @@ from typing import Any
 import optuna
 
 from trainer.core import artifacts, signals
-from trainer.core.child_process import STOP_SECONDS, child_command, parent_pipe
-from trainer.core.environment import child_environment
+from trainer.core.child_process import child_command, run_to_end
 from trainer.core.errors import TuningError
 from trainer.core.run_folder import output_hint
 from tuning.analysis.narrative import failures
@@ -184,7 +181,7 @@ class Search:
         # A process: `tuning` and `registry` never import each other.
         model = self.opened.request.training.values["registered_model"]
         words = ["--run_id", winner.run_id, "--output", str(self._output), "--registered_model", model]
-        status = _run_to_end(child_command("registry.promote", words))
+        status = run_to_end(child_command("registry.promote", words))
         if status:
             raise TuningError(
                 f"Promotion of run {winner.run_id} failed with exit status {status}; its error is above. Fix "
@@ -260,20 +257,6 @@ class Search:
 
 def _study_argument(study: optuna.Study) -> str:
     return shlex.join(["-P", f"study={study.study_name}"])
-
-
-def _run_to_end(command: Sequence[str]) -> int:
-    """Return the exit status of a child; a stop of this process stops it too, and waits until it has closed its run."""
-    with parent_pipe() as pipe:
-        process = subprocess.Popen(command, env=child_environment(), stdin=pipe)
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            process.kill()
-            raise
 
 
 def _range(line: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ __all__ = [
     "ERRORS",
     "EXAMPLE_TEXT",
     "FIGURES",
+    "FOLDS",
+    "FOLD_RUNS",
     "HEADLINES",
     "LABELS",
     "LABEL_ERRORS",
@@ -31,6 +33,7 @@ __all__ = [
     "MODEL_SIZE_MB",
     "NESTED_MACRO_F1",
     "OUTCOME",
+    "OUT_OF_FOLD",
     "PARAMETER_PREFIX",
     "PER_LABEL",
     "PREDICTIONS",
@@ -100,6 +103,12 @@ LABEL_ERROR_COUNTS = "label_error_counts.json"
 THRESHOLD_SWEEP = "threshold_sweep.json"
 SEEN_TEXTS = "seen_texts.safetensors"
 """Digests of the texts of train and dev; also among the artifacts of the saved model."""
+OUT_OF_FOLD = "out_of_fold"
+"""Role of the predictions of each example of train and dev by the run of the fold that held it out."""
+FOLDS = "folds.json"
+"""Table of the folds, on the parent run of a cross-validation."""
+FOLD_RUNS = "fold_runs.json"
+"""Only in the run folder of a cross-validation: fold → id of its run."""
 PREDICTIONS = "predictions"
 FIGURES = "figures"
 REPORT = "report.html"
@@ -109,6 +118,7 @@ MODEL_CARD = "model_card.md"
 MODEL_CARD_PAGE = "model_card.html"
 UPLOADED = (
     CONFIG,
+    FOLDS,
     ENVIRONMENT,
     DATASET,
     LABELS,
@@ -220,7 +230,7 @@ _METRIC_NAME = re.compile(rf"[/\w.\- :]{{1,{_MAX_METRIC_CHARACTERS}}}")
 
 
 def predictions_file(role: str) -> str:
-    """Return the path of the predictions of `role` ("dev" or "test"), relative to the run folder."""
+    """Return the path of the predictions of `role` ("dev", "test" or OUT_OF_FOLD), relative to the run folder."""
     return f"{PREDICTIONS}/{role}.parquet"
 
 

@@ -1,7 +1,6 @@
 """Child processes that never outlive the process that started them, on any system.
 
-    with parent_pipe() as pipe:
-        subprocess.run(child_command("package.module", ["--option", "value"]), stdin=pipe)
+    run_to_end(child_command("package.module", ["--option", "value"]))
 
 The standard input of the child is a pipe. It closes when its parent ends in any way, even before the child has begun,
 and then the child stops itself.
@@ -11,12 +10,15 @@ import contextlib
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["STOP_SECONDS", "child_command", "kill_tree", "parent_pipe"]
+from trainer.core.environment import child_environment
+
+__all__ = ["STOP_SECONDS", "child_command", "kill_tree", "parent_pipe", "run_to_end"]
 
 STOP_SECONDS = 30.0
 """Time for a child to close its run after SIGTERM; then it is killed."""
@@ -36,6 +38,23 @@ def parent_pipe() -> Iterator[int]:
     finally:
         os.close(read)
         os.close(write)
+
+
+def run_to_end(command: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
+    """Return the exit status of a child; a stop of this process stops it too, and waits until it has closed its run.
+
+    variables: environment variables besides those of this process.
+    """
+    with parent_pipe() as pipe:
+        process = subprocess.Popen(command, env={**child_environment(), **(variables or {})}, stdin=pipe)
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            process.kill()
+            raise
 
 
 def kill_tree(pid: int) -> None:

@@ -14,7 +14,7 @@ from trainer.core.environment import in_temporary_clone
 from trainer.core.errors import SettingsError, shorten
 from trainer.core.input_files import is_file, read_json, show_path
 from trainer.core.presets import upgrade
-from trainer.core.settings import quote
+from trainer.core.settings import quote, show
 from trainer.core.text_files import write_json
 
 __all__ = [
@@ -33,8 +33,10 @@ __all__ = [
     "prune_cache",
     "prune_finished",
     "read_config",
+    "read_fold_runs",
     "read_object",
     "resume_command",
+    "retrain_command",
     "sync_command",
     "what_is_trained",
 ]
@@ -171,6 +173,15 @@ def has_results(folder: Path, *, with_test: bool) -> bool:
     return any(name.startswith(artifacts.metric("test", "")) for name in read_object(path))
 
 
+def read_fold_runs(folder: Path) -> dict[int, str]:
+    """Return the runs of the folds of a cross-validation, by fold; none before the first began.
+
+    Raises SettingsError for a damaged file.
+    """
+    path = folder / artifacts.FOLD_RUNS
+    return {int(fold): str(run) for fold, run in read_object(path).items()} if path.is_file() else {}
+
+
 def prune_cache(folder: Path) -> None:
     """Delete cached files that are older than 30 days; a run that needs one again makes it again."""
     oldest = time.time() - _CACHE_SECONDS
@@ -195,6 +206,14 @@ def resume_command(folder: Path) -> str:
     return shlex.join(["mlflow", "run", ".", "-e", "train", "-P", f"resume={folder.name}", *elsewhere])
 
 
+def retrain_command(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Return the command that trains again with these settings, on train and dev, what a run folder describes."""
+    output = found_again(folder.parent)
+    values = {"retrain_from": folder.name, **settings, **({} if output == Path("runs") else {"output": output})}
+    words = [word for name, value in values.items() for word in ("-P", f"{name}={show(value)}")]
+    return shlex.join(["mlflow", "run", ".", "-e", "train", *words])
+
+
 def sync_command(folder: Path) -> str:
     """Return the command that delivers to the tracking server what is left in a run folder."""
     return shlex.join(["mlflow", "run", ".", "-e", "sync", "-P", f"output={found_again(folder)}"])
@@ -214,8 +233,11 @@ def output_hint(output: Path) -> str:
 
 def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path:
     # with_test=False: trials of a search end without test, and `latest` must not continue one.
+    of_folds = _runs_of_folds(output)  # a cross-validation continues them itself
     candidates = [
-        path.parent for path in output.glob(f"*/{artifacts.CONFIG}") if not has_results(path.parent, with_test=False)
+        path.parent
+        for path in output.glob(f"*/{artifacts.CONFIG}")
+        if not has_results(path.parent, with_test=False) and path.parent.name not in of_folds
     ]
     if not candidates:
         raise SettingsError(
@@ -228,6 +250,14 @@ def _newest_unfinished(output: Path, wanted: Mapping[str, Any], defaults: Mappin
     # When none fits, the error names the differences from the newest.
     # Each start and each resume of a run writes the file again, so its time is that of the last start.
     return max(begun or fitting or candidates, key=lambda folder: (folder / artifacts.CONFIG).stat().st_mtime)
+
+
+def _runs_of_folds(output: Path) -> set[str]:
+    found: set[str] = set()
+    for path in output.glob(f"*/{artifacts.FOLD_RUNS}"):
+        with suppress(SettingsError):  # a damaged folder is no reason to stop while there are others
+            found.update(read_fold_runs(path.parent).values())
+    return found
 
 
 def _fits(folder: Path, wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:

@@ -73,6 +73,8 @@ class DataConfig:
             is_other = name not in (self.text_column, self.label_column)
             require(setting, getattr(self, setting), is_other, "name other columns than those of texts and labels")
         require("label_separator", self.label_separator, bool(self.label_separator), "not be empty")
+        is_free = not self.folds or "fold" not in self.kept_columns
+        require("keep_columns", self.keep_columns, is_free, "not name a column `fold`, which is that of the folds")
         require("folds", self.folds, self.folds in (0, *range(2, _MAX_FOLDS + 1)), f"be 0 or in [2, {_MAX_FOLDS}]")
         require("fold", self.fold, 0 <= self.fold <= self.folds, f"be in [0, {self.folds}], the value of `folds`")
         require("max_length", self.max_length, 4 <= self.max_length <= _MAX_TOKENS, f"be in [4, {_MAX_TOKENS}]")

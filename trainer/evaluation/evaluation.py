@@ -61,6 +61,8 @@ class Evaluation:
     """Policy → headline scores on test; none where test has not been read."""
     intervals: dict[str, bootstrap.F1Intervals] = field(default_factory=dict)
     """Policy → 95 % intervals of F1 on test; none where test has not been read."""
+    fitted_on: str = "dev"
+    """Role of the examples that the choices were made on: dev, or the out-of-fold predictions of all folds."""
     origin: str = ""
     """Run or model that made the choices with dev held out, where that was another: then no scores on dev."""
     split: str = "test"

@@ -101,7 +101,7 @@ def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | Non
     )
     rows = [
         {"role": role, **{name: row[name] for name in _FIRST_COLUMNS if name in row}, **row}
-        for role in ("test", "dev")
+        for role in ("test", artifacts.OUT_OF_FOLD, "dev")
         for row in evaluation.per_label.get(role, [])
     ]
     write_table(folder / artifacts.PER_LABEL, rows, digits=TABLE_DIGITS)
@@ -146,6 +146,7 @@ def load_choices(folder: Path) -> Evaluation:
         calibration_errors={},
         dev={},
         per_label={},
+        fitted_on=chosen.get("fitted_on", "dev"),
         origin=folder.name,
     )
 
@@ -287,4 +288,4 @@ def _thresholds(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _fitted_on(evaluation: Evaluation) -> dict[str, str]:
-    return {"fitted_on": "dev"} | ({"of_run": evaluation.origin} if evaluation.origin else {})
+    return {"fitted_on": evaluation.fitted_on} | ({"of_run": evaluation.origin} if evaluation.origin else {})

@@ -17,7 +17,10 @@ from trainer.runs import results
 
 __all__ = ["SourceRun", "load_source_run"]
 
-_MAY_DIFFER = (*run_folder.RUNTIME_AND_DATASET, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps")
+_MAY_DIFFER = (
+    *(*run_folder.RUNTIME_AND_DATASET, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps"),
+    *("folds", "fold", "group_column", "keep_columns"),  # digests compare the examples that these lead to
+)
 
 
 @dataclass(frozen=True)

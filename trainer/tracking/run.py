@@ -19,6 +19,7 @@ from trainer.tracking.artifact_store import check_artifact_store
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, describe_error, readable_errors
 from trainer.tracking.event_log import REJECTED, EventLog, has_event_log
+from trainer.tracking.nested import PARENT
 from trainer.tracking.run_lookup import MissingRunError, existing_run, experiment_id, find_or_create_run
 from trainer.tracking.system_metrics import PREFIX as SYSTEM_PREFIX
 from trainer.tracking.system_metrics import SystemMetrics
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-_PARENT = "mlflow.parentRunId"
 _SYNC_ADVICE = (
     "Its folder keeps everything. Restore the server's database, set MLFLOW_TRACKING_URI to the server that has the "
     "run, or give recreate=true to make it there again under a new id; then run the same command again."
@@ -260,7 +260,7 @@ def _report_refusal(tracker: MlflowTracker, run: "Run", failure: BaseException |
     """
     if not tracker.refusal:
         return
-    if failure is None and _PARENT not in run.data.tags:
+    if failure is None and PARENT not in run.data.tags:
         raise RejectedEventsError(tracker.refusal)
     _log.warning("%s", tracker.refusal)
 

@@ -12,6 +12,7 @@ from trainer.core.run_folder import RUNTIME_SETTINGS, has_results
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
 from trainer.tracking.event_log import has_event_log
+from trainer.tracking.nested import PARENT, create_nested_run
 from trainer.tracking.run import RejectedEventsError, sync
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ __all__ = ["Runs", "best_runs", "find_run"]
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """State of a trial to the status of its run. A pruned trial ended as planned, which the tag says."""
 _log = logging.getLogger(__name__)
-_PARENT = "mlflow.parentRunId"
 _RUNNING = "RUNNING"
 
 
@@ -35,17 +35,7 @@ class Runs:
 
     def create(self, name: str, tags: Mapping[str, object]) -> str:
         """Return the id of a new run, nested under that of the study. Raises TrackingError when the server fails."""
-        from mlflow.tracking.context.registry import resolve_tags
-
-        texts = {key: str(value) for key, value in tags.items()}
-        with readable_errors(self._store):
-            run = self._store.create_run(
-                self._parent.info.experiment_id,
-                # User, source and commit, which `mlflow.start_run` adds and a client does not.
-                {**resolve_tags(), **texts, _PARENT: self._parent.info.run_id},
-                name,
-            )
-        return str(run.info.run_id)
+        return create_nested_run(self._store, self._parent, name, tags)
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another name. Only warns when the server does not answer."""
@@ -86,7 +76,7 @@ class Runs:
         states: run id to the state of its ended trial. A run of no trial was created for the winner, or just before
         its command was killed. output: folder of the run folders.
         """
-        running = f"tags.`{_PARENT}` = '{self._parent.info.run_id}' and attributes.status = '{_RUNNING}'"
+        running = f"tags.`{PARENT}` = '{self._parent.info.run_id}' and attributes.status = '{_RUNNING}'"
         try:
             with readable_errors(self._store):
                 found = self._store.client.search_runs([self._parent.info.experiment_id], running)
