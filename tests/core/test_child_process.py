@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from trainer.core.child_process import child_command, parent_pipe
+from trainer.core.child_process import child_command, parent_pipe, run_to_end
 
 _MODULE = """
 import os, sys, time
@@ -48,3 +48,8 @@ def test_a_child_ends_when_its_parent_is_killed_before_it_has_begun(module):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -9
     wait_for_end(int(done.stdout.split()[0]))
+
+
+def test_the_status_of_a_child_is_returned():
+    command = [sys.executable, "-c", "import os, sys; sys.exit(int(os.environ['STATUS']))"]
+    assert run_to_end(command, {"STATUS": "3"}) == 3
