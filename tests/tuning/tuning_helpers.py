@@ -27,9 +27,9 @@ _PROGRAM = """
     import signal, sys
     from tuning.execution import process
     from tuning.study import storage
-    from tuning.tune import main
+    from {command} import main
 
-    process.TRAINING = "tests.tuning.fake_training"
+    process.TRAINING = "{training}"
     storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, {grace}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
     sys.exit(main(sys.argv[1:]))
@@ -50,6 +50,8 @@ def is_alive(pid):
 
 class Searches:
     """Commands of `tune` in one folder, with one tracking server and one storage."""
+
+    command_module, training_module = "tuning.tune", "tests.tuning.fake_training"
 
     def __init__(self, folder: Path, root: Path, variables: dict[str, str] | None = None) -> None:
         self.folder, self.root, self.variables = folder, root, variables or {}
@@ -94,7 +96,9 @@ class Searches:
     def start(self, *, grace=60, **settings):
         """A command in a process of its own, whose trainings are processes. grace: age of a heartbeat that is stale."""
         path = self.folder / "command.py"
-        path.write_text(textwrap.dedent(_PROGRAM).format(grace=grace))
+        path.write_text(
+            textwrap.dedent(_PROGRAM).format(grace=grace, command=self.command_module, training=self.training_module)
+        )
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1", **self.variables}
         made = subprocess.Popen(
             [sys.executable, str(path), *self.argv(settings)],

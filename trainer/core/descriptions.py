@@ -93,6 +93,8 @@ FILES: dict[str, str] = {
     artifacts.CLASSIFIER: "Encoder, head and tokenizer in safetensors, usable without MLflow.",
     artifacts.CHECKPOINTS: "Newest and best checkpoint while the run is unfinished.",
     artifacts.PROMOTION: "Decision of a promotion or rollback with its rules (run of that command).",
+    "plan.json": "What a comparison compares and how, written before its first training (run of a comparison).",
+    "comparison.json": "Every result of a comparison (run of a comparison).",
     "leaderboard.html": "Table of the best runs (run of a leaderboard).",
     "leaderboard.json": "The same as JSON.",
     artifacts.TRIAL_LOG: "Terminal output of a trial (run of a trial).",

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FinishedRun", "find_finished", "load_run", "read_finished"]
 
 _FACTS = (artifacts.CONFIG, artifacts.ENVIRONMENT, artifacts.DATASET)
-NEEDED = tuple(
-    dict.fromkeys(
-        (*_FACTS, artifacts.SCORES, artifacts.PER_LABEL, *needed_files("dev"), *needed_files("test")),
-    )
-)
+_NEEDED = tuple(dict.fromkeys((*_FACTS, *needed_files("dev"), *needed_files("test"))))
 """Artifacts of a run that a comparison reads."""
 
 
@@ -83,7 +79,7 @@ def load_run(run_id: str, output: Path, store: MlflowBackend) -> FinishedRun:
         run = store.run(run_id)
     if run.info.status != "FINISHED":
         raise DataError(f"Run {run_id} must be finished to be compared, but is {run.info.status}. Leave it out.")
-    return read_finished(fetch_artifacts(store.client, run_id, NEEDED, output), run.data.metrics)
+    return read_finished(fetch_artifacts(store.client, run_id, _NEEDED, output), run.data.metrics)
 
 
 def read_finished(folder: Path, scores: Mapping[str, float] | None = None) -> FinishedRun:
@@ -91,7 +87,7 @@ def read_finished(folder: Path, scores: Mapping[str, float] | None = None) -> Fi
 
     Raises DataError when a file is missing.
     """
-    for name in NEEDED:
+    for name in _NEEDED:
         if not is_file(folder / name):
             raise DataError(f"Run {folder.name} cannot be compared: it has no {name}. Train it again, or leave it out.")
     known = flatten(TrainConfig())
@@ -146,6 +142,6 @@ def _downloaded(run: "Run", output: Path, store: MlflowBackend) -> FinishedRun |
         facts = fetch_artifacts(store.client, run.info.run_id, _FACTS, output)
         if read_object(facts / artifacts.ENVIRONMENT).get("code_digest") != code_digest():
             return None
-        return read_finished(fetch_artifacts(store.client, run.info.run_id, NEEDED, output), run.data.metrics)
+        return read_finished(fetch_artifacts(store.client, run.info.run_id, _NEEDED, output), run.data.metrics)
     except EmotionsError:
         return None
