@@ -4,15 +4,19 @@ The populations have 28 labels at the frequencies of GoEmotions' test split. The
 between 0.15 and 0.85 by label, one never predicts rare labels, one has recall and precision of about 0.9 for all.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
 from tests.benchmarks.common.tables import Row, Table
 from trainer.evaluation.arrays import LabelledScores
+from trainer.evaluation.averages import METRICS, average
 from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals, paired_bootstrap
+from trainer.evaluation.intervals import RESAMPLING_METHODS
+from trainer.evaluation.resampled_scores import headline_intervals
 
-__all__ = ["Population", "coverage", "measure"]
+__all__ = ["Population", "coverage", "measure", "method_coverage"]
 
 # fmt: off
 _POSITIVES = np.array([
@@ -107,8 +111,30 @@ def coverage(population, size, samples, *, seed=0, resampling=_RESAMPLING):
     }
 
 
+def method_coverage(population, size, samples, *, seed=0, resampling=_RESAMPLING):
+    """Return percentage of intervals with the population's value, and their mean width, by method and score.
+
+    Scores: `macro_f1` by every method, and the averages of precision and recall by the default.
+    """
+    rng = np.random.default_rng(seed)
+    tp = population.frequencies * population.recalls
+    predicted = tp + (1 - population.frequencies) * population.false_positive_rates
+    scored = np.ones(len(tp), dtype=bool)
+    truth = {name: float(average(name, scored, tp, predicted, population.frequencies)) for name in METRICS}
+    found = defaultdict(list)
+    for _ in range(samples):
+        scores, predictions = population.sample(rng, size)
+        for method in RESAMPLING_METHODS:
+            low, high = bootstrap_intervals(scores, predictions, resampling, method=method).headline["macro_f1"]
+            found[f"macro_f1, {method}"].append((low <= truth["macro_f1"] <= high, high - low))
+        for name, (low, high) in headline_intervals(scores, predictions, resampling).items():
+            if name in METRICS:
+                found[f"{name}, bayesian"].append((low <= truth[name] <= high, high - low))
+    return {name: (100 * float(np.mean(pairs, axis=0)[0]), np.mean(pairs, axis=0)[1]) for name, pairs in found.items()}
+
+
 def measure(options):
-    """Yield one table per population, from 80 samples of each size per repetition, 30 of the largest size."""
+    """Yield two tables per population, from 80 samples of each size per repetition, 30 of the largest size."""
     populations = {
         "a mixed model": Population.make(1),
         "a model blind to rare labels": Population.blind_to_rare(1),
@@ -116,6 +142,7 @@ def measure(options):
     }
     for name, population in populations.items():
         yield _table(name, population, options)
+        yield _method_table(name, population, options)
 
 
 def _table(name, population, options):
@@ -129,3 +156,14 @@ def _table(name, population, options):
         ]
     title = f"intervals: % of nominal 95 % intervals that contain the population's value, {name}"
     return Table(title=title, rows=tuple(rows))
+
+
+def _method_table(name, population, options):
+    rows = []
+    for size in _SIZES[:1] if options.quick else _SIZES:
+        found = method_coverage(population, size, (40 if size < max(_SIZES) else 20) * options.repetitions)
+        rows += [
+            Row(measure=f"{score}, n = {size:,}: width {width:.3f}", ours=[percentage])
+            for score, (percentage, width) in found.items()
+        ]
+    return Table(title=f"intervals: % of nominal 95 % intervals by method, {name}", rows=tuple(rows))

@@ -15,6 +15,7 @@ from datetime import datetime
 import torch
 
 from tests.benchmarks import (
+    comparing,
     inference,
     intervals,
     predicting,
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "tracking": tracking,
     "thresholds": thresholds,
     "intervals": intervals,
+    "comparing": comparing,
     "starter": starter,
     "tuning": tuning,
     "service/load": load,
