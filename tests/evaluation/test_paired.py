@@ -6,7 +6,8 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from trainer.evaluation import resampling as resampling_module
 from trainer.evaluation.averages import METRICS
-from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws, permutation_p_value
+from trainer.evaluation.exchange import Exchange
+from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
 from trainer.evaluation.resampling import Resampling, resamples
 
 FEW = Resampling(num_resamples=200, seed=1)
@@ -39,8 +40,8 @@ def test_scores_and_covariances_equal_a_plain_loop():
     for column in range(4):
         expected = np.cov(drawn[:, :, column].T, bias=True) * 40 / 39
         assert found.covariance[column] == pytest.approx(expected)
-    gap = drawn[:, [0, 1], -1].mean(axis=1) - drawn[:, [2, 3], -1].mean(axis=1)
-    assert found.difference([0, 1], [2, 3]).examples_error == pytest.approx(gap.std() * np.sqrt(40 / 39))
+    gap = drawn[:, 0, -1] - drawn[:, 2, -1]
+    assert found.difference([0], [2]).examples_error == pytest.approx(gap.std() * np.sqrt(40 / 39))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -68,8 +69,8 @@ def test_groups_of_equal_examples_count_once():
     alone = ScoreDraws.of(RunCounts.of(scores, predictions), "macro_f1", FEW)
     doubled = RunCounts.of(scores.take(twice), [one[twice] for one in predictions], groups=twice)
     assert ScoreDraws.of(doubled, "macro_f1", FEW).covariance == pytest.approx(alone.covariance)
-    again = permutation_p_value(doubled, [0], [1], "macro_f1", FEW)
-    assert again == permutation_p_value(RunCounts.of(scores, predictions), [0], [1], "macro_f1", FEW)
+    again = Exchange.of(doubled, [0], [1], "macro_f1", FEW)
+    assert again.p_value == Exchange.of(RunCounts.of(scores, predictions), [0], [1], "macro_f1", FEW).p_value
 
 
 @pytest.mark.parametrize("num_examples", [9, 40])
@@ -90,8 +91,8 @@ def test_permutation_agrees_with_scipy(num_examples):
         rng=np.random.default_rng(0),
         vectorized=True,
     ).pvalue
-    found = permutation_p_value(RunCounts.of(scores, [a, b]), [0], [1], "macro_f1", Resampling(num_resamples=5000))
-    assert found == pytest.approx(expected, abs=1e-9 if num_examples == 9 else 0.03)
+    found = Exchange.of(RunCounts.of(scores, [a, b]), [0], [1], "macro_f1", Resampling(num_resamples=5000))
+    assert found.p_value == pytest.approx(expected, abs=1e-9 if num_examples == 9 else 0.03)
 
 
 def test_p_value_is_the_level_at_which_the_interval_reaches_zero():
@@ -111,21 +112,41 @@ def test_seed_noise_alone_gives_the_t_interval():
     assert found.interval(0.95) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("level", [0.05, 0.005])
 @pytest.mark.parametrize(("seeds", "seed_noise"), [(1, 0.0), (2, 1.0), (3, 0.0), (3, 0.5), (3, 3.0), (5, 1.0)])
-def test_false_positives_and_power_are_as_claimed(seeds, seed_noise):
+def test_false_positives_are_as_rare_as_claimed(seeds, seed_noise, level):
     """Noise of seeds, of examples that all seeds share, and of examples that they do not: standard deviation 1 each."""
+    assert _shown(seeds, seed_noise, level) <= level + 2 * np.sqrt(level / _SAMPLES)
+
+
+def test_a_detectable_difference_is_mostly_shown():
+    for seeds in (1, 3):
+        assert 0.7 <= _shown(seeds, 0.5, 0.05, detectable=True) <= 0.97
+
+
+_SAMPLES = 1000
+
+
+def _shown(seeds, seed_noise, level, *, detectable=False):
     rng = np.random.default_rng(0)
-    covariance = np.eye(seeds) + 1.0
+    noise = rng.normal(0, seed_noise, (_SAMPLES, seeds)) * (seeds > 1) + rng.normal(0, 1, (_SAMPLES, seeds))
+    noise += rng.normal(0, 1, (_SAMPLES, 1))
+    found = [Estimate.of(one, np.eye(seeds) + 1.0, 5000) for one in noise]
+    gap = np.mean([one.detectable(level) for one in found]) if detectable else 0.0
+    ends = np.array([one.interval(1 - level) for one in found]) + gap
+    return np.mean((ends[:, 0] > 0) | (ends[:, 1] < 0))
 
-    def shown(gap, samples=600):
-        noise = rng.normal(0, seed_noise, (samples, seeds)) + rng.normal(0, 1, (samples, seeds))
-        noise += rng.normal(0, 1, (samples, 1))
-        found = [Estimate.of(gap + one, covariance, 5000) for one in noise]
-        return np.mean([one.p_value <= 0.05 for one in found]), np.mean([one.detectable(0.05) for one in found])
 
-    false_positives, detectable = shown(0.0)
-    assert false_positives <= 0.07  # 0.05 and two standard errors
-    assert shown(detectable)[0] >= 0.7
+def test_exchanges_vary_more_than_resamples_where_labels_are_rare():
+    rng = np.random.default_rng(0)
+    truth = rng.random((200, 30)) < 0.01
+    runs = [np.where(truth, rng.random(truth.shape) < 0.5, rng.random(truth.shape) < 0.005) for _ in range(2)]
+    counts = RunCounts.of(labelled(np.zeros(truth.shape), truth), runs)
+    draws = ScoreDraws.of(counts, "macro_f1", FEW)
+    exchanged = Exchange.of(counts, [0], [1], "macro_f1", FEW).covariance
+    alone, floored = draws.difference([0], [1]), draws.difference([0], [1], -1, exchanged)
+    assert floored.examples_error == pytest.approx(np.sqrt(exchanged[-1, 0, 0]))
+    assert floored.examples_error > 1.1 * alone.examples_error
 
 
 def test_effect_size_is_the_standardised_difference_and_its_interval_covers_it():

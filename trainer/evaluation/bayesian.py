@@ -16,7 +16,7 @@ from trainer.evaluation.metrics import ratio
 from trainer.evaluation.paired import RunCounts
 from trainer.evaluation.resampling import Resampling, chunks
 
-__all__ = ["PosteriorDraws"]
+__all__ = ["PosteriorDraws", "metric_interval"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,15 @@ class PosteriorDraws:
     def _interval(self, lower: FloatArray, upper: FloatArray) -> tuple[float, float]:
         tail = (1.0 - self.level) / 2.0
         return float(np.quantile(lower, tail)), float(np.quantile(upper, 1.0 - tail))
+
+
+def metric_interval(counts: RunCounts, metric: str, resampling: Resampling) -> tuple[float, float]:
+    """Return the interval of one average of a single run; metric: a name in METRICS of `averages`."""
+    over, _, kind = metric.partition("_")
+    draws = PosteriorDraws.of(counts, kind, resampling)
+    if over == "micro":
+        return draws.label(-1)
+    return draws.macro(counts.scored) if over == "macro" else draws.weighted()
 
 
 def _cells(kind: str, predicted: FloatArray, positives: FloatArray) -> FloatArray:

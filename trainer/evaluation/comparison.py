@@ -7,13 +7,14 @@ are those of the labels within a pair. Other pairs are exploratory: not correcte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.arrays import IntArray, LabelledScores
+from trainer.evaluation.bayesian import metric_interval
 from trainer.evaluation.comparison_results import (
     Comparison,
     LabelDifference,
@@ -23,8 +24,9 @@ from trainer.evaluation.comparison_results import (
     Verdict,
     verdict_sentence,
 )
+from trainer.evaluation.exchange import Exchange
 from trainer.evaluation.metrics import check_predictions
-from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws, permutation_p_value
+from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
 from trainer.evaluation.resampling import Resampling
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "holm",
     "verdict_sentence",
 ]
+
+_NUM_BAYESIAN = 1000  # draws for the interval of each run; more change its ends by less than they print
 
 
 def compare_systems(  # noqa: PLR0913  # two callers in three pass no more than the first four
@@ -98,6 +102,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
+class _Difference:
+    """One pair, before corrections."""
+
+    average: Estimate
+    p_permutation: float
+    labels: Sequence[Estimate]
+    p_values: Sequence[float]
+    """Of each label in order."""
+
+
+@dataclass(frozen=True)
 class _Compared:
     """The runs of all systems, scored."""
 
@@ -120,74 +135,91 @@ class _Compared:
         seeds = self.seeds(name)
         runs = self.indices(name, seeds)
         found = self.draws.mean(runs)
-        low, high = found.interval(self.resampling.level)
+        low, high = self._interval(runs, found)
         labels = self.draws.point[runs, :-1].mean(axis=0)
         return SystemScores(
             name=name,
             seeds=seeds,
             score=found.value,
-            low=max(low, 0.0),
-            high=min(high, 1.0),
+            low=low,
+            high=high,
             by_seed=tuple(map(float, found.by_seed)),
             per_label=tuple(
                 float(value) if count else None for value, count in zip(labels, self.scores.support, strict=True)
             ),
         )
 
+    def _interval(self, runs: Sequence[int], found: Estimate) -> tuple[float, float]:
+        """Return the mean Bayesian interval of the runs, widened by the variance between seeds."""
+        few = replace(self.resampling, num_resamples=min(self.resampling.num_resamples, _NUM_BAYESIAN))
+        ends = [metric_interval(self.counts.of_runs([run]), self.metric, few) for run in runs]
+        low, high = np.mean(ends, axis=0)
+        seeds = replace(found, examples_error=0.0).interval(self.resampling.level)
+        return (
+            max(found.value - float(np.hypot(found.value - low, found.value - seeds[0])), 0.0),
+            min(found.value + float(np.hypot(high - found.value, seeds[1] - found.value)), 1.0),
+        )
+
     def pairs(
         self, pairs: Sequence[tuple[str, str]], planned: set[tuple[str, str]], min_effect: float
     ) -> tuple[PairResult, ...]:
-        found = {}
-        for pair in pairs:
-            seeds = self.seeds(*pair)
-            found[pair] = self.draws.difference(self.indices(pair[0], seeds), self.indices(pair[1], seeds))
+        found = {pair: self._difference(*pair) for pair in pairs}
         first = [pair for pair in pairs if pair in planned]
-        corrected = dict(zip(first, holm([found[pair].p_value for pair in first]), strict=True))
+        corrected = dict(zip(first, holm([found[pair].average.p_value for pair in first]), strict=True))
         return tuple(
             self._pair(pair, found[pair], corrected.get(pair), max(len(first), 1), min_effect) for pair in pairs
         )
 
+    def _difference(self, *pair: str) -> _Difference:
+        first, second = (self.indices(name, self.seeds(*pair)) for name in pair)
+        exchange = Exchange.of(self.counts, first, second, self.metric, self.resampling)
+        columns = range(len(exchange.covariance))
+        found = [self.draws.difference(first, second, column, exchange.covariance) for column in columns]
+        exact = len(first) == 1 and not self.grouped
+        p_values = [
+            self._mcnemar(first[0], second[0], label) if exact else one.p_value for label, one in enumerate(found[:-1])
+        ]
+        return _Difference(found[-1], exchange.p_value, found[:-1], p_values)
+
     def _pair(
-        self, pair: tuple[str, str], found: Estimate, corrected: float | None, num_planned: int, min_effect: float
+        self, pair: tuple[str, str], found: _Difference, corrected: float | None, num_planned: int, min_effect: float
     ) -> PairResult:
-        seeds, level = self.seeds(*pair), self.resampling.level
-        first, second = (self.indices(name, seeds) for name in pair)
-        low, high = found.interval(level)
-        p_value = found.p_value if corrected is None else corrected
-        effect = found.effect_size(level) or (None, None, None)
+        level, average = self.resampling.level, found.average
+        low, high = average.interval(level)
+        effect = average.effect_size(level) or (None, None, None)
         planned = corrected is not None
+        shown = (average.p_value if corrected is None else corrected) <= 1.0 - level
         return PairResult(
             first=pair[0],
             second=pair[1],
             planned=planned,
-            difference=found.value,
+            difference=average.value,
             low=low,
             high=high,
-            p_value=found.p_value,
+            p_value=average.p_value,
             p_corrected=corrected,
-            p_permutation=(
-                permutation_p_value(self.counts, first, second, self.metric, self.resampling) if planned else None
-            ),
+            p_permutation=found.p_permutation,
             effect_size=effect[0],
             effect_low=effect[1],
             effect_high=effect[2],
-            detectable=found.detectable((1.0 - level) / (num_planned if planned else 1)),
-            verdict=_verdict(found.value, (low, high), p_value <= 1.0 - level, min_effect),
-            seeds=seeds,
-            per_label=self._labels(first, second),
+            detectable=average.detectable((1.0 - level) / (num_planned if planned else 1)),
+            verdict=_verdict(average.value, (low, high), shown, min_effect),
+            seeds=self.seeds(*pair),
+            per_label=self._labels(found),
         )
 
-    def _labels(self, first: Sequence[int], second: Sequence[int]) -> tuple[LabelDifference | None, ...]:
+    def _labels(self, found: _Difference) -> tuple[LabelDifference | None, ...]:
         labels = np.flatnonzero(self.scores.support > 0).tolist()
-        found = {label: self.draws.difference(first, second, label) for label in labels}
-        exact = len(first) == 1 and not self.grouped
-        p_values = [self._mcnemar(first[0], second[0], label) if exact else found[label].p_value for label in labels]
-        corrected = holm(p_values)
+        corrected = dict(zip(labels, holm([found.p_values[label] for label in labels]), strict=True))
         rows: list[LabelDifference | None] = [None] * self.scores.num_labels
-        for label, p_value, p_corrected in zip(labels, p_values, corrected, strict=True):
-            low, high = found[label].interval(self.resampling.level)
+        for label in labels:
+            low, high = found.labels[label].interval(self.resampling.level)
             rows[label] = LabelDifference(
-                difference=found[label].value, low=low, high=high, p_value=p_value, p_corrected=p_corrected
+                difference=found.labels[label].value,
+                low=low,
+                high=high,
+                p_value=found.p_values[label],
+                p_corrected=corrected[label],
             )
         return tuple(rows)
 

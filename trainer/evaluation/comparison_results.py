@@ -76,8 +76,8 @@ class PairResult:
     p_value: float
     p_corrected: float | None
     """By Holm's method over the planned pairs; None for an exploratory pair."""
-    p_permutation: float | None
-    """Exchanges predictions of examples and takes the seeds as they are; None for an exploratory pair."""
+    p_permutation: float
+    """When predictions of whole examples are exchanged; the seeds are taken as they are."""
     effect_size: float | None
     """Mean difference divided by its standard deviation over seeds; None with one seed or without a deviation."""
     effect_low: float | None
