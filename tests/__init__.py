@@ -1,1 +1,1 @@
-"""Tests. A package, because iterative-stratification installs a package of the same name, which would win otherwise."""
+"""A package, so that a package `tests` that another distribution installs does not take its place."""

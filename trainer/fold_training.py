@@ -104,8 +104,8 @@ class CrossValidation:
         if self.config.run.read_test:
             parts = [read_predictions(folder / artifacts.predictions_file("test")) for folder in folders.values()]
             test = out_of_fold.average(parts)
-            settings = self.config.evaluation
-            evaluation = add_test(evaluation, test, resamples=settings.bootstrap_resamples, seed=self.config.run.seed)
+            resamples, seed = self.config.evaluation.bootstrap_resamples, self.config.run.seed
+            evaluation = add_test(evaluation, test, resamples=resamples, seed=seed, groups=test.groups)
         scores = {number: run_folder.read_object(folder / artifacts.OUTCOME) for number, folder in folders.items()}
         return FoldResults(folds=folds, runs=self._runs, scores=scores, pooled=pooled, test=test, evaluation=evaluation)
 

@@ -180,7 +180,8 @@ class TrainingRun:
                 self.screen.show_warning(text)
         if "test" not in predictions:
             return evaluation
-        return add_test(evaluation, predictions["test"], resamples=config.bootstrap_resamples, seed=seed)
+        test = predictions["test"]
+        return add_test(evaluation, test, resamples=config.bootstrap_resamples, seed=seed, groups=test.groups)
 
     def save(
         self,

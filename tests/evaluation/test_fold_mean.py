@@ -13,6 +13,11 @@ def test_the_interval_allows_for_shared_examples():
     assert (found.low, found.high) == pytest.approx((0.6 - half, 0.6 + half))
 
 
+def test_an_interval_ends_at_the_ends_of_scores():
+    found = mean_over_folds([0.1, 0.9])
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
 def test_one_fold_has_no_interval():
     with pytest.raises(DataError, match="got 1"):
         mean_over_folds([0.5])

@@ -16,7 +16,6 @@ _NOT_IMPORTED = {
     "boto3": "MLflow reads and writes artifacts at s3:// with it",
     "protobuf": "transformers reads SentencePiece vocabularies through it",
     "sentencepiece": "transformers reads SentencePiece vocabularies with it",
-    "iterative-stratification": "folds of data with several labels",
     "cleanlab": "suspected label errors",
     "cmaes": "Optuna's sampler of that name needs it",
     "optuna-dashboard": "a command that shows a running search",

@@ -184,13 +184,18 @@ def evaluate_dev(dev: LabelledScores, *, calibration: str, policy: str, folds: i
     )
 
 
-def add_test(evaluation: Evaluation, test: LabelledScores, *, resamples: int, seed: int) -> Evaluation:
-    """Return the evaluation with the scores of its calibration and thresholds on test, from the model's logits."""
+def add_test(
+    evaluation: Evaluation, test: LabelledScores, *, resamples: int, seed: int, groups: IntArray | None = None
+) -> Evaluation:
+    """Return the evaluation with the scores of its calibration and thresholds on test, from the model's logits.
+
+    groups: (n,), examples with the same number are drawn together for the intervals.
+    """
     scores = calibrate(test, evaluation.calibration)
     predictions = {name: thresholds.predict(scores.probabilities, at) for name, at in evaluation.thresholds.items()}
     resampling = bootstrap.Resampling(num_resamples=resamples, seed=seed)
     errors = {"before": calibration_scores(test), "after": calibration_scores(test, evaluation.calibration)}
-    return _with_scores(evaluation, scores, predictions, errors, resampling)
+    return _with_scores(evaluation, scores, predictions, errors, resampling, groups)
 
 
 def evaluate_predictions(

@@ -22,11 +22,11 @@ class FoldMean:
     """Standard deviation between the folds."""
     low: float
     high: float
-    """The 95 % interval of the mean."""
+    """The 95 % interval of the mean, within [0, 1]."""
 
 
 def mean_over_folds(scores: Sequence[float]) -> FoldMean:
-    """Return mean, standard deviation and 95 % interval of one score per fold.
+    """Return mean, standard deviation and 95 % interval of one score per fold, each in [0, 1].
 
     Any two trainings of k folds share most of their examples, so their scores are not independent, and no unbiased
     estimate of the variance of their mean exists. The interval multiplies the variance between folds by 1/k + 1/(k - 1)
@@ -41,4 +41,4 @@ def mean_over_folds(scores: Sequence[float]) -> FoldMean:
         raise DataError(f"The mean over folds needs at least 2 scores, got {folds}.")
     mean, sd = float(np.mean(scores)), float(np.std(scores, ddof=1))
     half = float(stats.t.ppf((1 + _LEVEL) / 2, folds - 1)) * sd * math.sqrt(1 / folds + 1 / (folds - 1))
-    return FoldMean(mean, sd, mean - half, mean + half)
+    return FoldMean(mean, sd, max(mean - half, 0.0), min(mean + half, 1.0))

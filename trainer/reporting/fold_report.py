@@ -22,8 +22,8 @@ class FoldReport:
     """How to read it."""
     folds: Sequence[Mapping[str, object]]
     """A row per fold: column → value; a number that does not exist is None."""
-    means: Mapping[str, tuple[float, float, Estimate]]
-    """Column → mean, standard deviation, mean with its interval."""
+    means: Mapping[str, tuple[float, float, Estimate | None]]
+    """Column → mean, standard deviation, mean with its interval where it has one."""
     labels: Sequence[Mapping[str, object]]
     """A row per label: label, support, precision, recall, f1 of the out-of-fold predictions."""
     thresholds: Mapping[str, float]
