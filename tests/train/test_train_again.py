@@ -62,6 +62,9 @@ def test_it_trains_on_both_and_measures_test(train, first, finished, only_run_of
 
     _, test = predictions(folder, "test")
     assert not (folder / artifacts.predictions_file("dev")).exists()
+    # The model has learned the labels of dev, wrong ones too.
+    assert [(at / artifacts.LABEL_ERRORS).exists() for at in (folder, finished.folder)] == [False, True]
+    assert {row[-1] for row in read_json(folder / artifacts.ERRORS)["data"]} == {"test"}
     logits = LabelledScores(label_names=LABELS, kind="logits", **as_scores(test))
     reused, fitted = (Calibration.of(read_json(at / artifacts.CALIBRATION)) for at in (folder, finished.folder))
     assert reused == fitted
