@@ -20,10 +20,13 @@ from trainer.core.settings import as_argv, flatten, from_flat
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
 from trainer.evaluation.evaluation import Evaluation, add_test, check_dev, evaluate_dev
+from trainer.evaluation.resampling import Resampling
 from trainer.fold_results import Fold, FoldResults
 from trainer.reporting import console
-from trainer.runs import out_of_fold, results
+from trainer.reporting.optional import attempt
+from trainer.runs import out_of_fold, results, tables
 from trainer.runs.results import read_predictions
+from trainer.runs.tables import JudgedSplit
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, readable_errors, rely_on_event_log
 from trainer.tracking.event_log import is_locked
@@ -117,12 +120,26 @@ class CrossValidation:
         if found.test is not None:
             results.write_predictions(folder, "test", found.test)
         found.write_table(folder)
+        self._write_mistakes(found)
         self.tracker.log_metrics(found.headlines(), 0)
         found.write_report(folder, self.config, dataset, self._final_model_command)
         self.tracker.log_artifacts()
         self.tracker.tag_tables([artifacts.FOLDS, *results.table_names(folder)])
         self.tracker.set_tags({artifacts.TAG_NOTE: found.note(self.tracker.page)})
         text_files.write_json(folder / artifacts.OUTCOME, found.metrics())  # last: with it, the run is complete
+
+    def _write_mistakes(self, found: FoldResults) -> None:
+        """Write mistakes and slices of the held-out examples and of test, and suspected label errors of the former."""
+        folder, settings = self.tracker.folder, self.config
+        held_out = JudgedSplit.of(artifacts.OUT_OF_FOLD, found.pooled, found.evaluation)
+        judged = [held_out]
+        if found.test is not None:
+            judged = [JudgedSplit.of("test", found.test, found.evaluation), held_out]
+        tables.write_errors(folder, judged)
+        tables.write_missed_labels(folder, judged)
+        resampling = Resampling(num_resamples=settings.evaluation.bootstrap_resamples, seed=settings.run.seed)
+        attempt(f"the table {artifacts.SLICES}", lambda: tables.write_slices(folder, judged, resampling))
+        attempt(f"the table {artifacts.LABEL_ERRORS}", lambda: tables.write_label_errors(folder, [held_out]))
 
     def print_results(self, found: FoldResults) -> None:
         """Print the scores of the folds and of all together, and what comes next."""

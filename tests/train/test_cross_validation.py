@@ -129,9 +129,13 @@ def test_the_choices_are_those_of_all_folds(cross_validated, settings):
     assert outcome["out_of_fold/macro_f1"] == chosen.dev["macro_f1"]
 
 
+def read_table(path):
+    table = read_json(path)
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
 def test_the_scores_of_the_folds_and_their_mean(cross_validated):
-    table = read_json(cross_validated.folder / artifacts.FOLDS)
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    rows = read_table(cross_validated.folder / artifacts.FOLDS)
     scores = [read_json(cross_validated.folder.parent / row["run"] / artifacts.OUTCOME) for row in rows]
     dev = [one["dev/final/macro_f1"] for one in scores]
     assert [row["dev macro F1"] for row in rows] == pytest.approx(dev, rel=1e-3)
@@ -147,6 +151,18 @@ def test_test_is_scored_with_the_mean_logits(cross_validated):
     runs = read_json(cross_validated.folder / artifacts.FOLD_RUNS).values()
     parts = [predictions(cross_validated.folder.parent / run, "test")[1]["logits"] for run in runs]
     np.testing.assert_allclose(mean["logits"], np.mean(parts, axis=0), rtol=1e-5)
+
+
+def test_label_errors_are_sought_among_held_out_examples(cross_validated):
+    folder = cross_validated.folder
+    pooled = read_predictions(folder / artifacts.predictions_file(artifacts.OUT_OF_FOLD))
+    counts = read_table(folder / artifacts.LABEL_ERROR_COUNTS)
+    assert {row["label"]: row["positives"] for row in counts} == dict(
+        zip(pooled.label_names, pooled.support.tolist(), strict=True)
+    )
+    by_fold = [row for row in read_table(folder / artifacts.SLICES) if row["slice_by"] == "fold"]
+    assert sum(row["examples"] for row in by_fold) == pooled.num_examples
+    assert {row["split"] for row in (*counts, *by_fold)} == {artifacts.OUT_OF_FOLD}
 
 
 def test_the_report_has_every_fold_and_label(cross_validated):

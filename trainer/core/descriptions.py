@@ -72,7 +72,7 @@ FILES: dict[str, str] = {
     artifacts.ERRORS: "The most confident mistakes on test and dev, with their texts.",
     artifacts.MISSED_LABELS: "What is predicted where a label is missed, the five most frequent answers of each label.",
     artifacts.SLICES: "F1 with intervals by length of the text, by number of labels, and by each kept column.",
-    artifacts.LABEL_ERRORS: "Annotations of dev that are probably wrong, with their texts, the most suspicious first.",
+    artifacts.LABEL_ERRORS: "Annotations of dev, or of held-out folds, that are probably wrong, with their texts.",
     artifacts.LABEL_ERROR_COUNTS: "How many annotations of each label are suspected.",
     artifacts.PER_LABEL: "Support, precision, recall, F1 with interval, threshold and calibration of each label.",
     artifacts.THRESHOLDS: "Thresholds of every policy, fitted on dev.",
