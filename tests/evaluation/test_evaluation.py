@@ -124,7 +124,11 @@ def test_predictions_made_elsewhere_score_as_those_of_the_evaluation_itself():
     )
     measured = evaluate_predictions(scores, decisions, resampling=Resampling(num_resamples=100, seed=0))
 
-    assert measured.test_metrics() == pytest.approx(own.test_metrics())
+    found, expected = measured.test_metrics(), own.test_metrics()
+    assert {name: found.pop(name) for name in expected} == pytest.approx(expected)
+    averages = [f"{over}_{kind}" for over in ("macro", "micro", "weighted") for kind in ("precision", "recall")]
+    more = {*averages, "weighted_f1", "macro_ap", "ece", "brier"}
+    assert set(found) == {f"test/{name}_{end}" for name in more for end in ("low", "high")}
     assert measured.intervals == own.intervals
     assert measured.per_label["test"] == own.per_label["test"]
     assert measured.dev == {}

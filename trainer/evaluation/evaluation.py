@@ -21,6 +21,7 @@ from trainer.evaluation.calibration import (
 )
 from trainer.evaluation.calibration_fit import CalibrationChoice
 from trainer.evaluation.label_calibration import calibration_gaps
+from trainer.evaluation.resampled_scores import headline_intervals
 from trainer.evaluation.threshold_search import ThresholdCandidates
 
 __all__ = [
@@ -224,7 +225,12 @@ def evaluate_predictions(
         split=split,
     )
     errors = {"before": {}, "after": calibration_scores(scores.with_logits(_logits(scores)))}
-    return _with_scores(evaluation, scores, decisions.predictions, errors, resampling, groups)
+    found = _with_scores(evaluation, scores, decisions.predictions, errors, resampling, groups)
+    chosen = found.intervals[found.policy]
+    others = headline_intervals(scores, decisions.predictions[found.policy], resampling, groups=groups)
+    return replace(
+        found, intervals={**found.intervals, found.policy: replace(chosen, headline=others | chosen.headline)}
+    )
 
 
 def _with_scores(  # the parts of one evaluation

@@ -6,14 +6,14 @@ from typing import Literal
 
 import numpy as np
 
-from trainer.evaluation.arrays import Array, BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.arrays import BoolArray, FloatArray, IntArray, LabelledScores
 from trainer.evaluation.averages import METRICS, average, by_label
 from trainer.evaluation.bayesian import PosteriorDraws
-from trainer.evaluation.calibration import NUM_BINS, bin_numbers
 from trainer.evaluation.intervals import ResamplingMethod, Statistic, resampled_intervals
-from trainer.evaluation.metrics import MIN_SUPPORT, ratio
+from trainer.evaluation.metrics import MIN_SUPPORT
 from trainer.evaluation.paired import RunCounts
-from trainer.evaluation.resampling import Resampling, group_numbers, sum_by_group
+from trainer.evaluation.resampled_probabilities import PROBABILITY_METRICS, ResampledProbabilities
+from trainer.evaluation.resampling import Resampling, group_numbers
 
 __all__ = ["DecisionStatistic", "F1Statistic", "headline_intervals"]
 
@@ -41,13 +41,27 @@ def headline_intervals(
     else:
         decisions = DecisionStatistic(counts, supported)
         found = _named(decisions.names, resampled_intervals(decisions, units, method, resampling))
-    found |= _named(("brier",), resampled_intervals(_brier(scores, groups), units, method, resampling))
-    errors = _calibration_errors(scores, groups)
-    found |= _named(("ece",), resampled_intervals(errors, units, "basic", resampling))
-    if scores.support.any():
-        precisions = _average_precisions(scores, groups)
-        found |= _named(("macro_ap",), resampled_intervals(precisions, units, method, resampling))
+    probabilities = _probability_statistic(scores, groups)
+    found |= _named(PROBABILITY_METRICS, resampled_intervals(probabilities, units, method, resampling))
+    if method != "basic":
+        found |= {
+            "ece": _named(PROBABILITY_METRICS, resampled_intervals(probabilities, units, "basic", resampling))["ece"]
+        }
+    if not scores.support.any():
+        del found["macro_ap"]
     return found
+
+
+def _probability_statistic(scores: LabelledScores, groups: IntArray | None) -> Statistic:
+    """Return what computes PROBABILITY_METRICS of a run."""
+    resampled = ResampledProbabilities.of(scores)
+    members = None if groups is None else group_numbers(groups)
+
+    def scored(counts: FloatArray) -> FloatArray:
+        # Its cumulative sums run along examples.
+        return resampled.scores(np.ascontiguousarray(counts.T) if members is None else counts.T[members])
+
+    return scored
 
 
 def _bayesian(counts: RunCounts, supported: BoolArray, resampling: Resampling) -> dict[str, tuple[float, float]]:
@@ -95,65 +109,6 @@ class DecisionStatistic:
         if self._supported.any():
             values.append(average("macro_f1", self._supported, *sums))
         return np.column_stack(values)
-
-
-def _calibration_errors(scores: LabelledScores, groups: IntArray | None) -> Statistic:
-    """Return what computes `expected_calibration_error`, (c, 1)."""
-    examples, _ = np.nonzero(scores.observed)
-    probabilities, labels = scores.probabilities[scores.observed], scores.labels[scores.observed]
-    places = examples * NUM_BINS + bin_numbers(probabilities)
-    gaps = np.bincount(places, probabilities - labels, scores.num_examples * NUM_BINS).reshape(-1, NUM_BINS)
-    bins, cells = sum_by_group(gaps, groups), _cells(scores, groups)
-    return lambda weights: ratio(np.abs(weights @ bins).sum(axis=1, keepdims=True), weights @ cells)
-
-
-def _brier(scores: LabelledScores, groups: IntArray | None) -> Statistic:
-    """Return what computes `brier_score`, (c, 1)."""
-    squares = np.where(scores.observed, scores.probabilities - scores.labels, 0.0) ** 2
-    sums, cells = sum_by_group(squares.sum(axis=1, keepdims=True), groups), _cells(scores, groups)
-    return lambda weights: ratio(weights @ sums, weights @ cells)
-
-
-def _cells(scores: LabelledScores, groups: IntArray | None) -> FloatArray:
-    return sum_by_group(scores.observed.sum(axis=1, keepdims=True), groups)
-
-
-def _average_precisions(scores: LabelledScores, groups: IntArray | None) -> Statistic:
-    """Return what computes `macro_average_precision`, (c, 1): over the labels with a positive in the resample."""
-    members = None if groups is None else group_numbers(groups)
-    columns = [_Ranking(scores, label) for label in np.flatnonzero(scores.support > 0).tolist()]
-
-    def scored(weights: FloatArray) -> FloatArray:
-        counts = weights if members is None else weights[:, members]
-        by_label = np.stack([column.average_precision(counts) for column in columns])
-        defined = np.isfinite(by_label)
-        means = ratio(np.where(defined, by_label, 0.0).sum(axis=0), defined.sum(axis=0))
-        return np.where(defined.any(axis=0), means, np.nan)[:, None]
-
-    return scored
-
-
-class _Ranking:
-    """The observed examples of a label by falling score."""
-
-    def __init__(self, scores: LabelledScores, label: int) -> None:
-        seen = np.flatnonzero(scores.observed[:, label])
-        column = scores.probabilities[seen, label]
-        order = np.argsort(-column, kind="stable")
-        self._examples, falling = seen[order], -column[order]
-        self._hits = np.flatnonzero(scores.positives[self._examples, label])
-        # Of equal scores all count as predicted together: up to the last of them.
-        self._last = np.searchsorted(falling, falling[self._hits], side="right") - 1
-        self._last_hit = np.searchsorted(self._hits, self._last, side="right") - 1
-
-    def average_precision(self, counts: Array) -> FloatArray:
-        """Return the average precision of each resample (c, n), NaN without a positive in it, (c,)."""
-        drawn = counts[:, self._examples]
-        hits = drawn[:, self._hits]
-        predicted = np.cumsum(drawn, axis=1)[:, self._last]
-        precision = ratio(np.cumsum(hits, axis=1)[:, self._last_hit], predicted)
-        positives = hits.sum(axis=1)
-        return np.where(positives > 0, ratio((precision * hits).sum(axis=1), positives), np.nan)
 
 
 def _named(names: tuple[str, ...], ends: tuple[FloatArray, FloatArray]) -> dict[str, tuple[float, float]]:

@@ -10,9 +10,9 @@ from trainer.evaluation.averages import METRICS, average
 from trainer.evaluation.calibration import brier_score
 from trainer.evaluation.metrics import probability_scores
 from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
+from trainer.evaluation.resampled_probabilities import PROBABILITY_METRICS, ResampledProbabilities
 from trainer.evaluation.resampling import Resampling, resamples
 from tuning.comparison.report.loading import OWN, Examples, ScoredRun
-from tuning.comparison.report.resampled_probabilities import PROBABILITY_METRICS, ResampledProbabilities
 
 __all__ = ["ANY_POLICY", "ScoreRow", "score_rows"]
 

@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score
 
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.calibration import brier_score, expected_calibration_error
-from tuning.comparison.report.resampled_probabilities import ResampledProbabilities
+from trainer.evaluation.resampled_probabilities import ResampledProbabilities
 
 
 @pytest.fixture(scope="module")
