@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compared_runs import LABELS, make_plan, make_run
+from compared_runs import LABELS, choose_on, make_plan, make_run
 
+from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.evaluation import metrics
 from trainer.reporting import console
+from trainer.runs import results
+from trainer.runs.out_of_fold import pool_runs
 from trainer.runs.predicted_labels import read_predicted_labels
 from trainer.tracking.run import NullTracker
 from tuning.comparison.report import narrative, output
@@ -180,6 +183,18 @@ def test_folds_are_pooled(folds):
     dev = [run.scores["dev/final/macro_f1"] for run in folds]
     assert report.ranking[0].by_seed == {1: pytest.approx(np.mean(dev))}
     assert any("out of fold" in line for line in narrative.limits(report))
+
+
+def test_the_run_of_a_cross_validation_has_them_pooled(folds, tmp_path):
+    parts = {one.settings["fold"]: one.folder for one in folds}
+    pooled = pool_runs(parts)
+    results.write_predictions(tmp_path, artifacts.OUT_OF_FOLD, pooled)
+    results.write_tables(tmp_path, choose_on(pooled), None)
+    scores = {"out_of_fold/macro_f1": 0.625}
+    run = replace(folds[0], folder=tmp_path, settings={"folds": 2, "fold": 0}, scores=scores)
+    report = build_report(make_plan("bce", seeds=(1,)), [run])
+    assert (report.data["role"], report.data["examples"]) == ("out-of-fold", 160)
+    assert report.ranking[0].mean == 0.625
 
 
 def test_a_model_without_one_of_its_folds_is_not_scored(folds):

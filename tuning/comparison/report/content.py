@@ -205,7 +205,9 @@ def _ranked(plan: ComparisonPlan, name: str, runs: Sequence[ComparedRun], models
 
 
 def _dev_score(plan: ComparisonPlan, run: ComparedRun) -> float | None:
-    return artifacts.final_score(run.scores, artifacts.metric("dev", plan.metric))
+    """Return the score by which runs are ranked; the run of a cross-validation has no dev of its own."""
+    on_dev = artifacts.final_score(run.scores, artifacts.metric("dev", plan.metric))
+    return run.scores.get(artifacts.metric(artifacts.OUT_OF_FOLD, plan.metric)) if on_dev is None else on_dev
 
 
 def _run_row(plan: ComparisonPlan, run: ComparedRun, model: ScoredRun | None) -> RunRow:

@@ -3,7 +3,7 @@
 That is test, or with folds the examples of train and dev, each predicted by the run that held it out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.evaluation import thresholds
-from trainer.evaluation.arrays import Array, BoolArray, IntArray, LabelledScores
+from trainer.evaluation.arrays import BoolArray, IntArray, LabelledScores
 from trainer.evaluation.calibration import calibrate
 from trainer.evaluation.cross_validation import cross_fitted_predictions
 from trainer.evaluation.evaluation import Evaluation
+from trainer.runs.out_of_fold import FOLD, pool
 from trainer.runs.results import Predictions, load_choices, read_predictions
 from tuning.comparison.results import ComparedRun
 
@@ -40,7 +41,7 @@ class ScoredRun:
     decisions: Mapping[str, BoolArray]
     """Threshold policy to predictions (n, k); OWN too."""
     policy: str
-    """The one behind OWN; of folds the first."""
+    """The one behind OWN; of folds that of the last."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +65,16 @@ class _Part:
     split: Predictions
     choices: Evaluation
 
+    @property
+    def fold(self) -> int:
+        """The fold that the run held out; 0 without folds, and for the run of a whole cross-validation."""
+        return int(self.run.settings.get("fold", 0))
+
+    @property
+    def folds(self) -> int:
+        """Number of folds; 0 without."""
+        return int(self.run.settings.get("folds", 0))
+
 
 def load_runs(runs: Sequence[ComparedRun]) -> tuple[Examples | None, list[ScoredRun], list[ComparedRun]]:
     """Return the examples, the finished runs with their predictions, and the runs that cannot be scored.
@@ -81,12 +92,13 @@ def load_runs(runs: Sequence[ComparedRun]) -> tuple[Examples | None, list[Scored
         if missing := _missing_folds(found):
             unscored += [replace(part.run, state="missing", cause=missing) for part in found]
             continue
-        ids, pooled, build = _of_folds(found) if _fold(found[0].run) else _of_test(found)
+        split = _pooled(found)
         if examples is None:
-            role = OUT_OF_FOLD if _fold(found[0].run) else TEST
-            examples = Examples(role=role, ids=ids, labels=calibrate(pooled), groups=pooled.groups)
+            role = OUT_OF_FOLD if found[0].folds else TEST
+            examples = Examples(role=role, ids=split.example_ids, labels=calibrate(split), groups=split.groups)
             first = found[0].run
-        scored.append(build(_order(ids, pooled, examples, (found[0].run, first))))
+        ordered = split.take(_order(split, examples, (found[0].run, first)))
+        scored.append(_out_of_fold(found, ordered) if found[0].folds else _of_test(found[-1], ordered))
     return examples, scored, unscored
 
 
@@ -106,7 +118,9 @@ def _read_all(runs: Sequence[ComparedRun]) -> tuple[list[_Part], list[ComparedRu
 def _read(run: ComparedRun) -> _Part:
     if run.folder is None:
         raise DataError("Its files are not on this machine.")
-    split = read_predictions(run.folder / artifacts.predictions_file("dev" if _fold(run) else "test"))
+    is_fold, has_folds = (bool(run.settings.get(name, 0)) for name in ("fold", "folds"))
+    role = "dev" if is_fold else artifacts.OUT_OF_FOLD if has_folds else "test"
+    split = read_predictions(run.folder / artifacts.predictions_file(role))
     try:
         choices = load_choices(run.folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -116,90 +130,63 @@ def _read(run: ComparedRun) -> _Part:
     return _Part(run, split, choices)
 
 
-def _fold(run: ComparedRun) -> int:
-    return int(run.settings.get("fold", 0))
-
-
 def _missing_folds(parts: Sequence[_Part]) -> str:
     """Return why the folds of a model cannot be pooled; empty where they can, and without folds."""
-    folds = {_fold(part.run) for part in parts}
-    if folds == {0}:
-        return ""
-    missing = sorted(set(range(1, int(parts[0].run.settings["folds"]) + 1)) - folds)
+    found = {part.fold for part in parts}
+    missing = sorted(set(range(1, parts[0].folds + 1)) - found) if 0 not in found else []
     return f"Fold {', '.join(map(str, missing))} has no result." if missing else ""
 
 
-Build = Callable[[Array], ScoredRun]
+def _pooled(parts: Sequence[_Part]) -> Predictions:
+    by_fold = {part.fold: part.split for part in parts}  # of two for one model the later
+    return by_fold[0] if 0 in by_fold else pool(by_fold)
 
 
-def _of_test(parts: Sequence[_Part]) -> tuple[tuple[str, ...], Predictions, Build]:
-    part = parts[-1]  # of two for one configuration and seed the later
-
-    def build(order: Array) -> ScoredRun:
-        split, choices = part.split.take(order), part.choices
-        scores = calibrate(split, choices.calibration)
-        decisions = {name: thresholds.predict(scores.probabilities, at) for name, at in choices.thresholds.items()}
-        return _scored([part], calibrate(split), scores, decisions | {OWN: decisions[choices.policy]})
-
-    return part.split.example_ids, part.split, build
+def _of_test(part: _Part, split: Predictions) -> ScoredRun:
+    choices = part.choices
+    scores = calibrate(split, choices.calibration)
+    decisions = {name: thresholds.predict(scores.probabilities, at) for name, at in choices.thresholds.items()}
+    return _scored([part], split, scores, decisions)
 
 
-def _of_folds(parts: Sequence[_Part]) -> tuple[tuple[str, ...], Predictions, Build]:
-    pooled = _concatenate([part.split for part in parts])
-
-    def build(order: Array) -> ScoredRun:
-        numbers = np.repeat(np.arange(len(parts)), [part.split.num_examples for part in parts])[order]
-        calibrated = np.concatenate([calibrate(part.split, part.choices.calibration).probabilities for part in parts])
-        ordered = pooled.take(order)
-        scores = ordered.with_probabilities(calibrated[order])
-        # The thresholds of each fold are fitted on the others: its own run has fitted them on these examples.
-        decisions = {
-            name: cross_fitted_predictions(
-                scores, name, fold_of_example=numbers, strength=parts[0].choices.choice.strength
-            )
-            for name in thresholds.POLICIES
-        }
-        return _scored(parts, calibrate(ordered), scores, decisions | {OWN: decisions[parts[0].choices.policy]})
-
-    return pooled.example_ids, pooled, build
+def _out_of_fold(parts: Sequence[_Part], split: Predictions) -> ScoredRun:
+    numbers = np.array([int(number) for number in split.columns[FOLD]])
+    choices = {part.fold: part.choices for part in parts}
+    probabilities = np.empty(split.logits.shape)
+    for number in np.unique(numbers):
+        chosen = choices.get(int(number), parts[-1].choices)  # the run of a cross-validation has those of all folds
+        probabilities[numbers == number] = chosen.calibration.probabilities(split.logits[numbers == number])
+    scores = split.with_probabilities(probabilities)
+    # The thresholds of each fold are fitted on the others: those of the run have seen its labels.
+    strength = parts[-1].choices.choice.strength
+    decisions = {
+        name: cross_fitted_predictions(scores, name, fold_of_example=numbers, strength=strength)
+        for name in thresholds.POLICIES
+    }
+    return _scored(parts, split, scores, decisions)
 
 
 def _scored(
-    parts: Sequence[_Part], raw: LabelledScores, scores: LabelledScores, decisions: Mapping[str, BoolArray]
+    parts: Sequence[_Part], split: Predictions, scores: LabelledScores, decisions: Mapping[str, BoolArray]
 ) -> ScoredRun:
+    policy = parts[-1].choices.policy
     return ScoredRun(
         configuration=parts[0].run.configuration,
         seed=parts[0].run.seed,
         runs=tuple(part.run for part in parts),
-        raw=raw,
+        raw=calibrate(split),
         scores=scores,
-        decisions=decisions,
-        policy=parts[0].choices.policy,
+        decisions={**decisions, OWN: decisions[policy]},
+        policy=policy,
     )
 
 
-def _concatenate(splits: Sequence[Predictions]) -> Predictions:
-    first = splits[0]
-    return Predictions(
-        label_names=first.label_names,
-        scores=np.concatenate([split.scores for split in splits]),
-        labels=np.concatenate([split.labels for split in splits]),
-        observed=np.concatenate([split.observed for split in splits]),
-        example_ids=tuple(name for split in splits for name in split.example_ids),
-        texts=tuple(text for split in splits for text in split.texts),
-        columns={name: tuple(cell for split in splits for cell in split.columns[name]) for name in first.columns},
-        group_column=first.group_column,
-    )
-
-
-def _order(
-    ids: tuple[str, ...], split: Predictions, examples: Examples, runs: tuple[ComparedRun, ComparedRun]
-) -> IntArray:
+def _order(split: Predictions, examples: Examples, runs: tuple[ComparedRun, ComparedRun]) -> IntArray:
     """Return the positions in `split` of the examples. Raises DataError where examples or labels differ."""
     known = examples.labels
     if split.label_names != known.label_names:
         raise _differ(runs, "other labels")
-    places = {name: place for place, name in enumerate(ids)}
+    places = {name: place for place, name in enumerate(split.example_ids)}
     if places.keys() != set(examples.ids):
         raise _differ(runs, f"other examples ({len(places.keys() ^ set(examples.ids)):,} are in one alone)")
     order = np.array([places[name] for name in examples.ids], dtype=np.intp)

@@ -137,7 +137,8 @@ def _limits(report: ComparisonReport) -> Iterator[str]:
     if report.data["role"] != TEST:
         yield (
             "Scores are out of fold: every example of train and dev is predicted by the run that held it out, with "
-            "thresholds fitted on the other folds."
+            "thresholds fitted on the other folds. Ranking and pairs use the same examples: the best of many is "
+            "optimistic."
         )
     if report.data["groups"]:
         yield f"Examples are resampled in {report.data['groups']:,} groups, which belong together."
