@@ -36,12 +36,12 @@ def stand_in(environment, root, tmp_path):
 
 @pytest.fixture
 def mlflow_run(root, tracking_uri):
-    """Start `mlflow run . -e train` with parameters; returns the finished process and its one run."""
+    """Start `mlflow run` with parameters, by default of train; returns the process, and the one run of a training."""
 
-    def call(parameters, *options, environment=None):
+    def call(parameters, *options, environment=None, entry_point="train"):
         flags = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
         done = subprocess.run(
-            [Path(sys.executable).with_name("mlflow"), "run", ".", "-e", "train", *options, *flags],
+            [Path(sys.executable).with_name("mlflow"), "run", ".", "-e", entry_point, *options, *flags],
             cwd=root,
             env=clean_environment() | {"MLFLOW_TRACKING_URI": tracking_uri} | (environment or {}),
             capture_output=True,
@@ -49,7 +49,7 @@ def mlflow_run(root, tracking_uri):
             timeout=900,
             check=False,
         )
-        return done, only_run(tracking_uri)
+        return done, only_run(tracking_uri) if entry_point == "train" else None
 
     return call
 

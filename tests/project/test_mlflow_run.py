@@ -123,6 +123,34 @@ def test_trials_of_a_search_may_take_two_processes_each(search, tracking_uri):
     assert "dev/macro_f1" in trial.data.metrics
 
 
+@pytest.mark.slow
+def test_a_comparison_of_two_losses_over_two_seeds(mlflow_run, tracking_uri, tmp_path):
+    """Four trainings, and their report."""
+    given = {
+        "configs": "bce,asl",
+        "seeds": "2",
+        "workers": "2",
+        "comparison": "small",
+        "output": str(tmp_path / "runs"),
+    }
+    given |= {"epochs": "1", "max_train_rows": "100", "bootstrap_resamples": "100", "resamples": "200"}
+    done = mlflow_run(given, "--env-manager", "local", entry_point="compare")[0]
+
+    assert done.returncode == 0, done.stderr
+    runs = _runs(tracking_uri)
+    (parent,) = [run for run in runs.values() if run.data.tags.get("command") == "compare"]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert set(runs) - {parent.info.run_name} == {
+        f"small {name} seed {seed}" for name in ("bce", "asl") for seed in (42, 43)
+    }
+    result = mlflow.artifacts.load_dict(f"{parent.info.artifact_uri}/comparison.json")
+    assert [(pair["first"], pair["second"], pair["planned"]) for pair in result["pairs"]] == [("asl", "bce", True)]
+    plan = mlflow.artifacts.load_dict(f"{parent.info.artifact_uri}/plan.json")
+    assert plan["configurations"] == {"bce": {"loss": "bce"}, "asl": {"loss": "asl"}}
+    assert "report:" in done.stdout
+    assert result["pairs"][0]["sentence"] in " ".join(done.stdout.split())
+
+
 def test_a_wrong_parameter_fails_the_run_and_names_the_parameter(mlflow_run):
     done, run = mlflow_run({"learning_rate": "-1"}, "--env-manager", "local")
 

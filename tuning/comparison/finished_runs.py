@@ -1,6 +1,6 @@
 """Finished runs whose results a comparison takes: found by their settings, examples and code, or named by their ids."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,20 +47,19 @@ def find_finished(
     store: MlflowBackend,
     experiment: str,
     wanted: Mapping[Any, TrainConfig],
-    digests: Mapping[int, Mapping[str, str]],
+    digests: Callable[[TrainConfig], Mapping[str, str]],
 ) -> dict[Any, FinishedRun]:
     """Return the finished runs with these settings, the examples of these digests and the code of this process.
 
-    wanted: key to settings. digests: seed to the digests of its splits.
+    wanted: key to settings. digests: gives those of the splits that a training with such settings reads.
     First the run folders in `output`, then the runs of an experiment on the server.
     """
     missing = {key: effective_settings(config) for key, config in wanted.items()}
     found: dict[Any, FinishedRun] = {}
-    for run in _candidates(output, store, experiment, next(iter(digests.values()))):
-        if run.code != code_digest() or run.data["digests"] != digests.get(run.config.run.seed):
-            continue
+    for run in _candidates(output, store, experiment):
         settings = effective_settings(run.config)
-        for key in [key for key, values in missing.items() if values == settings]:
+        keys = [key for key, values in missing.items() if values == settings and run.code == code_digest()]
+        for key in keys if keys and run.data["digests"] == digests(wanted[keys[0]]) else ():
             found[key] = run
             del missing[key]
         if not missing:
@@ -102,16 +101,14 @@ def read_finished(folder: Path, scores: Mapping[str, float] | None = None) -> Fi
     )
 
 
-def _candidates(
-    output: Path, store: MlflowBackend, experiment: str, digests: Mapping[str, str]
-) -> Iterator[FinishedRun]:
+def _candidates(output: Path, store: MlflowBackend, experiment: str) -> Iterator[FinishedRun]:
     known = set()
     for path in sorted(output.glob(f"[!.]*/{artifacts.OUTCOME}")):
         known.add(path.parent.name)
         run = _readable(path.parent)
         if run is not None:
             yield run
-    for one in _on_server(store, experiment, digests):
+    for one in _on_server(store, experiment):
         if one.info.run_id not in known and (run := _downloaded(one, output, store)) is not None:
             yield run
 
@@ -124,15 +121,10 @@ def _readable(folder: Path) -> FinishedRun | None:
         return None
 
 
-def _on_server(store: MlflowBackend, experiment: str, digests: Mapping[str, str]) -> Iterator["Run"]:
-    """Give the finished runs on the same examples of dev and test that have scores on test."""
-    same = [
-        f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` LIKE '{digest[: artifacts.SHORT_DIGEST]}%'"
-        for role, digest in digests.items()
-        if role != "train"
-    ]
+def _on_server(store: MlflowBackend, experiment: str) -> Iterator["Run"]:
+    """Give the finished runs that have scores on test."""
     with readable_errors(store):
-        runs = store.client.search_runs([experiment], " and ".join(["attributes.status = 'FINISHED'", *same]))
+        runs = store.client.search_runs([experiment], "attributes.status = 'FINISHED'")
     return (run for run in runs if artifacts.metric("test", "macro_f1") in run.data.metrics)
 
 

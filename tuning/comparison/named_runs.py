@@ -18,7 +18,7 @@ from tuning.training_settings import effective_settings
 __all__ = ["group_runs", "load_named_runs", "plan_of_runs"]
 
 _HEAD = ("loss", "ratio")
-_OF_A_RUN = ("seed",)
+_OF_A_RUN = ("seed", "fold")
 
 
 def load_named_runs(text: str, output: Path, store: MlflowBackend) -> list[FinishedRun]:
@@ -29,7 +29,9 @@ def load_named_runs(text: str, output: Path, store: MlflowBackend) -> list[Finis
     runs = [load_run(run_id, output, store) for run_id in ids]
     first = runs[0]
     for run in runs[1:]:
-        held_out = [{role: one.data["digests"].get(role) for role in ("dev", "test")} for one in (first, run)]
+        # Folds have other examples of dev by design; the report checks that together they are the same.
+        roles = ("test",) if run.config.data.folds else ("dev", "test")
+        held_out = [{role: one.data["digests"].get(role) for role in roles} for one in (first, run)]
         if changed := changed_splits(held_out[0], held_out[1]):
             raise DataError(
                 f"Runs must have the same examples of dev and test, but {', '.join(changed)} of run {run.run_id} "
@@ -53,7 +55,8 @@ def group_runs(runs: Sequence[FinishedRun]) -> dict[Key, FinishedRun]:
     names = _names(groups)
     found: dict[Key, FinishedRun] = {}
     for run, values in zip(runs, settings, strict=True):
-        key = names[groups.index(values)], run.config.run.seed
+        fold = run.config.data.fold if run.config.data.folds else 0
+        key = Key(names[groups.index(values)], run.config.run.seed, fold)
         if key in found:
             raise DataError(
                 f"Runs {found[key].run_id} and {run.run_id} have the same settings and seed. Leave one of them out."
@@ -64,7 +67,7 @@ def group_runs(runs: Sequence[FinishedRun]) -> dict[Key, FinishedRun]:
 
 def plan_of_runs(config: CompareConfig, runs: Mapping[Key, FinishedRun]) -> tuple[ComparisonPlan, list[ComparedRun]]:
     """Return the plan of a comparison of finished runs, each configuration against the first, and their records."""
-    settings = {name: _settings(run) for (name, _), run in runs.items()}
+    settings = {name: _settings(run) for (name, *_), run in runs.items()}
     varied = _varied([*settings.values()])
     names = [*settings]
     plan = ComparisonPlan(
@@ -72,7 +75,7 @@ def plan_of_runs(config: CompareConfig, runs: Mapping[Key, FinishedRun]) -> tupl
         configurations={
             name: {one: values[one] for one in varied if one in values} for name, values in settings.items()
         },
-        seeds=tuple(sorted({seed for _, seed in runs})),
+        seeds=tuple(sorted({seed for _, seed, _ in runs})),
         metric=config.metric,
         planned=tuple((name, names[0]) for name in names[1:]),
         min_effect=config.min_effect,

@@ -15,20 +15,23 @@ __all__ = ["find_notes"]
 def find_notes(runs: Sequence[ComparedRun]) -> list[str]:
     """Return what makes finished runs less comparable: other code, examples of train or planned steps, and early stops.
 
-    Examples of train are those of one seed: with max_train_rows each seed draws others.
+    Examples of train are compared within a seed and fold, which may draw others.
     """
     finished = [run for run in runs if run.state == "finished" and run.folder is not None]
-    code = {run.run_id: _read(run, artifacts.ENVIRONMENT).get("code_digest") for run in finished}
-    steps = {run.run_id: run.scores.get(artifacts.SCHEDULE_STEPS) for run in finished}
-    notes = [_others("code", code), _others("number of planned steps", steps)]
-    for seed in sorted({run.seed for run in finished}):
-        train = {
-            run.run_id: _read(run, artifacts.DATASET)["digests"].get("train") for run in finished if run.seed == seed
-        }
-        notes.append(_others(f"examples of train for seed {seed}", train))
+    notes = [_others("code", {run.run_id: _read(run, artifacts.ENVIRONMENT).get("code_digest") for run in finished})]
+    for drawn in sorted({_drawn(run) for run in finished}):
+        alike = [run for run in finished if _drawn(run) == drawn]
+        steps = {run.run_id: run.scores.get(artifacts.SCHEDULE_STEPS) for run in alike}
+        train = {run.run_id: _read(run, artifacts.DATASET)["digests"].get("train") for run in alike}
+        where = f"for seed {drawn[0]}" + (f" and fold {drawn[1]}" if drawn[1] else "")
+        notes += [_others(f"number of planned steps {where}", steps), _others(f"train split {where}", train)]
     early = [f"{run.configuration} seed {run.seed}" for run in finished if _stopped_early(run)]
     notes.append(f"Early stopping ended {console.abbreviate(early)}." if early else "")
     return [note for note in notes if note]
+
+
+def _drawn(run: ComparedRun) -> tuple[int, int]:
+    return run.seed, int(run.settings.get("fold", 0))
 
 
 def _read(run: ComparedRun, name: str) -> dict[str, Any]:

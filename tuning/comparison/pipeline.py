@@ -79,7 +79,7 @@ class RunningComparison:
         opened = self.opened
         opened.keep_lead()
         request = opened.request
-        runs = collect(opened.study, opened.plan, request.digests, request.output, opened.store)
+        runs = collect(opened.study, request.keys(opened.plan), request.shared_digests, request.output, opened.store)
         opened.close_abandoned_runs(request.output, [opened.study])
         if opened.tracker is None:
             raise TypeError("a worker writes no report")
@@ -92,7 +92,7 @@ class RunningComparison:
             study=self.opened.study.study_name,
             unit="training",
             name=_name,
-            tags=lambda trial: {artifacts.TAG_CONFIGURATION: key_of(trial)[0]},
+            tags=lambda trial: {artifacts.TAG_CONFIGURATION: key_of(trial).configuration},
             settings={**request.training.given, "output": str(request.output), "read_test": True},
             output=request.output,
             metrics=(request.series,),
@@ -102,7 +102,7 @@ class RunningComparison:
             epochs=request.training.values["epochs"],
             keeps_checkpoints=False,
             suggest=_settings,
-            seeds=lambda trial: [key_of(trial)[1]],
+            seeds=lambda trial: [key_of(trial).seed],
             total=lambda: len(trials.counted(self.opened.study)),
             retry_advice="",
         )
@@ -157,8 +157,7 @@ def _raise_on_failures(runs: Sequence[ComparedRun], argument: str) -> None:
 
 
 def _name(trial: AnyTrial) -> str:
-    configuration, seed = key_of(trial)
-    return f"{configuration} seed {seed}"
+    return str(key_of(trial))
 
 
 def _settings(trial: optuna.Trial) -> dict[str, Any]:

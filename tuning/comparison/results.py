@@ -27,7 +27,7 @@ class ComparedRun:
     reused: bool
     """True for a run that was finished before the comparison."""
     settings: Mapping[str, Any]
-    """Every setting of training, resolved; empty unless it is finished."""
+    """Every setting of training, resolved; its seed and fold alone unless it is finished."""
     scores: Mapping[str, float]
     """Every score of outcome.json."""
     seconds: float | None

@@ -24,7 +24,7 @@ from tuning.comparison.configurations import Configurations
 from tuning.comparison.finished_runs import FinishedRun, find_finished
 from tuning.comparison.plan import continued, describe_changes, describe_pair, make_plan, read_plan, store_plan
 from tuning.comparison.results import ComparisonPlan
-from tuning.comparison.trainings import Key, enqueue, missing
+from tuning.comparison.trainings import Key, enqueue, keys_of, missing
 from tuning.execution.executor import Executor
 from tuning.execution.resources import Resources, assign_machine, gpu_names
 from tuning.open_study import OpenStudy, StudyRequest, open_study, reach_storage
@@ -40,6 +40,7 @@ _REFUSED = {
     "read_test": "every training of a comparison reads test",
     "register": "promote registers a model",
     "resume": "comparison=NAME continues a comparison",
+    "fold": "`folds` trains every fold",
     "retrain_from": "a comparison needs dev held out",
 }
 _MAX_PARAMETER = 5000  # MLflow takes 6,000 characters
@@ -52,8 +53,6 @@ class CompareRequest:
     config: CompareConfig
     training: TrainingSettings
     configurations: Configurations
-    digests: Mapping[int, Mapping[str, str]]
-    """Seed to the digests of its splits: with max_train_rows each seed draws other examples of train."""
     workers: Sequence[Resources]
 
     @property
@@ -77,9 +76,24 @@ class CompareRequest:
             "label_names": self.training.data["label_names"],
         }
 
-    def resolve(self, changes: Mapping[str, Any], seed: int) -> TrainConfig:
-        """Return the settings of a configuration with a seed."""
-        return from_flat(TrainConfig, {**self.training.values, **changes, "seed": seed})
+    @property
+    def shared_digests(self) -> Mapping[str, str] | None:
+        """The digests of the splits; None where each seed or fold draws its own examples."""
+        values = self.training.values
+        return None if values["max_train_rows"] or values["folds"] else self.training.data["digests"]
+
+    def keys(self, plan: ComparisonPlan) -> list[Key]:
+        """Return all trainings of a plan."""
+        return keys_of(plan, self.training.values["folds"])
+
+    def resolve(self, plan: ComparisonPlan, key: Key) -> TrainConfig:
+        """Return the settings of a training."""
+        own = {**plan.configurations[key.configuration], "seed": key.seed, "fold": key.fold}
+        return from_flat(TrainConfig, {**self.training.values, **own})
+
+    def digests(self, config: TrainConfig) -> Mapping[str, str]:
+        """Return the digests of the splits that a training reads."""
+        return self.shared_digests or sources.load(config.data, seed=config.run.seed).digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +140,6 @@ def read_request(config: CompareConfig, configurations: Configurations, given: M
         config=config,
         training=training,
         configurations=configurations,
-        digests={seed: _digests(training, seed) for seed in range(config.seed, config.seed + config.seeds)},
         workers=assign_machine(config.workers, training.values["processes"], gpu_names()),
     )
 
@@ -143,14 +156,6 @@ def log_plan(tracker: Tracker, plan: ComparisonPlan) -> None:
             "written": plan.written,
         }
     )
-
-
-def _digests(training: TrainingSettings, seed: int) -> Mapping[str, str]:
-    """Return the digests of the splits that a training with this seed reads."""
-    known: Mapping[str, str] = training.data["digests"]
-    if seed == training.values["seed"] or not training.values["max_train_rows"]:
-        return known
-    return sources.load(from_flat(TrainConfig, training.values).data, seed=seed).digests
 
 
 def _study_request(request: CompareRequest, store: MlflowBackend, screen: console.Console) -> StudyRequest:
@@ -170,8 +175,9 @@ def _study_request(request: CompareRequest, store: MlflowBackend, screen: consol
         store_plan(study, plan)
         log_plan(tracker, plan)
         trials.retry_orphans(study)  # first: `enqueue` would add an interrupted training a second time
-        wanted = {key: request.resolve(plan.configurations[key[0]], key[1]) for key in missing(study, plan)}
-        enqueue(study, plan, request.series, _finished(request, wanted, tracker, store, screen))
+        keys = missing(study, request.keys(plan))
+        wanted = {key: request.resolve(plan, key) for key in keys}
+        enqueue(study, plan, keys, request.series, _finished(request, wanted, tracker, store, screen))
 
     varied = {name for changes in request.configurations.changes.values() for name in changes}
     shared = {name: value for name, value in request.training.values.items() if name not in varied}
@@ -204,6 +210,6 @@ def _finished(
     with readable_errors(store):
         experiment = store.run(tracker.run_id).info.experiment_id
     found: dict[Key, FinishedRun] = find_finished(request.output, store, experiment, wanted, request.digests)
-    for (name, seed), run in found.items():
-        screen.show_note(f"{name} seed {seed}: taken from finished run {run.run_id}")
+    for key, run in found.items():
+        screen.show_note(f"{key}: taken from finished run {run.run_id}")
     return found

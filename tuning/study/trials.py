@@ -72,6 +72,8 @@ class Attribute:
     """Seed of a trial of the finals or of a comparison."""
     CONFIGURATION = "configuration"
     """Name of the configuration that a trial of a comparison trains."""
+    FOLD = "fold"
+    """Fold that a trial of a comparison holds out; 0 without folds."""
     REUSED = "reused"
     """True for a trial of a comparison whose run was finished before."""
     SOURCE = "trial"

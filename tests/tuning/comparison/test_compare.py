@@ -27,12 +27,12 @@ def test_every_configuration_is_trained_with_every_seed_and_compared(comparisons
 
     assert code == 0, output
     study = comparisons.load("c")
-    assert [key_of(one) for one in study.trials] == [(n, s) for s in (42, 43) for n in ("bce", "combined:0.7")]
+    assert [key_of(one) for one in study.trials] == [(n, s, 0) for s in (42, 43) for n in ("bce", "combined:0.7")]
     parent, runs = parent_of(comparisons), {run.info.run_id: run for run in comparisons.runs()}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for trial in study.trials:
         run, config = runs[trials.run_id(trial)], comparisons.config(trial)
-        name, seed = key_of(trial)
+        name, seed, _ = key_of(trial)
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (run.info.run_name, run.data.tags["comparison.configuration"]) == (f"c {name} seed {seed}", name)
         assert (config["seed"], config["loss"], config["read_test"]) == (seed, name.partition(":")[0], True)
@@ -55,7 +55,7 @@ def test_every_configuration_is_trained_with_every_seed_and_compared(comparisons
     assert "taken from finished run" in output
     assert len(comparisons.runs()) == before + 1 + 2
     reused = {key_of(one) for one in comparisons.load("other").trials if Attribute.REUSED in one.user_attrs}
-    assert reused == {(name, seed) for seed in (42, 43) for name in ("bce", "combined:0.7")}
+    assert reused == {(name, seed, 0) for seed in (42, 43) for name in ("bce", "combined:0.7")}
     (other,) = [run for run in comparisons.runs() if run.info.run_name == "compare other"]
     listed = {(run["configuration"], run["reused"]) for run in result_of(comparisons, other)["runs"]}
     assert listed == {("bce", True), ("combined:0.7", True), ("asl", False)}
@@ -116,3 +116,20 @@ def test_a_failed_training_is_no_score_and_the_rest_stands(comparisons):
     assert parent_of(comparisons).info.status == "FINISHED"
     study = comparisons.load("c")
     assert [key_of(one)[0] for one in study.trials] == ["bce", "fast", "asl", "fast"]
+
+
+def test_folds_are_trained_each_and_compared_together(comparisons):
+    code, output = comparisons.run(configs="bce,combined", seeds=1, folds=2)
+
+    assert code == 0, output
+    study = comparisons.load("c")
+    assert [key_of(one) for one in study.trials] == [
+        (name, 42, fold) for fold in (1, 2) for name in ("bce", "combined")
+    ]
+    for trial in study.trials:
+        config = comparisons.config(trial)
+        assert (config["folds"], config["fold"]) == (2, key_of(trial).fold)
+    result = result_of(comparisons, parent_of(comparisons))
+    assert result["data"]["examples"] == 160
+    (pair,) = result["pairs"]
+    assert (pair["first"], pair["planned"]) == ("combined", True)
