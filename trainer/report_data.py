@@ -15,7 +15,7 @@ from trainer.evaluation.evaluation import Evaluation
 from trainer.reporting import mistakes, summary
 from trainer.reporting.report import DASH, Estimate, Picture, ReportData, Sections
 
-__all__ = ["report_data", "run_note"]
+__all__ = ["environment_sections", "report_data", "run_note"]
 
 History = Sequence[Mapping[str, float]]
 _CAPTIONS = {
@@ -63,7 +63,7 @@ def report_data(
         settings={"Data set": _data_set(dataset), "Settings that are not the defaults": _changed(config)},
         all_settings={part.name: flatten(getattr(config, part.name)) for part in fields(config)},
         overlap=_overlap(dataset),
-        environment=_environment(facts),
+        environment=environment_sections(facts),
         load_code=(
             f'import mlflow\nmodel = mlflow.pyfunc.load_model("runs:/{run_id}/{artifacts.MODEL}")\n'
             f'model.predict(["{artifacts.EXAMPLE_TEXT}"])'
@@ -150,7 +150,8 @@ def _overlap(dataset: Dataset) -> dict[str, object]:
     }
 
 
-def _environment(facts: dict[str, Any]) -> Sections:
+def environment_sections(facts: Mapping[str, Any]) -> Sections:
+    """Return what `environment.describe` found, for the report: the machine, then the packages."""
     known = {
         "Python": facts["python"],
         "platform": facts["platform"],

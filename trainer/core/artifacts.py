@@ -16,6 +16,9 @@ __all__ = [
     "DEFAULT_EXPERIMENT",
     "ENVIRONMENT",
     "ERRORS",
+    "EVALUATE",
+    "EVALUATED",
+    "EVALUATION",
     "EXAMPLE_TEXT",
     "FIGURES",
     "FOLDS",
@@ -57,6 +60,7 @@ __all__ = [
     "TAG_GIT_DIRTY",
     "TAG_MODEL_COMMIT",
     "TAG_MODEL_DIGEST",
+    "TAG_MODEL_SOURCE",
     "TAG_NOTE",
     "TAG_PRESET",
     "TAG_RESUMES",
@@ -110,8 +114,14 @@ FOLDS = "folds.json"
 FOLD_RUNS = "fold_runs.json"
 """Only in the run folder of a cross-validation: fold → id of its run."""
 PREDICTIONS = "predictions"
+EVALUATED = f"{PREDICTIONS}/evaluated.parquet"
+"""Predictions of an evaluation, in the labels that the model shares with the data."""
 FIGURES = "figures"
 REPORT = "report.html"
+EVALUATE = "evaluate.json"
+"""Settings of an evaluation; `CONFIG` marks the run of a training."""
+EVALUATION = "evaluation.json"
+"""What an evaluation measured: model, data, mapping of labels, texts left out, comparison."""
 PROMOTION = "promotion.json"
 """In the run of a promotion or rollback."""
 MODEL_CARD = "model_card.md"
@@ -119,6 +129,8 @@ MODEL_CARD_PAGE = "model_card.html"
 UPLOADED = (
     CONFIG,
     FOLDS,
+    EVALUATE,
+    EVALUATION,
     ENVIRONMENT,
     DATASET,
     LABELS,
@@ -213,6 +225,8 @@ TAG_DATA_PADDING = "data.padding"
 TAG_MODEL_COMMIT = "model.commit"
 """Commit of the encoder's hub repository."""
 TAG_MODEL_DIGEST = "model.digest"
+TAG_MODEL_SOURCE = "model.source"
+"""On the run of an evaluation: the address of the model, with its version."""
 TAG_RESUMES = "resumes"
 """On the run that `mlflow run -P resume=` made: the id of the run that was continued."""
 

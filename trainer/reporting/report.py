@@ -186,7 +186,7 @@ class ReportData:
     """Examples that are in more than one split."""
     environment: Sections
     load_code: str
-    """Python that loads the model."""
+    """Python that loads the model; empty for predictions of another program."""
     pictures: Sequence[Picture] = ()
     warnings: Sequence[str] = ()
     kind: str = "Training report"

@@ -31,6 +31,7 @@ __all__ = [
     "table_names",
     "write_evaluation_figures",
     "write_figures",
+    "write_label_table",
     "write_predictions",
     "write_tables",
 ]
@@ -99,15 +100,21 @@ def write_tables(folder: Path, evaluation: Evaluation, dev: LabelledScores | Non
             **evaluation.calibration_errors,
         },
     )
+    write_label_table(folder, evaluation)
+    if dev is not None:
+        sweep = thresholds.threshold_sweep(calibrate(dev, evaluation.calibration))
+        write_table(folder / artifacts.THRESHOLD_SWEEP, sweep, digits=TABLE_DIGITS)
+
+
+def write_label_table(folder: Path, evaluation: Evaluation) -> None:
+    """Write the scores of each label on every split of the evaluation."""
+    names = {"test": evaluation.split}
     rows = [
-        {"role": role, **{name: row[name] for name in _FIRST_COLUMNS if name in row}, **row}
+        {"role": names.get(role, role), **{name: row[name] for name in _FIRST_COLUMNS if name in row}, **row}
         for role in ("test", artifacts.OUT_OF_FOLD, "dev")
         for row in evaluation.per_label.get(role, [])
     ]
     write_table(folder / artifacts.PER_LABEL, rows, digits=TABLE_DIGITS)
-    if dev is not None:
-        sweep = thresholds.threshold_sweep(calibrate(dev, evaluation.calibration))
-        write_table(folder / artifacts.THRESHOLD_SWEEP, sweep, digits=TABLE_DIGITS)
 
 
 def table_names(folder: Path) -> list[str]:

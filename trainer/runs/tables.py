@@ -22,6 +22,7 @@ from trainer.runs.results import TABLE_DIGITS, Predictions
 __all__ = [
     "JudgedSplit",
     "write_errors",
+    "write_judged",
     "write_label_errors",
     "write_missed_labels",
     "write_scores",
@@ -32,7 +33,6 @@ _ERRORS_OF_A_KIND = 12  # of two kinds and two splits: 48 rows
 _MOST_ANSWERS = 5
 _MOST_LABEL_ERRORS = 1000
 _TEXT_CHARACTERS = 500
-_BOUNDS = {"_low": "test_low", "_high": "test_high"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,20 +67,40 @@ class JudgedSplit:
         )
 
 
-def write_scores(folder: Path, metrics: Mapping[str, float]) -> Path:
-    """Write the scores on dev and test side by side, those on test with their 95 % intervals."""
+def write_scores(folder: Path, metrics: Mapping[str, float], roles: Sequence[str] = ("dev", "test")) -> Path:
+    """Write the scores on these splits side by side, those on the last one with their 95 % intervals."""
+    bounds = {f"_{end}": f"{roles[-1]}_{end}" for end in ("low", "high")}
     rows: dict[str, dict[str, Any]] = {}
     for metric, value in metrics.items():
         role, _, name = metric.partition("/")
-        if role not in ("dev", "test") or metric == artifacts.BEST_STEP:
+        if role not in roles or metric == artifacts.BEST_STEP:
             continue
         score, policy = name.removeprefix("final/").partition("/")[::2]
-        column = next((column for suffix, column in _BOUNDS.items() if score.endswith(suffix)), role)
+        column = next((column for suffix, column in bounds.items() if score.endswith(suffix)), role)
         score = score if column == role else score.rpartition("_")[0]
         rows.setdefault(f"{score}, policy {policy}" if policy else score, {})[column] = value
-    columns = ("dev", "test", *_BOUNDS.values())
+    columns = (*roles, *bounds.values())
     table = [{"score": score, **{name: row.get(name) for name in columns}} for score, row in rows.items()]
     return write_table(folder / artifacts.SCORES, table, digits=TABLE_DIGITS)
+
+
+def write_judged(folder: Path, split: JudgedSplit) -> Path:
+    """Write ids, texts, labels, decisions and probabilities as Parquet that `evaluate` reads as `predictions`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    names = np.array(split.scores.label_names, dtype=object)
+    columns: dict[str, Any] = {
+        "id": list(split.example_ids),
+        "text": list(split.texts),
+        "labels": [names[row].tolist() for row in split.scores.positives],
+        "predicted_labels": [names[row].tolist() for row in split.predictions],
+    }
+    columns |= {f"probability_{name}": split.scores.probabilities[:, i] for i, name in enumerate(names)}
+    path = folder / artifacts.EVALUATED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
 
 
 def write_errors(folder: Path, splits: Sequence[JudgedSplit]) -> Path:

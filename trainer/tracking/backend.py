@@ -45,6 +45,7 @@ class MlflowBackend:
             "artifact": self._write_artifact,
             "dataset": self._write_dataset,
             "model": self._write_model,
+            "model_input": self._write_model_input,
             "register": self._write_registration,
             "status": self._write_status,
             "open": lambda _, event: self.set_running(event.run_id),
@@ -129,7 +130,7 @@ class MlflowBackend:
         from mlflow.entities import Metric
 
         points = [
-            Metric(name, value, event.time, _integer(event, "step"))
+            Metric(name, value, event.time, _integer(event, "step"), **_measured(event))
             for event in batch
             for name, value in _mapping(event, "metrics").items()
         ]
@@ -177,6 +178,13 @@ class MlflowBackend:
     def _write_model(self, folder: Path, event: Event) -> None:
         self._models.write(self.run(event.run_id), folder / _text(event, "folder"), _integer(event, "step"))
 
+    def _write_model_input(self, _: Path, event: Event) -> None:
+        from mlflow.entities import LoggedModelInput
+
+        inputs, model_id = self.run(event.run_id).inputs, _text(event, "model_id")
+        if all(one.model_id != model_id for one in (inputs.model_inputs if inputs else [])):
+            self.client.log_inputs(event.run_id, models=[LoggedModelInput(model_id)])
+
     def _write_registration(self, _: Path, event: Event) -> None:
         self.register(event.run_id, _text(event, "name"))
 
@@ -213,6 +221,18 @@ def _dataset_schema(label_names: object) -> str | None:
         return None
     columns = [("string", "text"), *(("double", str(name)) for name in label_names)]
     return json.dumps({"mlflow_colspec": [{"type": kind, "name": name, "required": True} for kind, name in columns]})
+
+
+def _measured(event: Event) -> dict[str, Any]:
+    """Return the fields of a metric that name the model and the data set it measures; none for others."""
+    if "model_id" not in event.content:
+        return {}
+    dataset = event.content["dataset"]
+    if not isinstance(dataset, list) or len(dataset) != 2:
+        raise TypeError(f"event of kind {event.kind} must have name and digest under dataset, got {dataset}.")
+    name, digest = map(str, dataset)
+    digest = digest[:DIGEST_CHARACTERS]
+    return {"model_id": _text(event, "model_id"), "dataset_name": name, "dataset_digest": digest}
 
 
 def _mapping(event: Event, key: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from trainer.tracking.registered_models import list_versions, model_names, read_
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["download_model", "resolve", "resolve_on_server"]
+__all__ = ["download_model", "find_logged_model", "resolve", "resolve_on_server"]
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))")
 _MAX_CAUSE, _NAMES_SHOWN = 200, 5
@@ -96,3 +96,29 @@ def download_model(source: str, scratch: Path) -> Path:
             "model. Restore them, or choose another version."
         )
     return folder
+
+
+def find_logged_model(client: "MlflowClient", source: str) -> str:
+    """Return the id of the logged model behind a resolved address; empty where the server has none.
+
+    source: `models:/NAME/VERSION`, `models:/MODEL_ID`, `runs:/RUN_ID/…`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    kind, _, rest = source.partition(":/")
+    first, _, second = rest.strip("/").partition("/")
+    try:
+        if kind == "models":
+            target = (client.get_model_version(first, second).source or "") if second else source
+            return _logged_id(client, target.rpartition("/")[2])
+        run = client.get_run(first)
+        found = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{first}'")
+        return max(found, key=lambda model: model.creation_timestamp).model_id if found else ""
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return ""
+
+
+def _logged_id(client: "MlflowClient", model_id: str) -> str:
+    return str(client.get_logged_model(model_id).model_id) if model_id.startswith("m-") else ""

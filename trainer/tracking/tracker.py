@@ -50,6 +50,12 @@ class Tracker:
     def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int) -> None:
         """Log values at `step` with the present time. Raises ValueError for a name that MLflow refuses."""
 
+    def log_evaluation(self, model_id: str, dataset: tuple[str, str], metrics: Mapping[str, SupportsFloat]) -> None:
+        """Log metrics of a logged model on a data set, and make the model an input of the run.
+
+        model_id: empty for metrics of no model on the server. dataset: name and digest, as given to `log_dataset`.
+        """
+
     def log_params(self, parameters: Mapping[str, object]) -> None:
         """Log settings as `cfg.<name>`. Where a resumed run had another value, the new one becomes a tag."""
 
@@ -145,6 +151,16 @@ class MlflowTracker(Tracker):
         values = {name: value for name, value in values.items() if (name, int(step)) not in self._logged}
         if values:
             self._append("metrics", {"metrics": values, "step": int(step)})
+
+    def log_evaluation(self, model_id: str, dataset: tuple[str, str], metrics: Mapping[str, SupportsFloat]) -> None:
+        """Log metrics of a logged model on a data set; MLflow's page of the model shows them too."""
+        for name in metrics:
+            artifacts.check_metric_name(name)
+        of = {"model_id": model_id, "dataset": list(dataset)} if model_id else {}
+        if model_id:
+            self._append("model_input", {"model_id": model_id})
+        values = {name: float(value) for name, value in metrics.items()}
+        self._append("metrics", {"metrics": values, "step": 0, **of})
 
     def log_params(self, parameters: Mapping[str, object]) -> None:
         """Log settings as `cfg.<name>`, in one call."""

@@ -56,6 +56,7 @@ class _StoredRun:
             "artifact": self._has_artifact,
             "dataset": self._has_dataset,
             "model": lambda _: self._models.is_ready(self._run),
+            "model_input": self._has_model_input,
             "register": lambda event: self._models.version(self._run, str(event.content["name"])) is not None,
             "open": lambda _: True,
             "status": lambda _: True,  # a later one replaces it
@@ -99,6 +100,10 @@ class _StoredRun:
         wanted = (event.content["name"], str(event.content["digest"])[:DIGEST_CHARACTERS])
         inputs = self._run.inputs.dataset_inputs if self._run.inputs else []
         return any((one.dataset.name, one.dataset.digest) == wanted for one in inputs)
+
+    def _has_model_input(self, event: Event) -> bool:
+        inputs = self._run.inputs.model_inputs if self._run.inputs else []
+        return any(one.model_id == str(event.content["model_id"]) for one in inputs)
 
 
 def _mapping(event: Event, key: str) -> Mapping[str, Any]:

@@ -12,12 +12,12 @@ from trainer.data.sources.cells import read_indicators
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.tabular import Table
 
-__all__ = ["ANSWER", "Columns", "Tables", "find_columns", "find_label_column"]
+__all__ = ["ANSWER", "ID_COLUMNS", "Columns", "Tables", "find_columns", "find_label_column"]
 
 ANSWER = "answer"
 """Column in which Prodigy keeps whether an annotation was accepted."""
 
-_ID_COLUMNS = ("id", "row_id", "comment_id")
+ID_COLUMNS = ("id", "row_id", "comment_id")
 _OTHER_LABEL_COLUMN = "label"  # the usual name on the hub, tried where the default of label_column is absent
 _UNNAMED = re.compile(r"(Unnamed: \d+)?")  # pandas writes its index without a name, and reads it with this one
 _MAX_SHOWN = 10
@@ -90,7 +90,7 @@ def _find(table: Table, tables: Tables, errors: RowErrors) -> Columns:
     check_columns(table.file, table.columns, text)
     kept = tables.config.kept_columns
     _check_kept(table, tables.config)
-    example_id = next((c for name in _ID_COLUMNS for c in table.columns if c.casefold() == name), None)  # SemEval: ID
+    example_id = next((c for name in ID_COLUMNS for c in table.columns if c.casefold() == name), None)  # SemEval: ID
     label = find_label_column(table.columns, tables.config, tables.label_names)
     if label is not None:
         return Columns(text=text, label=label, indicators=(), example_id=example_id, kept=kept)
