@@ -50,7 +50,7 @@ TAGS: dict[str, str] = {
     artifacts.TAG_PRESET: "Preset of the run.",
     artifacts.TAG_ATTENTION: "Attention that was used: compact or stock.",
     artifacts.TAG_ERROR: "Why the run failed.",
-    artifacts.TAG_COMMAND: "promote, rollback, tune, compare, folds or evaluate, on runs that train nothing themselves.",
+    artifacts.TAG_COMMAND: "promote, rollback, tune, compare, folds or evaluate, on runs that train nothing.",
     f"{artifacts.TAG_DATA_DIGEST}.ROLE": "Start of the digest of train, dev and test; dataset.json has all of it.",
     artifacts.TAG_DATA_OVERLAP: "Texts shared by splits, if any; ends in dev_in_train, test_in_train, test_in_dev.",
     artifacts.TAG_DATA_TRUNCATED: "Texts truncated to max_length, in per cent of each split.",
