@@ -132,8 +132,9 @@ def test_costs_are_absent_where_a_run_did_not_count_them(report, runs):
     curve = report.curves[runs[0].run_id]
     assert curve.seconds == (6.0, 18.0, 24.0, 36.0, 48.0)  # without the day between two processes
     assert len(curve.grad_norms) == 10
-    older = replace(runs[0], scores={"dev/final/macro_f1": 0.5})
-    assert build_report(make_plan("bce"), [older]).runs[0].cost.samples is None
+    older = build_report(make_plan("bce"), [replace(runs[0], scores={"dev/final/macro_f1": 0.5})]).runs[0].cost
+    assert (older.samples, older.steps, older.seconds) == (None, 10, 48.0)  # what the event log tells
+    assert older.max_grad_norm == 5.1
 
 
 def test_a_single_seed_is_said(runs):

@@ -120,13 +120,14 @@ def build_report(plan: ComparisonPlan, runs: Sequence[ComparedRun], *, notes: Se
     models = {run.run_id: model for model in scored for run in model.runs}
     causes = {(run.configuration, run.seed, run.run_id): run for run in unscored}
     listed = [causes.get((run.configuration, run.seed, run.run_id), run) for run in runs]
+    curves = {id(run): measures.read_curve(run.folder) for run in listed}
     base = ComparisonReport(
         plan=plan,
         computed=datetime.now().astimezone().isoformat(timespec="seconds"),
         ranking=_rank(plan, listed, models),
         comparison=None,
-        runs=tuple(_run_row(plan, run, models.get(run.run_id)) for run in listed),
-        curves={run.run_id: measures.curve(run.folder) for run in listed if run.run_id in models},
+        runs=tuple(_run_row(plan, run, curves[id(run)], models.get(run.run_id)) for run in listed),
+        curves={run.run_id: curves[id(run)] for run in listed if run.run_id in models},
         notes=tuple(notes),
     )
     if examples is None:
@@ -210,7 +211,7 @@ def _dev_score(plan: ComparisonPlan, run: ComparedRun) -> float | None:
     return run.scores.get(artifacts.metric(artifacts.OUT_OF_FOLD, plan.metric)) if on_dev is None else on_dev
 
 
-def _run_row(plan: ComparisonPlan, run: ComparedRun, model: ScoredRun | None) -> RunRow:
+def _run_row(plan: ComparisonPlan, run: ComparedRun, curve: Curve, model: ScoredRun | None) -> RunRow:
     is_first = model is not None and model.runs[0] is run
     return RunRow(
         configuration=run.configuration,
@@ -221,7 +222,7 @@ def _run_row(plan: ComparisonPlan, run: ComparedRun, model: ScoredRun | None) ->
         cause=run.cause,
         reused=run.reused,
         dev_score=_dev_score(plan, run) if run.state == "finished" else None,
-        cost=measures.cost(run),
+        cost=measures.cost(run, curve),
         facts=measures.probability_facts(model) if model is not None and is_first else {},
     )
 

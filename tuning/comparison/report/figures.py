@@ -140,7 +140,7 @@ def _sweep(path: Path, report: ComparisonReport) -> Path:
                     axes.set_ylabel("calibrated" if calibrated else "without calibration")
                 if row == 1:
                     axes.set_xlabel("threshold")
-        _legend(figure, grid[0][0])
+        _legend(figure, _looks(report))
     return path
 
 
@@ -169,11 +169,13 @@ def _score_over_time(path: Path, report: ComparisonReport) -> Path:
         style.note(ends, "whisker: 95 % interval")
         if not ends.has_data():
             ends.text(0.5, 0.5, "no run counted its seconds", transform=ends.transAxes, ha="center", color=SOFT)
-        _legend(figure, ends if ends.has_data() else curves)
+        _legend(figure, looks)
     return path
 
 
 def _grad_norms(path: Path, report: ComparisonReport) -> Path:
+    from matplotlib.ticker import NullFormatter
+
     with style.sheet(path, (8.5, 4.0), "Gradient norm before clipping") as figure:
         axes = figure.subplots()
         for name, look in _looks(report).items():
@@ -187,10 +189,11 @@ def _grad_norms(path: Path, report: ComparisonReport) -> Path:
             axes.plot(steps, [float(np.mean(points[step])) for step in steps], **(look | {"marker": ""}))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
         axes.set(xlabel="optimizer step", ylabel="gradient norm (log scale)")
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        _legend(figure, axes)
+        _legend(figure, _looks(report))
     return path
 
 
@@ -213,6 +216,8 @@ def _role(report: ComparisonReport) -> str:
     return str(report.data["role"])
 
 
-def _legend(figure: Any, axes: "Axes") -> None:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5) or 1)
+def _legend(figure: Any, looks: Mapping[str, Mapping[str, Any]]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **look) for look in looks.values()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5) or 1)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from trainer.tracking.event_log import read_metric_points
 from tuning.comparison.report.loading import OWN, ScoredRun
 from tuning.comparison.results import ComparedRun
 
-__all__ = ["SWEEP", "Cost", "Curve", "cost", "curve", "imbalance_ratio", "probability_facts", "sweep_rows"]
+__all__ = ["SWEEP", "Cost", "Curve", "cost", "imbalance_ratio", "probability_facts", "read_curve", "sweep_rows"]
 
 SWEEP = tuple(step / 20 for step in range(2, 19))
 """Thresholds from 0.1 to 0.9."""
@@ -46,27 +47,29 @@ class Curve:
     steps: tuple[int, ...]
     """Of each gradient norm."""
     grad_norms: tuple[float, ...]
+    total_seconds: float | None
+    """Until the last event of the run, counted as `seconds`; None without a log."""
 
 
-def cost(run: ComparedRun) -> Cost:
-    """Return what the training of a run took."""
-    found = run.scores
+def cost(run: ComparedRun, curve: Curve) -> Cost:
+    """Return what a run took: what it counted, or what its event log tells of a run of an older version."""
+    found, norms = run.scores, curve.grad_norms
 
     def known(name: str, otherwise: float | None = None) -> float | None:
         return found.get(name, otherwise)
 
     return Cost(
-        seconds=run.seconds if run.seconds is not None else known(artifacts.TRAIN_SECONDS),
+        seconds=run.seconds if run.seconds is not None else known(artifacts.TRAIN_SECONDS, curve.total_seconds),
         samples=known(artifacts.TRAIN_SAMPLES, run.samples),
-        steps=known(artifacts.TRAIN_STEPS, run.steps),
+        steps=known(artifacts.TRAIN_STEPS, max(curve.steps, default=None) if run.steps is None else run.steps),
         gpu_joules=known(artifacts.train_joules("gpu")),
         processor_joules=known(artifacts.train_joules("processor")),
-        mean_grad_norm=known(artifacts.TRAIN_MEAN_GRAD_NORM),
-        max_grad_norm=known(artifacts.TRAIN_MAX_GRAD_NORM),
+        mean_grad_norm=known(artifacts.TRAIN_MEAN_GRAD_NORM, fmean(norms) if norms else None),
+        max_grad_norm=known(artifacts.TRAIN_MAX_GRAD_NORM, max(norms, default=None)),
     )
 
 
-def curve(folder: Path | None) -> Curve:
+def read_curve(folder: Path | None) -> Curve:
     """Return the curves in the event log of a run folder; empty ones where it has no log, as a downloaded run."""
     scores: list[tuple[float, float]] = []
     norms: list[tuple[int, float]] = []
@@ -84,6 +87,7 @@ def curve(folder: Path | None) -> Curve:
         scores=tuple(score for _, score in scores),
         steps=tuple(step for step, _ in norms),
         grad_norms=tuple(norm for _, norm in norms),
+        total_seconds=None if last is None else elapsed,
     )
 
 

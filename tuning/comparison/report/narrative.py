@@ -91,8 +91,9 @@ def _verdicts(report: ComparisonReport) -> Iterator[str]:
     elif planned and not any(pair.verdict in ("better", "worse") for pair in planned):
         yield "The data cannot tell which configuration is best: no planned comparison shows that one is better."
     for pair in planned:
-        sentence = verdict_sentence(pair)
-        yield f"{sentence[0].upper()}{sentence[1:]} (corrected p = {p_value(pair.p_corrected)})."
+        sentence, shown = verdict_sentence(pair), p_value(pair.p_corrected)
+        relation = "" if shown.startswith("<") else "= "
+        yield f"{sentence[0].upper()}{sentence[1:]} (corrected p {relation}{shown})."
     if not planned:
         yield "No planned comparison could be made."
 
