@@ -29,8 +29,8 @@ _COLUMNS = {
 """Column of the table of folds → score of a fold's run."""
 _AVERAGED = ("test/macro_f1", "test/macro_f1_low", "test/macro_f1_high", "test/micro_f1", "test/macro_ap", "test/ece")
 _OPTIMISM = (
-    "Weights are kept by their score on the held-out fold, so scores of one fold are slightly optimistic; calibration "
-    "and thresholds are cross-fitted, so they are not."
+    "The weights of a fold are those that were best on its held-out examples, so dev and out-of-fold scores are "
+    "slightly optimistic. Calibration and thresholds add nothing to that: they are cross-fitted. Test chose nothing."
 )
 _DEPENDENCE = (
     "The trainings of two folds share most of their examples, so their scores are not independent: the interval is "
