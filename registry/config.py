@@ -12,6 +12,7 @@ __all__ = ["GateConfig", "HistoryConfig", "PromoteConfig", "RollbackConfig", "Se
 _LONGEST_REASON = 500  # a tag of the run contains it
 _ALIAS = re.compile(r"[\w-]{1,255}", re.ASCII)
 _PRECISIONS = ("fp32", "bf16", "int8")  # of trainer.model.optimizations.quantization, which loads torch
+_MOST_SEEDS = 1000
 _LAST_PORT, _HOUR, _MOST_MB = 65535, 3600, 10_000
 
 
@@ -85,6 +86,10 @@ class GateConfig:
     ceiling_ece: float = 0.05
     """First champion: highest calibration error (ECE of the probabilities above 0.1); it fails when the whole 95 %
     interval lies above this, or when no probability is above 0.1."""
+    min_seeds: int = 1
+    """Training seeds with which the candidate's settings must win: above 1, the finished runs with these settings and
+    examples are compared with the champion too, over seeds and examples. Those of the champion's settings are its
+    counterpart where as many seeds are common to both, otherwise its one model."""
     bootstrap_resamples: int = 2000
     """Resamples of the test examples behind each interval."""
 
@@ -93,6 +98,7 @@ class GateConfig:
         for name in ("max_label_drop", "max_ece_increase", "floor_macro_f1", "ceiling_ece"):
             value = getattr(self, name)
             require(name, value, 0 <= value <= 1, "be in [0, 1]")
+        require("min_seeds", self.min_seeds, 1 <= self.min_seeds <= _MOST_SEEDS, f"be in [1, {_MOST_SEEDS}]")
         count = self.bootstrap_resamples
         require("bootstrap_resamples", count, 100 <= count <= 100_000, "be in [100, 100000]")
 

@@ -3,8 +3,9 @@
 n examples, k labels. Each model is judged by the thresholds that it is served with.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,15 +14,17 @@ from numpy.typing import NDArray
 from registry.config import CheckConfig, GateConfig
 from registry.promotion.model_check import ModelCheck
 from trainer.evaluation import bootstrap, metrics, thresholds
-from trainer.evaluation.arrays import LabelledScores
-from trainer.evaluation.bootstrap import PairedDifference, Resampling
+from trainer.evaluation.arrays import BoolArray, LabelledScores
+from trainer.evaluation.bootstrap import Resampling
 from trainer.evaluation.calibration import LIKELY, expected_calibration_error, likely_calibration_error
 from trainer.evaluation.calibration_bootstrap import likely_error, likely_error_rise
+from trainer.evaluation.comparison import compare_systems
+from trainer.evaluation.comparison_results import LabelDifference, PairResult, System
 from trainer.evaluation.metrics import MIN_SUPPORT
 
-__all__ = ["ModelScores", "Rule", "Verdict", "check_rules", "compare", "judge_first", "leak_rule"]
+__all__ = ["ModelScores", "Rule", "SeedPredictions", "Verdict", "check_rules", "compare", "judge_first", "leak_rule"]
 
-_LABELS_SHOWN = 5  # the reason must fit into a tag
+_LABELS_SHOWN, _SEEDS_SHOWN = 5, 10  # the reason must fit into a tag
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Verdict:
     rules: tuple[Rule, ...]
     figures: dict[str, float]
     """Scores and differences by name."""
-    difference: PairedDifference | None
+    difference: PairResult | None
     """Candidate minus champion; None without a champion."""
 
     @property
@@ -96,14 +99,24 @@ class Verdict:
         return f"{self.rules[0].name}: {self.rules[0].value}; all {len(self.rules)} rules passed"
 
 
-def compare(candidate: ModelScores, champion: ModelScores, config: GateConfig) -> Verdict:
-    """Judge a candidate against the champion, on the same examples in the same order."""
-    difference = bootstrap.paired_bootstrap(
-        candidate.scores,
-        candidate.predictions,
-        champion.predictions,
-        Resampling(num_resamples=config.bootstrap_resamples),
-    )
+@dataclass(frozen=True)
+class SeedPredictions:
+    """Predictions (n, k) on test of finished runs that differ from candidate or champion in their seed, by seed."""
+
+    candidate: Mapping[int, BoolArray]
+    """With those of the candidate itself."""
+    champion: Mapping[int, BoolArray] = field(default_factory=dict)
+    """With those of the champion itself; empty without a champion."""
+
+
+def compare(
+    candidate: ModelScores, champion: ModelScores, config: GateConfig, seeds: SeedPredictions | None = None
+) -> Verdict:
+    """Judge a candidate against the champion, on the same examples in the same order.
+
+    seeds: what the rules of `min_seeds` judge; None where it is 1.
+    """
+    difference = _difference(candidate.scores, {0: candidate.predictions}, {0: champion.predictions}, config)
     figures = {
         "macro_f1": candidate.macro_f1,
         "champion_macro_f1": champion.macro_f1,
@@ -112,18 +125,19 @@ def compare(candidate: ModelScores, champion: ModelScores, config: GateConfig) -
         "delta_macro_f1_high": difference.high,
         "p_value": difference.p_value,
     } | _calibration_figures(candidate, champion)
-    gain = Rule(
-        "macro-F1 gain",
-        difference.low > config.min_gain,  # not the difference itself, which may be luck of the test examples
-        f"{difference.difference:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f})",
-        f"lower end above {config.min_gain:+g}",
-    )
-    rules = (gain, _drop_rule(candidate, difference, config), _calibration_rule(candidate, champion, config))
-    return Verdict(rules, figures, difference)
+    rules = [_gain_rule("macro-F1 gain", difference, config)]
+    if seeds is not None:
+        rules.append(_seeds_rule(seeds, config))
+        if rules[-1].passed:
+            over_seeds, against = _difference_over_seeds(candidate, champion, seeds, config)
+            rules.append(_gain_rule("macro-F1 gain over seeds", over_seeds, config, against))
+            figures |= _seed_figures(over_seeds)
+    rules += [_drop_rule(candidate, difference, config), _calibration_rule(candidate, champion, config)]
+    return Verdict(tuple(rules), figures, difference)
 
 
-def judge_first(candidate: ModelScores, config: GateConfig) -> Verdict:
-    """Judge a first champion, which has nothing to be compared with, by floors."""
+def judge_first(candidate: ModelScores, config: GateConfig, seeds: SeedPredictions | None = None) -> Verdict:
+    """Judge a first champion, which has nothing to be compared with, by floors; of its seeds only the number."""
     resampling = Resampling(num_resamples=config.bootstrap_resamples)
     intervals = bootstrap.bootstrap_intervals(candidate.scores, candidate.predictions, resampling)
     low, high = intervals.headline["macro_f1"]
@@ -139,6 +153,7 @@ def judge_first(candidate: ModelScores, config: GateConfig) -> Verdict:
     rules = (
         Rule("macro F1", low > config.floor_macro_f1, value, f"lower end above {config.floor_macro_f1:g}"),
         Rule("better than predicting every label", low > trivial, value, f"lower end above {trivial:.4f}"),
+        *([_seeds_rule(seeds, config)] if seeds is not None else []),
         _calibration_rule(candidate, None, config),
     )
     return Verdict(rules, figures, None)
@@ -193,6 +208,63 @@ def check_rules(check: ModelCheck | str, config: CheckConfig) -> tuple[Rule, ...
     )
 
 
+def _difference(
+    scores: LabelledScores,
+    candidate: Mapping[int, BoolArray],
+    champion: Mapping[int, BoolArray],
+    config: GateConfig,
+) -> PairResult:
+    """Return macro-F1 of the candidate's predictions, by seed, minus that of the champion's with the same seeds."""
+    systems = [System(name="candidate", predictions=candidate), System(name="champion", predictions=champion)]
+    return compare_systems(scores, systems, resampling=Resampling(num_resamples=config.bootstrap_resamples)).pairs[0]
+
+
+def _difference_over_seeds(
+    candidate: ModelScores, champion: ModelScores, seeds: SeedPredictions, config: GateConfig
+) -> tuple[PairResult, str]:
+    """Return the difference over the candidate's seeds, and what stood for the champion, in words."""
+    common = seeds.candidate.keys() & seeds.champion.keys()
+    if len(common) >= config.min_seeds:
+        return _difference(candidate.scores, seeds.candidate, seeds.champion, config), "the champion's same seeds"
+    same_model = dict.fromkeys(seeds.candidate, champion.predictions)
+    return _difference(candidate.scores, seeds.candidate, same_model, config), "the champion's one model"
+
+
+def _gain_rule(name: str, difference: PairResult, config: GateConfig, against: str = "") -> Rule:
+    of_seeds = f" over seeds {_listed(difference.seeds)} and examples, against {against}," if against else ""
+    return Rule(
+        name,
+        difference.low > config.min_gain,  # not the difference itself, which may be luck of the test examples
+        f"{difference.difference:+.4f} (95 % interval{of_seeds} {difference.low:+.4f} to {difference.high:+.4f})",
+        f"lower end above {config.min_gain:+g}",
+    )
+
+
+def _seeds_rule(seeds: SeedPredictions, config: GateConfig) -> Rule:
+    found, missing = sorted(seeds.candidate), config.min_seeds - len(seeds.candidate)
+    required = f"at least {config.min_seeds}"
+    if missing > 0:
+        unused = itertools.islice((seed for seed in itertools.count(found[0]) if seed not in found), missing)
+        required += f"; train the candidate's settings again with {', '.join(f'-P seed={seed}' for seed in unused)}"
+    return Rule(
+        "seeds", missing <= 0, f"{len(found)} finished with the candidate's settings ({_listed(found)})", required
+    )
+
+
+def _seed_figures(difference: PairResult) -> dict[str, float]:
+    return {
+        "num_seeds": float(len(difference.seeds)),
+        "delta_macro_f1_over_seeds": difference.difference,
+        "delta_macro_f1_over_seeds_low": difference.low,
+        "delta_macro_f1_over_seeds_high": difference.high,
+    }
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    shown = ", ".join(map(str, seeds[:_SEEDS_SHOWN]))
+    return shown if len(seeds) <= _SEEDS_SHOWN else f"{shown} and {len(seeds) - _SEEDS_SHOWN} more"
+
+
 def _calibration_rule(candidate: ModelScores, champion: ModelScores | None, config: GateConfig) -> Rule:
     """Fail when the whole interval lies above the limit: with few examples the error of a calibrated model is not 0.
 
@@ -221,7 +293,7 @@ def _calibration_figures(candidate: ModelScores, champion: ModelScores | None = 
     return {name: value for name, value in errors.items() if value is not None}
 
 
-def _drop_rule(candidate: ModelScores, difference: PairedDifference, config: GateConfig) -> Rule:
+def _drop_rule(candidate: ModelScores, difference: PairResult, config: GateConfig) -> Rule:
     """Fail when the whole interval of a frequent label lies below the limit: a point estimate there is mostly noise."""
     frequent = [label for label, count in enumerate(candidate.support) if count >= MIN_SUPPORT]
     required = (
@@ -231,8 +303,8 @@ def _drop_rule(candidate: ModelScores, difference: PairedDifference, config: Gat
     gaps = {label: gap for label in frequent if (gap := difference.per_label[label]) is not None}
     if not gaps:
         return Rule("F1 drop per label", True, "no label is frequent enough", required)
-    ordered = sorted(gaps, key=lambda label: gaps[label][2])
-    falling = [label for label in ordered if gaps[label][2] < -config.max_label_drop]
+    ordered = sorted(gaps, key=lambda label: gaps[label].high)
+    falling = [label for label in ordered if gaps[label].high < -config.max_label_drop]
     shown = [_shown_gap(candidate.label_names[label], gaps[label]) for label in falling[:_LABELS_SHOWN]]
     if len(falling) > len(shown):
         shown.append(f"and {len(falling) - len(shown)} more")
@@ -240,5 +312,5 @@ def _drop_rule(candidate: ModelScores, difference: PairedDifference, config: Gat
     return Rule("F1 drop per label", not falling, ", ".join(shown) or f"lowest: {lowest}", required)
 
 
-def _shown_gap(name: str, gap: tuple[float, float, float]) -> str:
-    return f"{name} {gap[0]:+.3f} ({gap[1]:+.3f} to {gap[2]:+.3f})"
+def _shown_gap(name: str, gap: LabelDifference) -> str:
+    return f"{name} {gap.difference:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"

@@ -13,13 +13,15 @@ from registry.promotion.gate import Rule
 from registry.store.decision_log import Kind, RegistryState
 from trainer.core import artifacts
 from trainer.core.text_files import write_json
-from trainer.evaluation.bootstrap import PairedDifference, bootstrap_intervals
+from trainer.evaluation.bootstrap import bootstrap_intervals
+from trainer.evaluation.comparison_results import PairResult
 from trainer.reporting import figures
 
 __all__ = ["Proposal", "draw_proposal", "write_proposal"]
 
 _FIGURE = "promotion.png"
 _GAP = ("difference", "low", "high")
+"""Of each label, in promotion.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Proposal:
     """State of the decision log when this was proposed."""
     rules: tuple[Rule, ...]
     figures: dict[str, float]
-    difference: PairedDifference | None
+    difference: PairResult | None
     why: str
     becomes_challenger: bool = False
     version: int | None = None
@@ -55,7 +57,7 @@ def write_proposal(folder: Path, proposal: Proposal, context: Mapping[str, Any])
         "rules": [asdict(rule) for rule in proposal.rules],
         "figures": proposal.figures,
         "per_label": [
-            {"label": name, "positives": int(count)} | (dict(zip(_GAP, gap, strict=True)) if gap else {})
+            {"label": name, "positives": int(count)} | ({part: getattr(gap, part) for part in _GAP} if gap else {})
             for name, count, gap in zip(truth.label_names, truth.support, gaps, strict=True)
         ],
         **context,

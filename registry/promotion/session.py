@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from registry.config import CheckConfig, GateConfig, PromoteConfig, RollbackConfig
 from registry.promotion import gate, model_check
 from registry.promotion.candidates import Candidate, check_same_test, read_candidate
-from registry.promotion.gate import Rule, Verdict
+from registry.promotion.gate import Rule, SeedPredictions, Verdict
 from registry.promotion.proposal import Proposal, draw_proposal, write_proposal
+from registry.promotion.seeds import find_seed_runs
 from registry.promotion.selection import select_run
 from registry.store.decision_log import CHAMPION, Decision, RegistryState
 from registry.store.model_registry import MODEL_RUN, ModelRegistry
@@ -97,11 +98,13 @@ class PromotionSession:
         """Propose a decision about a candidate. checked: the rules of `check_model`."""
         decisions, state = self.registry.log.read()
         champion = self._champion(state)
-        if champion is None:
-            verdict = gate.judge_first(candidate.test_scores, config)
-        else:
+        if champion is not None:
             check_same_test(candidate, champion)
-            verdict = gate.compare(candidate.test_scores, champion.test_scores, config)
+        seeds = self._seeds(candidate, champion) if config.min_seeds > 1 else None
+        if champion is None:
+            verdict = gate.judge_first(candidate.test_scores, config, seeds)
+        else:
+            verdict = gate.compare(candidate.test_scores, champion.test_scores, config, seeds)
         verdict = replace(verdict, rules=(*verdict.rules, gate.leak_rule(candidate.dataset["left_in_train"]), *checked))
         self._count_judged(decisions, candidate)
         return Proposal(
@@ -277,6 +280,13 @@ class PromotionSession:
                 f"Champion version {version} of {model} cannot be compared with: {cause} To continue, roll back, "
                 "remove its alias `champion` in the MLflow UI, or give another `registered_model`."
             ) from error
+
+    def _seeds(self, candidate: Candidate, champion: Candidate | None) -> SeedPredictions:
+        """Return what candidate and champion predict on test with every seed that was trained."""
+        found = [find_seed_runs(self.client, one, self.scratch) for one in (candidate, champion) if one is not None]
+        remarks = [remark for one in found for remark in one.remarks]
+        self.remarks += [remark for remark in dict.fromkeys(remarks) if remark not in self.remarks]
+        return SeedPredictions(*(one.predictions for one in found))
 
     def _register(self, candidate: Candidate) -> int:
         """Return the version with the model that was checked: a run may have got another one since."""

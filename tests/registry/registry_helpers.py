@@ -134,14 +134,15 @@ def make_run(
     dev_digest=None,
     status="FINISHED",
     experiment=None,
+    loss="bce",
 ):
     """Run id of a training run on the tracking server, with what `trainer.train` leaves for the registry to read."""
     truth = make_truth() if truth is None else truth
     logits = make_logits(truth, quality, seed)
     digests = {role: f"{role}-{abs(hash(truth.tobytes())):x}-{len(names)}" for role in ("train", "dev", "test")}
     digests["dev"] = "dev" if dev_digest is None else dev_digest
-    parameters = {"retrain_from": retrain_from}
-    with open_run(output, experiment=experiment, parameters=parameters) as tracker:
+    settings = {"seed": seed, "loss": loss, "retrain_from": retrain_from}
+    with open_run(output, experiment=experiment, parameters=settings) as tracker:
         folder = tracker.folder
         split = Predictions(
             scores=logits,
@@ -152,11 +153,17 @@ def make_run(
             label_names=names,
         )
         contents = {
-            artifacts.CONFIG: {"seed": seed},
+            artifacts.CONFIG: settings,
             artifacts.LABELS: list(names),
             artifacts.PER_LABEL: {"columns": [], "data": []},
-            artifacts.CALIBRATION: asdict(CALIBRATION),
-            artifacts.THRESHOLDS: {"default_policy": "fixed", "policies": {"fixed": dict.fromkeys(names, 0.5)}},
+            artifacts.CALIBRATION: asdict(CALIBRATION) | {"method": "platt"},
+            artifacts.THRESHOLDS: {
+                "default_policy": "fixed",
+                "policies": {"fixed": dict.fromkeys(names, 0.5)},
+                "shrinkage_strength": 5.0,
+                "crossfitted_macro_f1": {"fixed": quality},
+                "optimism": {"fixed": 0.0},
+            },
             artifacts.DATASET: {
                 "name": "made up",
                 "digests": digests,

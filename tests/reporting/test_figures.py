@@ -11,7 +11,9 @@ from matplotlib.image import imread
 from sklearn.metrics import precision_recall_curve
 
 from trainer.evaluation.arrays import LabelledScores
-from trainer.evaluation.bootstrap import PairedDifference
+from trainer.evaluation.bootstrap import Resampling
+from trainer.evaluation.comparison import compare_systems
+from trainer.evaluation.comparison_results import PairResult, System
 from trainer.evaluation.label_calibration import calibration_gaps
 from trainer.reporting import figures
 from trainer.reporting.figures import curves, predictions, style
@@ -38,10 +40,11 @@ def example(k: int, n: int = 120, without: int | None = None) -> LabelledScores:
     return make_scores([f"label {i}" for i in range(k)], probabilities, labels)
 
 
-def make_difference(k: int) -> PairedDifference:
-    """One label was never observed."""
-    per_label = (None, *((0.1 * j, 0.1 * j - 0.2, 0.1 * j + 0.2) for j in range(k - 1)))
-    return PairedDifference(0.05, -0.01, 0.1, 0.2, per_label)
+def make_difference(k: int) -> PairResult:
+    """One label has no positive."""
+    predicted = [example(k, without=0).positives, np.zeros((120, k), dtype=bool)]
+    systems = [System(name=str(place), predictions={0: one}) for place, one in enumerate(predicted)]
+    return compare_systems(example(k, without=0), systems, resampling=Resampling(num_resamples=100)).pairs[0]
 
 
 def draw(name: str, path: Path, scores: LabelledScores) -> Path:

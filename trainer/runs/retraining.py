@@ -15,12 +15,13 @@ from trainer.core.settings import quote
 from trainer.evaluation.evaluation import Evaluation
 from trainer.runs import results
 
-__all__ = ["SourceRun", "load_source_run"]
+__all__ = ["MAY_DIFFER", "SourceRun", "load_source_run"]
 
-_MAY_DIFFER = (
+MAY_DIFFER = (
     *(*run_folder.RUNTIME_AND_DATASET, "retrain_from", "seed", "bootstrap_resamples", "checkpoint_steps"),
     *("folds", "fold", "group_column", "keep_columns"),  # digests compare the examples that these lead to
 )
+"""Settings in which two trainings of one configuration may differ."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def load_source_run(output: Path, run_id: str, settings: Mapping[str, Any], defa
         )
     try:
         kept = run_folder.read_config(folder)
-        differences = run_folder.diff_settings(kept, settings, defaults, ignore=_MAY_DIFFER)
+        differences = run_folder.diff_settings(kept, settings, defaults, ignore=MAY_DIFFER)
         source = _read(folder)
     except (SettingsError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(

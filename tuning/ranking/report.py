@@ -32,11 +32,12 @@ class Section:
 
     @property
     def differing(self) -> dict[str, dict[str, str]]:
-        """Run id → the settings in which the listed runs differ."""
-        settings = {one.run.run_id: one.run.settings for one in self.ranked}
-        names = sorted({name for values in settings.values() for name in values})
-        different = [name for name in names if len({v[name] for v in settings.values() if name in v}) > 1]
-        return {run: {name: v[name] for name in different if name in v} for run, v in settings.items()}
+        """Run id → the settings that differ from those of the first run."""
+        first = self.ranked[0].run.settings
+        return {
+            one.run.run_id: {name: text for name, text in sorted(one.run.settings.items()) if first.get(name) != text}
+            for one in self.ranked
+        }
 
     @property
     def notes(self) -> list[str]:

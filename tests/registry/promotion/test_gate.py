@@ -71,11 +71,67 @@ def test_equal_models_pass_the_guard_of_every_label():
         verdict = gate.compare(candidate, champion, GateConfig(bootstrap_resamples=200))
         refused += "F1 drop per label" in broken(verdict)
         gaps = [
-            gap[0] for gap, count in zip(verdict.difference.per_label, candidate.support, strict=True) if count >= 40
+            gap.difference
+            for gap, count in zip(verdict.difference.per_label, candidate.support, strict=True)
+            if count >= 40
         ]
         refused_by_point += min(gaps, default=0) < -0.1
     assert refused_by_point >= 6
     assert refused <= 1
+
+
+def judge_seeds(candidate, champion, min_seeds=3, **limits):
+    """The verdict on models of these qualities, by seed; the first of each is candidate and champion."""
+    models = [{seed: make_scored(quality, seed=seed) for seed, quality in one.items()} for one in (candidate, champion)]
+    predictions = [{seed: model.predictions for seed, model in one.items()} for one in models]
+    first, second = (next(iter(one.values())) for one in models)
+    config = GateConfig(**LOOSE, min_seeds=min_seeds, **limits)
+    return gate.compare(first, second, config, gate.SeedPredictions(*predictions))
+
+
+GOOD, FAIR = dict.fromkeys((1, 2, 3), 0.95), dict.fromkeys((1, 2, 3), 0.8)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "limits", "stopped_by"),
+    [
+        (GOOD, FAIR, {}, []),
+        (GOOD, {7: 0.8}, {}, []),
+        (GOOD, FAIR, {"min_gain": 0.5}, ["macro-F1 gain", "macro-F1 gain over seeds"]),
+        ({1: 0.95, 2: 0.75, 3: 0.8}, FAIR, {}, ["macro-F1 gain over seeds"]),  # the candidate itself was lucky
+        ({1: 0.95, 2: 0.95}, FAIR, {}, ["seeds"]),
+    ],
+)
+def test_the_candidates_settings_must_win_with_several_seeds(candidate, champion, limits, stopped_by):
+    assert broken(judge_seeds(candidate, champion, **limits)) == stopped_by
+
+
+@pytest.mark.parametrize(
+    ("champion", "said"), [(FAIR, "the champion's same seeds"), ({1: 0.8, 9: 0.8}, "the champion's one model")]
+)
+def test_the_rule_says_what_stood_for_the_champion(champion, said):
+    verdict = judge_seeds(GOOD, champion)
+    rule = next(rule for rule in verdict.rules if rule.name == "macro-F1 gain over seeds")
+    assert said in rule.value
+    assert "seeds 1, 2, 3" in rule.value
+    assert verdict.figures["num_seeds"] == 3
+    assert verdict.figures["delta_macro_f1_over_seeds_low"] > 0
+
+
+def test_too_few_seeds_are_named_with_what_to_train():
+    rule = next(rule for rule in judge_seeds({1: 0.95, 3: 0.95}, FAIR, min_seeds=4).rules if rule.name == "seeds")
+    assert not rule.passed
+    assert rule.value.startswith("2 ")
+    assert "(1, 3)" in rule.value
+    assert "-P seed=2, -P seed=4" in rule.required
+
+
+def test_a_first_champion_needs_the_seeds_too():
+    candidate = make_scored(0.9)
+    verdict = gate.judge_first(
+        candidate, GateConfig(min_seeds=2, ceiling_ece=1), gate.SeedPredictions({1: candidate.predictions})
+    )
+    assert broken(verdict) == ["seeds"]
 
 
 @pytest.mark.parametrize(("positives", "stopped"), [(39, False), (40, True)])
@@ -205,7 +261,8 @@ def test_the_same_examples_give_the_same_verdict():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"min_gain": 1}, {"max_label_drop": -0.1}, {"max_ece_increase": 2}, {"bootstrap_resamples": 1}]
+    "setting",
+    [{"min_gain": 1}, {"min_seeds": 0}, {"max_label_drop": -0.1}, {"max_ece_increase": 2}, {"bootstrap_resamples": 1}],
 )
 def test_limits_out_of_range_are_refused(setting):
     (name,) = setting

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
-from registry_helpers import FINE, LABELS, MODEL
+from registry_helpers import FINE, LABELS, MODEL, make_truth
 
 from trainer.tracking.connection import connect
 
@@ -69,6 +69,30 @@ class TestPromote:
 
         assert champions.promote() == 0
         assert kinds(champions)[-2:] == ["refused", "refused"]
+
+    def test_min_seeds_asks_for_a_win_of_the_same_settings_with_other_seeds(self, champions):
+        new = champions.run(0.998, seed=5, loss="asl")
+        champions.run(0.998, seed=6, loss="focal")
+        champions.run(0.998, seed=6, loss="asl", truth=make_truth(seed=8))
+        champions.run(0.998, seed=6, loss="asl", without=("calibration.json",))
+        assert champions.promote("--run_id", new, "--min_seeds", "3") == 0
+        assert kinds(champions)[-1] == "refused"
+        rule = next(rule for rule in champions.last()["rules"] if rule["name"] == "seeds")
+        assert not rule["passed"]
+        assert "(5)" in rule["value"]
+        assert "-P seed=6, -P seed=7" in rule["required"]
+        assert "FAILED seeds" in champions.text
+        assert "seed 6 not used" in champions.text
+        assert "seeds: 1 finished" in champions.decisions()[-1].why
+
+        for seed in (2, 3):
+            champions.run(0.998, seed=seed, loss="asl")
+        assert champions.promote("--run_id", new, "--min_seeds", "3") == 0
+        assert champions.run_of("champion") == new
+        rules = {rule["name"]: rule for rule in champions.last()["rules"]}
+        assert "(2, 3, 5)" in rules["seeds"]["value"]
+        assert "one model" in rules["macro-F1 gain over seeds"]["value"]
+        assert champions.last_run.data.metrics["promotion/num_seeds"] == 3
 
     def test_a_model_that_fails_its_check_is_refused_and_is_no_challenger(self, champions, checked):
         champions.run(0.998, seed=5)

@@ -14,7 +14,7 @@ from trainer.reporting.figures.style import AMBER, BLUE, GREEN, INK, PALE, SOFT,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from trainer.evaluation.bootstrap import PairedDifference
+    from trainer.evaluation.comparison_results import PairResult
 
 __all__ = ["f1_differences", "label_frequency", "per_label_f1", "thresholds_per_label"]
 
@@ -50,17 +50,18 @@ def per_label_f1(  # the columns of the figure
 
 
 def f1_differences(
-    path: Path, label_names: Sequence[str], difference: "PairedDifference", support: Array, *, decision: str
+    path: Path, label_names: Sequence[str], difference: "PairResult", support: Array, *, decision: str
 ) -> Path:
     """Draw how much F1 of each label differs between two models, with 95 % intervals, the gain first; returns `path`.
 
     support: positives on test (k,). decision: what the comparison led to, for the title. The first row is macro-F1.
-    Labels with fewer than MIN_SUPPORT positives are grey, because their intervals are unreliable. A label without an
-    observed cell is left out.
+    Labels with fewer than MIN_SUPPORT positives are grey, because their intervals are unreliable. A label without a
+    positive is left out.
     """
     title = f"Difference in F1 on test, candidate minus champion: {decision}"
     shown, title = style.select(np.asarray(support), _MOST_ROWS, title, "positives")
-    gaps = [(label, *gap) for label in shown if (gap := difference.per_label[label]) is not None]
+    found = {label: gap for label in shown if (gap := difference.per_label[label]) is not None}
+    gaps = [(label, gap.difference, gap.low, gap.high) for label, gap in found.items()]
     gaps.sort(key=lambda row: -row[1])
     names = [f"{label_names[label]} ({int(support[label]):,})" for label, *_ in gaps]
     rows = [(difference.difference, difference.low, difference.high), *(row[1:] for row in gaps)]
