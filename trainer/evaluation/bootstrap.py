@@ -1,11 +1,13 @@
 """95 % intervals of F1 for the population that the test examples are a sample of, and paired comparison of two models.
 
-Intervals of one model come from the Bayesian bootstrap (Rubin 1981, https://doi.org/10.1214/aos/1176345338), which
-weights whole examples exponentially, so labels that occur together vary together. F1 = 2 J / (1 + J), where
-J = tp / (tp + fp + fn) has a Beta posterior, because the true positives among these cells are binomial. Few positives
-must not look certain: the lower end of an average supposes half an error more for each label than was seen, the upper
-end half a true positive more, and leaves out labels without a positive, which the score and the lower end count as 0.
-Simulated coverage is 95 to 100 % (`tests/benchmarks/intervals.py`); percentiles of resampled F1 had 20 to 92 %.
+Intervals of one model come from the Bayesian bootstrap (`bayesian`). F1 = 2 J / (1 + J), where J = tp / (tp + fp + fn)
+has a Beta posterior, because the true positives among these cells are binomial. Few positives must not look certain:
+the lower end of an average supposes half an error more for each label than was seen, the upper end half a true positive
+more, and leaves out labels without a positive, which the score and the lower end count as 0.
+Simulated coverage of macro F1 of 28 labels, of which the rarest has 6 of 5,427 examples, for three models with 224,
+1,000 and 5,427 examples (`tests/benchmarks/intervals.py`): bayesian 98 to 100 %; percentile 4 to 83, 49 to 92, 92 to
+98 %; BCa 9 to 92, 57 to 95, 92 to 98 %; standard error 32 to 93, 75 to 96, 92 to 98 %; basic 64 to 94, 83 to 97, 92 to
+98 %.
 """
 
 from __future__ import annotations

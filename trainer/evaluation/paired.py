@@ -9,7 +9,7 @@ of the bootstrap's variance over examples; z is the quantile for that many examp
 resamples vary less than samples do, so the variance of a difference is at least that of exchanged predictions.
 
 Simulated with normal noise, at most 5, 0.5 and 0.2 % of equal systems differ at these levels with 2, 3 and 5 seeds. By
-Satterthwaite's degrees of freedom 12, 8 and 6 % differ at 5 %; when seeds and examples are resampled 39, 25 and 16 %;
+Satterthwaite's degrees of freedom 13, 8 and 6 % differ at 5 %; when seeds and examples are resampled 40, 25 and 15 %;
 with that variance times S / (S - 1) 30, 19 and 12 %. `tests/benchmarks/comparing.py` repeats this.
 """
 
