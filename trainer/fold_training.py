@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import PRESETS, TrainConfig, run_parameters, unread_settings
-from trainer.core import artifacts, environment, run_folder, text_files
+from trainer.core import artifacts, environment, run_folder, signals, text_files
 from trainer.core.child_process import STOP_SECONDS, child_command, run_to_end
 from trainer.core.errors import DataError, EmotionsError, SettingsError, TrackingError
 from trainer.core.presets import load_preset
@@ -256,7 +256,14 @@ def open_cross_validation(config: TrainConfig) -> Iterator[CrossValidation]:
     name = f"{config.name}-{config.data.folds}-folds"
     parameters = run_parameters(config)
     with open_run(output, prepare, name=name, resume=resumed, parameters=parameters, tags=tags) as tracker:
-        yield CrossValidation(config, tracker, console.make())
+        screen = console.make()
+        try:
+            yield CrossValidation(config, tracker, screen)
+        except BaseException as error:
+            if signals.is_stop(error):
+                screen.show_note("Stopped. To continue with all folds:")
+                screen.show_note(run_folder.resume_command(tracker.folder))
+            raise
 
 
 def _wait_until_released(folder: Path) -> None:

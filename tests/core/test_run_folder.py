@@ -48,6 +48,14 @@ class TestFindResumable:
         make_run(tmp_path, "failed-on-a-wrong-path")
         assert find(tmp_path) == wanted
 
+    def test_latest_is_a_cross_validation_and_not_the_run_of_a_fold(self, tmp_path):
+        wanted = make_run(tmp_path, "parent", age=30)
+        write_json(wanted / artifacts.FOLD_RUNS, {"1": "of-a-fold"})
+        fold = make_run(tmp_path, "of-a-fold")
+        (make_run(tmp_path, "damaged", age=40) / artifacts.FOLD_RUNS).write_text("[1]")
+        assert find(tmp_path) == wanted
+        assert find(tmp_path, "of-a-fold") == fold
+
     def test_latest_without_a_fitting_run_names_the_differences(self, tmp_path):
         make_run(tmp_path, "killed")
         with pytest.raises(SettingsError, match=r"killed.*learning_rate: 0\.1 then, 0\.2 now"):

@@ -37,6 +37,7 @@ class TestBadInput:
             ({"losses": "bce,weighted_bce", "gamma": 3}, "`gamma` has no effect with loss=bce or loss=weighted_bce"),
             ({"restarts": 3}, "`restarts` has no effect with schedule=linear"),
             ({"model": "typo"}, "`model` must"),
+            ({"folds": 3}, "`fold` must be given with folds=3"),
         ],
     )
     def test_is_named_before_anything_is_made(self, searches, settings, message):
