@@ -59,12 +59,13 @@ def test_slices_without_a_score_stay_without_one(tmp_path):
     )
 
 
-def test_a_text_is_shown_once_with_its_most_suspicious_label(tmp_path):
+def test_the_first_suspected_annotations_of_each_kind_are_shown_a_text_once(tmp_path):
     rows = [suspicion(0, 0.01, "a"), suspicion(1, 0.02, "b"), suspicion(0, 0.03, "a")]
     rows += [suspicion(n, 0.1 + n / 100, str(n)) for n in range(2, 20)]
+    rows += [suspicion(30, 0.4, "c") | {"suspected": "missing"}]
     write_table(tmp_path / artifacts.LABEL_ERRORS, rows)
     found = mistakes.suspected_errors(tmp_path)
-    assert [row.text for row in found] == [f"text {n}" for n in range(12)]
+    assert [row.text for row in found] == [*(f"text {n}" for n in range(8)), "text 30"]
     assert found[0] == SuspectedError(
         text="text 0", labels="joy", suspected="wrong", label="joy", probability=0.01, split="dev"
     )

@@ -11,7 +11,7 @@ from trainer.reporting.report import Estimate, Mistake, SliceScore, SuspectedCou
 __all__ = ["confident_mistakes", "slice_scores", "suspected_counts", "suspected_errors"]
 
 _MISTAKES = 8  # of each kind
-_SUSPECTED = 12
+_SUSPECTED = 8  # of each kind, because the least likely annotations are nearly all of one
 
 
 def confident_mistakes(folder: Path, role: str) -> list[Mistake]:
@@ -43,11 +43,16 @@ def slice_scores(folder: Path) -> list[SliceScore]:
 
 
 def suspected_errors(folder: Path) -> list[SuspectedError]:
-    """Return the most suspicious annotations, at most one per text; none where the run has no such table."""
+    """Return the most suspicious annotations of each kind, a text once; none where the run has no such table."""
     names = ("text", "labels", "suspected", "label", "probability", "split")
-    first = {row["id"]: row for row in reversed(list(_rows(folder / artifacts.LABEL_ERRORS)))}
-    rows = sorted(first.values(), key=lambda row: row["quality"])[:_SUSPECTED]
-    return [SuspectedError(**{name: row[name] for name in names}) for row in rows]
+    kinds: dict[str, dict[str, dict[str, Any]]] = {"wrong": {}, "missing": {}}
+    for row in _rows(folder / artifacts.LABEL_ERRORS):  # the most suspicious first
+        kinds[row["suspected"]].setdefault(row["id"], row)
+    return [
+        SuspectedError(**{name: row[name] for name in names})
+        for by_id in kinds.values()
+        for row in list(by_id.values())[:_SUSPECTED]
+    ]
 
 
 def suspected_counts(folder: Path) -> list[SuspectedCount]:
