@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.arrays import IntArray, LabelledScores
-from trainer.evaluation.bayesian import metric_interval
+from trainer.evaluation.bayesian import mean_interval, metric_interval
 from trainer.evaluation.comparison_results import (
     Comparison,
     LabelDifference,
@@ -153,12 +153,7 @@ class _Compared:
         """Return the mean Bayesian interval of the runs, widened by the variance between seeds."""
         few = replace(self.resampling, num_resamples=min(self.resampling.num_resamples, _NUM_BAYESIAN))
         ends = [metric_interval(self.counts.of_runs([run]), self.metric, few) for run in runs]
-        low, high = np.mean(ends, axis=0)
-        seeds = replace(found, examples_error=0.0).interval(self.resampling.level)
-        return (
-            max(found.value - float(np.hypot(found.value - low, found.value - seeds[0])), 0.0),
-            min(found.value + float(np.hypot(high - found.value, seeds[1] - found.value)), 1.0),
-        )
+        return mean_interval(ends, found, self.resampling.level)
 
     def pairs(
         self, pairs: Sequence[tuple[str, str]], planned: set[tuple[str, str]], min_effect: float

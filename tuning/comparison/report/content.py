@@ -151,12 +151,11 @@ def _with_scores(base: ComparisonReport, examples: Examples, scored: Sequence[Sc
         groups=examples.groups,
         metric=plan.metric,
     )
-    rows = score_rows(examples, scored, resampling)
     support = examples.labels.support
     return replace(
         base,
         comparison=comparison,
-        scores=tuple(_as_compared(row, comparison) for row in rows),
+        scores=tuple(score_rows(examples, scored, resampling)),
         sweep=tuple(measures.sweep_rows(scored)),
         data={
             "role": examples.role,
@@ -167,14 +166,6 @@ def _with_scores(base: ComparisonReport, examples: Examples, scored: Sequence[Sc
             "imbalance_ratio": measures.imbalance_ratio(support[examples.labels.scored]),
         },
     )
-
-
-def _as_compared(row: ScoreRow, comparison: Comparison) -> ScoreRow:
-    """Return the row with the interval of the comparison where that has one: it uses more resamples."""
-    if (row.policy, row.metric) != (OWN, comparison.metric):
-        return row
-    system = next(one for one in comparison.systems if one.name == row.configuration)
-    return replace(row, low=system.low, high=system.high)
 
 
 def _rank(plan: ComparisonPlan, runs: Sequence[ComparedRun], models: Mapping[str, ScoredRun]) -> tuple[Ranked, ...]:

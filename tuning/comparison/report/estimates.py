@@ -1,12 +1,13 @@
 """Scores of the configurations under every threshold policy, with intervals over seeds and examples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trainer.evaluation.arrays import FloatArray, LabelledScores
-from trainer.evaluation.averages import METRICS, average
+from trainer.evaluation.averages import METRICS
+from trainer.evaluation.bayesian import mean_interval, metric_intervals
 from trainer.evaluation.calibration import brier_score
 from trainer.evaluation.metrics import probability_scores
 from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
@@ -18,8 +19,8 @@ __all__ = ["ANY_POLICY", "ScoreRow", "score_rows"]
 
 ANY_POLICY = ""
 """Policy of a score that needs no threshold."""
-_MOST_RESAMPLES, _MOST_SORTED = 1000, 200
-"""They give standard errors, to 2 and to 5 %. Average precision sorts, which is slow."""
+_MOST_DRAWS, _MOST_SORTED = 1000, 200
+"""The latter give standard errors to 5 %: average precision sorts, which is slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,49 +42,55 @@ def score_rows(examples: Examples, runs: Sequence[ScoredRun], resampling: Resamp
 
     A policy that some run lacks, one of an older version, is left out.
     """
-    names = list(dict.fromkeys(run.configuration for run in runs))
-    members = {name: [place for place, run in enumerate(runs) if run.configuration == name] for name in names}
-    few = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_RESAMPLES))
-    rows = []
-    for policy, metric, draws in _draws(examples, runs, few):
+    members: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        members.setdefault(run.configuration, []).append(place)
+    few = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_DRAWS))
+    rows = list(_decision_rows(examples, runs, members, few))
+    sorting = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_SORTED))
+    for metric, draws in _probability_draws(examples, runs, sorting).items():
         for name, places in members.items():
             if np.isfinite(draws.point[places]).all():
+                found = draws.mean(places)
                 seeds = [runs[place].seed for place in places]
-                rows.append(_row(name, policy, metric, draws.mean(places), seeds, few.level))
+                rows.append(_row(name, ANY_POLICY, metric, found, seeds, found.interval(resampling.level)))
     return rows
 
 
-def _draws(
-    examples: Examples, runs: Sequence[ScoredRun], resampling: Resampling
-) -> Iterator[tuple[str, str, ScoreDraws]]:
+def _decision_rows(
+    examples: Examples, runs: Sequence[ScoredRun], members: Mapping[str, Sequence[int]], resampling: Resampling
+) -> Iterator[ScoreRow]:
+    known: dict[int, _DecisionScores] = {}  # the decisions under OWN are those of another policy
     for policy in [OWN, *(name for name in runs[0].decisions if name != OWN)]:
-        if all(policy in run.decisions for run in runs):
-            counts = RunCounts.of(examples.labels, [run.decisions[policy] for run in runs], examples.groups)
-            for metric, draws in _decision_draws(counts, resampling).items():
-                yield policy, metric, draws
-    few = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_SORTED))
-    for metric, draws in _probability_draws(examples, runs, few).items():
-        yield ANY_POLICY, metric, draws
+        if not all(policy in run.decisions for run in runs):
+            continue
+        for run in runs:
+            decisions = run.decisions[policy]
+            if id(decisions) not in known:
+                known[id(decisions)] = _DecisionScores.of(
+                    RunCounts.of(examples.labels, [decisions], examples.groups), resampling
+                )
+        scored = [known[id(run.decisions[policy])] for run in runs]
+        for metric in METRICS:
+            for name, places in members.items():
+                of_seeds = np.array([scored[place].points[metric] for place in places])
+                # The intervals below contain the noise of examples.
+                found = Estimate.of(of_seeds, np.zeros((len(places), len(places))), examples.labels.num_examples)
+                ends = mean_interval([scored[place].intervals[metric] for place in places], found, resampling.level)
+                yield _row(name, policy, metric, found, [runs[place].seed for place in places], ends)
 
 
-def _decision_draws(counts: RunCounts, resampling: Resampling) -> dict[str, ScoreDraws]:
-    """Return METRICS of the runs, with the covariances of the same resamples for all of them."""
-    units, num_runs, num_labels = counts.predicted.shape
-    blocks = (counts.true_positives.reshape(units, -1), counts.predicted.reshape(units, -1), counts.positives)
-    table = np.concatenate(blocks, axis=1).astype(np.float32)  # whole numbers, whose sums it holds exactly
-    drawn: dict[str, list[FloatArray]] = {metric: [] for metric in METRICS}
-    for weights in resamples(units, resampling, table.shape[1]):
-        sums = (weights.astype(np.float32) @ table).astype(np.float64)
-        tp, predicted, positives = np.split(sums, (num_runs * num_labels, 2 * num_runs * num_labels), axis=1)
-        shape = (len(sums), num_runs, num_labels)
-        for metric, found in drawn.items():
-            found.append(
-                average(metric, counts.scored, tp.reshape(shape), predicted.reshape(shape), positives[:, None])
-            )
-    return {
-        metric: _score_draws(counts.point(metric)[:, -1], np.concatenate(found), units)
-        for metric, found in drawn.items()
-    }
+@dataclass(frozen=True)
+class _DecisionScores:
+    """METRICS of one run under one policy, with their intervals."""
+
+    points: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, counts: RunCounts, resampling: Resampling) -> "_DecisionScores":
+        points = {metric: float(counts.point(metric)[0, -1]) for metric in METRICS}
+        return cls(points, metric_intervals(counts, METRICS, resampling))
 
 
 def _score_draws(points: FloatArray, drawn: FloatArray, units: int) -> ScoreDraws:
@@ -93,10 +100,17 @@ def _score_draws(points: FloatArray, drawn: FloatArray, units: int) -> ScoreDraw
     return ScoreDraws(point=points[:, None], covariance=covariance, num_units=units)
 
 
-def _row(name: str, policy: str, metric: str, found: Estimate, seeds: Sequence[int], level: float) -> ScoreRow:
-    low, high = found.interval(level)
+def _row(
+    configuration: str,
+    policy: str,
+    metric: str,
+    found: Estimate,
+    seeds: Sequence[int],
+    ends: tuple[float, float],
+) -> ScoreRow:
+    low, high = ends
     return ScoreRow(
-        configuration=name,
+        configuration=configuration,
         policy=policy,
         metric=metric,
         value=found.value,
