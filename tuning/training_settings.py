@@ -72,7 +72,7 @@ def read_training_settings(
         if name in given:
             raise SettingsError(f"`{name}` must be left out here, got {settings.quote(given[name])}: {reason}.")
     config = settings.parse(TrainConfig, settings.as_argv({**given, **own}), PRESETS)
-    if config.data.folds and not config.data.fold:
+    if config.data.folds and not config.data.fold and "fold" not in refused:
         raise SettingsError(f"`fold` must be given with folds={config.data.folds} here: each training is one fold.")
     check_runnable(config)
     dataset = sources.load(config.data, seed=config.run.seed)  # now: bad data would fail every trial

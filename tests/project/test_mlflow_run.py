@@ -148,7 +148,7 @@ def test_a_comparison_of_two_losses_over_two_seeds(mlflow_run, tracking_uri, tmp
     plan = mlflow.artifacts.load_dict(f"{parent.info.artifact_uri}/plan.json")
     assert plan["configurations"] == {"bce": {"loss": "bce"}, "asl": {"loss": "asl"}}
     assert "report:" in done.stdout
-    assert result["pairs"][0]["sentence"] in " ".join(done.stdout.split())
+    assert result["pairs"][0]["sentence"].lower() in " ".join(done.stdout.split()).lower()
 
 
 def test_a_wrong_parameter_fails_the_run_and_names_the_parameter(mlflow_run):

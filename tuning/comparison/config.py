@@ -65,4 +65,6 @@ class CompareConfig:
         require("resamples", self.resamples, 100 <= self.resamples <= 1_000_000, "be in [100, 1000000]")
         require_count("workers", self.workers, _MAX_WORKERS)
         require("trial_minutes", self.trial_minutes, 0 <= self.trial_minutes < 1e6, "be at least 0 (no limit)")
+        without_seeds = bool(self.runs) and (self.seeds, self.seed) != (CompareConfig.seeds, CompareConfig.seed)
+        require("seeds", self.seeds, not without_seeds, "be left out with `runs`, which have their own")
         require("worker", self.worker, not (self.worker and self.runs), "be false with `runs`, which trains nothing")

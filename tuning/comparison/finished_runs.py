@@ -11,11 +11,12 @@ from trainer.core.environment import code_digest
 from trainer.core.errors import DataError, EmotionsError, shorten
 from trainer.core.input_files import is_file
 from trainer.core.run_folder import has_results, read_config, read_object
-from trainer.core.settings import flatten, from_flat
+from trainer.core.settings import flatten, from_flat, show
 from trainer.runs.download import fetch_artifacts
 from trainer.runs.predicted_labels import needed_files
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
+from trainer.tracking.run_lookup import existing_run
 from tuning.training_settings import effective_settings
 
 if TYPE_CHECKING:
@@ -36,10 +37,16 @@ class FinishedRun:
     folder: Path
     config: TrainConfig
     data: Mapping[str, Any]
-    """Facts of its data set, with the digests of its splits."""
+    """Facts of its data set."""
     code: str
     """Digest of the code that it was trained with; empty for runs of earlier versions."""
     scores: Mapping[str, float]
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The digests of its splits; none for a run of a version that did not write them there."""
+        digests: Mapping[str, str] = self.data.get("digests", {})
+        return digests
 
 
 def find_finished(
@@ -56,10 +63,10 @@ def find_finished(
     """
     missing = {key: effective_settings(config) for key, config in wanted.items()}
     found: dict[Any, FinishedRun] = {}
-    for run in _candidates(output, store, experiment):
+    for run in _candidates(output, store, experiment, missing):
         settings = effective_settings(run.config)
         keys = [key for key, values in missing.items() if values == settings and run.code == code_digest()]
-        for key in keys if keys and run.data["digests"] == digests(wanted[keys[0]]) else ():
+        for key in keys if keys and run.digests == digests(wanted[keys[0]]) else ():
             found[key] = run
             del missing[key]
         if not missing:
@@ -75,7 +82,7 @@ def load_run(run_id: str, output: Path, store: MlflowBackend) -> FinishedRun:
     if (output / run_id).is_dir() and has_results(output / run_id, with_test=True):
         return read_finished(output / run_id)
     with readable_errors(store):
-        run = store.run(run_id)
+        run = existing_run(store, run_id, "Correct the id, or leave it out.")
     if run.info.status != "FINISHED":
         raise DataError(f"Run {run_id} must be finished to be compared, but is {run.info.status}. Leave it out.")
     return read_finished(fetch_artifacts(store.client, run_id, _NEEDED, output), run.data.metrics)
@@ -101,7 +108,10 @@ def read_finished(folder: Path, scores: Mapping[str, float] | None = None) -> Fi
     )
 
 
-def _candidates(output: Path, store: MlflowBackend, experiment: str) -> Iterator[FinishedRun]:
+def _candidates(
+    output: Path, store: MlflowBackend, experiment: str, missing: Mapping[Any, Mapping[str, Any]]
+) -> Iterator[FinishedRun]:
+    """Give finished runs; those of the server whose parameters are the settings of a missing one."""
     known = set()
     for path in sorted(output.glob(f"[!.]*/{artifacts.OUTCOME}")):
         known.add(path.parent.name)
@@ -109,7 +119,8 @@ def _candidates(output: Path, store: MlflowBackend, experiment: str) -> Iterator
         if run is not None:
             yield run
     for one in _on_server(store, experiment):
-        if one.info.run_id not in known and (run := _downloaded(one, output, store)) is not None:
+        is_other = one.info.run_id not in known and any(_has_parameters(one, values) for values in missing.values())
+        if is_other and (run := _downloaded(one, output, store)) is not None:
             yield run
 
 
@@ -126,6 +137,14 @@ def _on_server(store: MlflowBackend, experiment: str) -> Iterator["Run"]:
     with readable_errors(store):
         runs = store.client.search_runs([experiment], "attributes.status = 'FINISHED'")
     return (run for run in runs if artifacts.metric("test", "macro_f1") in run.data.metrics)
+
+
+def _has_parameters(run: "Run", settings: Mapping[str, Any]) -> bool:
+    """Return True unless a parameter of the run has another value; config.json, which is downloaded, has them all."""
+    named = {f"{artifacts.PARAMETER_PREFIX}{name}": value for name, value in settings.items()}
+    both = named.keys() & run.data.params.keys()
+    # Numbers are logged as Python prints them.
+    return all(run.data.params[name] in {show(named[name]), str(named[name])} for name in both)
 
 
 def _downloaded(run: "Run", output: Path, store: MlflowBackend) -> FinishedRun | None:

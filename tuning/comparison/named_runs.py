@@ -31,7 +31,7 @@ def load_named_runs(text: str, output: Path, store: MlflowBackend) -> list[Finis
     for run in runs[1:]:
         # Folds have other examples of dev by design; the report checks that together they are the same.
         roles = ("test",) if run.config.data.folds else ("dev", "test")
-        held_out = [{role: one.data["digests"].get(role) for role in roles} for one in (first, run)]
+        held_out = [{role: one.digests.get(role, "") for role in roles} for one in (first, run)]
         if changed := changed_splits(held_out[0], held_out[1]):
             raise DataError(
                 f"Runs must have the same examples of dev and test, but {', '.join(changed)} of run {run.run_id} "

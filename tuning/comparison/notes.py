@@ -22,7 +22,7 @@ def find_notes(runs: Sequence[ComparedRun]) -> list[str]:
     for drawn in sorted({_drawn(run) for run in finished}):
         alike = [run for run in finished if _drawn(run) == drawn]
         steps = {run.run_id: run.scores.get(artifacts.SCHEDULE_STEPS) for run in alike}
-        train = {run.run_id: _read(run, artifacts.DATASET)["digests"].get("train") for run in alike}
+        train = {run.run_id: _read(run, artifacts.DATASET).get("digests", {}).get("train") for run in alike}
         where = f"for seed {drawn[0]}" + (f" and fold {drawn[1]}" if drawn[1] else "")
         notes += [_others(f"number of planned steps {where}", steps), _others(f"train split {where}", train)]
     early = [f"{run.configuration} seed {run.seed}" for run in finished if _stopped_early(run)]

@@ -147,7 +147,8 @@ def read_request(config: CompareConfig, configurations: Configurations, given: M
 def log_plan(tracker: Tracker, plan: ComparisonPlan) -> None:
     """Write the plan to the run of the comparison: as a file and as parameters."""
     write_json(tracker.folder / PLAN_FILE, asdict(plan))
-    tracker.log_artifact(PLAN_FILE)
+    tracker.store_artifact(PLAN_FILE)  # now: a plan that is uploaded after the first training proves nothing
+    tracker.log_artifact(PLAN_FILE)  # `sync` can make the run again
     configurations = [f"{name}: {describe_changes(changes)}" for name, changes in plan.configurations.items()]
     tracker.log_params(
         {

@@ -116,7 +116,7 @@ def _record(
     except EmotionsError as error:
         return _without_result(key, run_id, "missing", str(error)), {}
     is_reused = Attribute.REUSED in trial.user_attrs
-    return compared_run(key, run, reused=is_reused, seconds=trials.seconds(trial)), run.data["digests"]
+    return compared_run(key, run, reused=is_reused, seconds=trials.seconds(trial)), run.digests
 
 
 def _without_result(key: Key, run_id: str, state: Literal["failed", "missing"], cause: str) -> ComparedRun:
