@@ -12,8 +12,10 @@ import numpy as np
 from tests.benchmarks.common.tables import Row, Table
 from trainer.evaluation.arrays import LabelledScores
 from trainer.evaluation.averages import METRICS, average
-from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals, paired_bootstrap
+from trainer.evaluation.bootstrap import Resampling, bootstrap_intervals
+from trainer.evaluation.exchange import Exchange
 from trainer.evaluation.intervals import RESAMPLING_METHODS
+from trainer.evaluation.paired import RunCounts, ScoreDraws
 from trainer.evaluation.resampled_scores import headline_intervals
 
 __all__ = ["Population", "coverage", "measure", "method_coverage"]
@@ -98,8 +100,10 @@ def coverage(population, size, samples, *, seed=0, resampling=_RESAMPLING):
             for f1, (low, high) in zip(by_label, (one or (0, 1) for one in intervals.per_label), strict=True)
         ]
         other = population.predict(rng, scores.positives)
-        difference = paired_bootstrap(scores, predictions, other, resampling)
-        paired.append(difference.low <= 0 <= difference.high)
+        counts = RunCounts.of(scores, [predictions, other])
+        exchanged = Exchange.of(counts, [0], [1], "macro_f1", resampling).covariance
+        difference = ScoreDraws.of(counts, "macro_f1", resampling).difference([0], [1], -1, exchanged)
+        paired.append(difference.p_value > 1 - resampling.level)
     low, high = np.array(macro).T
     return {
         "macro F1": 100 * np.mean((low <= truth) & (truth <= high)),

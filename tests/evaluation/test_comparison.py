@@ -5,7 +5,7 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
 from trainer.core.errors import DataError, SettingsError
-from trainer.evaluation.comparison import System, compare_systems, verdict_sentence
+from trainer.evaluation.comparison import System, compare_systems, holm, verdict_sentence
 from trainer.evaluation.resampling import Resampling
 
 FEW = Resampling(num_resamples=300, seed=1)
@@ -51,6 +51,15 @@ def test_holm_runs_over_planned_pairs_alone():
     assert [(pair.first, pair.second) for pair in pairs[3:]] == [("b", "c"), ("b", "d"), ("c", "d")]
     assert [pair.p_corrected for pair in pairs[3:]] == [None, None, None]
     assert verdict_sentence(pairs[3]).endswith("(exploratory)")
+
+
+@pytest.mark.parametrize("p_values", [[0.04, 0.001, 0.03, 0.03], [0.5, 0.9], [0.2], [1e-12, 1.0, 0.01]])
+def test_holm_equals_statsmodels(p_values):
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+def test_no_p_values_have_no_correction():
+    assert holm([]) == []
 
 
 def test_a_system_is_equivalent_to_itself():

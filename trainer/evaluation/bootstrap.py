@@ -1,4 +1,4 @@
-"""95 % intervals of F1 for the population that the test examples are a sample of, and paired comparison of two models.
+"""95 % intervals of F1 for the population that the test examples are a sample of.
 
 Intervals of one model come from the Bayesian bootstrap (`bayesian`). F1 = 2 J / (1 + J), where J = tp / (tp + fp + fn)
 has a Beta posterior, because the true positives among these cells are binomial. Few positives must not look certain:
@@ -30,11 +30,9 @@ __all__ = [
     "F1Intervals",
     "Interval",
     "IntervalMethod",
-    "PairedDifference",
     "Resampling",
     "bootstrap_intervals",
     "label_intervals",
-    "paired_bootstrap",
     "paired_standard_error",
 ]
 
@@ -51,22 +49,6 @@ class F1Intervals:
     """macro_f1, micro_f1, and macro_f1_supported if any label has MIN_SUPPORT positives."""
     per_label: tuple[Interval | None, ...]
     """F1 of each label in order; None for a label without a positive and without a prediction, where F1 is 0/0."""
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Macro-F1 of a minus macro-F1 of b on the same examples."""
-
-    difference: float
-    """On the examples as they are."""
-    low: float
-    """Lower end of the percentile interval."""
-    high: float
-    """Upper end of the percentile interval."""
-    p_value: float
-    """Two-sided: twice the fraction of resamples on the rarer side of zero, never exactly 0."""
-    per_label: tuple[tuple[float, float, float] | None, ...]
-    """Difference in F1 of each label in order, low and high; None for a label without an observed cell."""
 
 
 def bootstrap_intervals(
@@ -131,35 +113,6 @@ def label_intervals(tp: FloatArray, errors: FloatArray, level: float = 0.95) -> 
     return tuple((float(lower), float(upper)) if cells else None for cells, lower, upper in ends)
 
 
-def paired_bootstrap(
-    scores: LabelledScores,
-    predictions_a: BoolArray,
-    predictions_b: BoolArray,
-    resampling: Resampling | None = None,
-) -> PairedDifference:
-    """Return the difference in macro-F1, a minus b, with interval and p-value over the same resampled examples.
-
-    predictions: (n, k), of the examples whose labels `scores` has. p = min(1, 2 * (1 + r) / (1 + R)) with r the fewer
-    of the resamples at or below zero and at or above it: it falls under 1 - level when the interval leaves zero out, up
-    to the added one.
-    Source: Efron & Tibshirani 1993, ch. 13 and 15; the added one: Davison & Hinkley 1997, sec. 4.2.
-    """
-    resampling = resampling or Resampling()
-    scored = scores.scored
-    gaps = _Gaps(_Hits.of(scores, predictions_a), _Hits.of(scores, predictions_b))
-    point = gaps.f1(np.ones((1, scores.num_examples)))[0]
-    by_label = gaps.resampled(resampling)
-    drawn = by_label[:, scored].mean(axis=1)
-    low, high = _interval(drawn, resampling.level)
-    fewer = min(int((drawn <= 0.0).sum()), int((drawn >= 0.0).sum()))
-    p_value = min(1.0, 2.0 * (1 + fewer) / (1 + len(drawn)))
-    per_label = tuple(
-        (float(point[j]), *_interval(by_label[:, j], resampling.level)) if scored[j] else None
-        for j in range(len(scored))
-    )
-    return PairedDifference(float(point[scored].mean()), low, high, p_value, per_label)
-
-
 def paired_standard_error(
     scores: LabelledScores, pairs: Sequence[tuple[BoolArray, BoolArray]], resampling: Resampling | None = None
 ) -> float:
@@ -210,9 +163,3 @@ class _Gaps:
     def resampled(self, resampling: Resampling) -> FloatArray:
         """Return `f1` of every resample, (num_resamples, k)."""
         return np.concatenate([self.f1(counts) for counts in resamples(len(self.a.sizes), resampling)])
-
-
-def _interval(values: FloatArray, level: float) -> Interval:
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(values, (tail, 1.0 - tail))
-    return float(low), float(high)
