@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.core.errors import TrackingError
-from trainer.tracking.event_log import DAMAGED, EventLog, find_event_logs, has_event_log, is_locked, read_metrics
+from trainer.tracking.event_log import (
+    DAMAGED,
+    EventLog,
+    find_event_logs,
+    has_event_log,
+    is_locked,
+    read_metric_points,
+    read_metrics,
+)
 
 
 def test_entries_come_back_in_order_with_their_time_and_run(tmp_path):
@@ -266,3 +274,14 @@ class TestReadMetrics:
             found += groups
         assert found == values
         assert offset == (whole / "events.jsonl").stat().st_size
+
+
+def test_points_of_a_log_are_read_without_damaged_lines(tmp_path):
+    with EventLog(tmp_path) as log:
+        log.append("r", "metrics", {"metrics": {"a": 1.0}, "step": 3})
+        log.append("r", "tags", {"tags": {"x": "y"}})
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"kind": "metrics"}\nhalf a line')
+    ((_, step, metrics),) = read_metric_points(tmp_path)
+    assert (step, metrics) == (3, {"a": 1.0})
+    assert read_metric_points(tmp_path / "none") == []

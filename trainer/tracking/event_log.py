@@ -257,9 +257,13 @@ def read_metric_points(folder: Path) -> list[tuple[int, int, Mapping[str, float]
     path = next((folder / name for name in _LOG_NAMES if (folder / name).is_file()), None)
     if path is None:
         return []
-    records = [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].split(b"\n")]
-    points = [(record["time"], record["content"]) for record in records if record["kind"] == "metrics"]
-    return [(time, content["step"], content["metrics"]) for time, content in points]
+    points: list[tuple[int, int, Mapping[str, float]]] = []
+    for line in path.read_bytes().rpartition(b"\n")[0].split(b"\n"):
+        event = _parse(line, 0)
+        metrics, step = event.content.get("metrics"), event.content.get("step")
+        if isinstance(metrics, dict) and isinstance(step, int):
+            points.append((event.time, step, metrics))
+    return points
 
 
 def _offset_path(folder: Path) -> Path:

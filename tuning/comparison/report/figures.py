@@ -72,7 +72,12 @@ def _pairs(path: Path, report: ComparisonReport) -> Path:
             words = pair.verdict.replace("_", " ") + ("" if pair.planned else ", exploratory")
             axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", color=INK, fontsize=8)
         axes.set_xlabel(f"difference in {metric} (95 % interval); grey band: below the minimum effect")
-        style.note(axes, "filled: planned, hollow: exploratory")
+        more = (
+            f"; {_MOST_PAIRS} of {len(report.pairs)} pairs, planned ones first"
+            if len(report.pairs) > _MOST_PAIRS
+            else ""
+        )
+        style.note(axes, f"filled: planned, hollow: exploratory{more}")
     return path
 
 
