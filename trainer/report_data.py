@@ -17,6 +17,7 @@ from trainer.reporting.report import DASH, Estimate, Picture, ReportData, Sectio
 
 __all__ = ["environment_sections", "report_data", "run_note"]
 
+_HELD_OUT = {"dev": "dev", artifacts.OUT_OF_FOLD: "each example once"}
 History = Sequence[Mapping[str, float]]
 _CAPTIONS = {
     "curves": "Loss, F1 on dev and learning rate over the optimizer steps",
@@ -169,5 +170,5 @@ def _retrained(evaluation: Evaluation) -> list[str]:
         return []
     return [
         "The model was trained on dev too, so there are no scores on dev. Calibration and thresholds are those of "
-        f"run {evaluation.origin}, which held dev out."
+        f"run {evaluation.origin}, which held {_HELD_OUT[evaluation.fitted_on]} out."
     ]

@@ -144,6 +144,8 @@ def _why_not_listed(run: "Run", score: float | None) -> str:
         return "failed or stopped"
     if run.info.status != "FINISHED":
         return "running"
+    if f"{artifacts.PARAMETER_PREFIX}fold" in run.data.params:
+        return "of one fold"  # its dev is a part of the data that no other fold shares
     return "" if score is not None else "without a score on dev"
 
 

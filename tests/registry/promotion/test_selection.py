@@ -51,6 +51,12 @@ def test_the_last_value_of_the_series_is_the_score_of_an_older_run():
     assert choose(run("a", 0.5), older).run_id == "b"
 
 
+def test_the_model_of_one_fold_is_no_candidate():
+    fold = run("b", 0.9, dev="other")
+    fold.data.params["cfg.fold"] = "1"
+    assert choose(run("a", 0.5), fold, champion=None).run_id == "a"
+
+
 @pytest.mark.parametrize(
     ("other", "reason"),
     [

@@ -114,6 +114,8 @@ def store(tmp_path_factory, _migrated_store):
         made.add("other data", 0.99, digest="f" * 64)
         made.add("other labels", 0.98, data="other moods")
         made.add("pruned", 0.9, **{artifacts.TAG_TRIAL_STATE: "pruned"})
+        fold = made.add("fold 1 of 5", 0.96)
+        made.client.log_param(fold, "cfg.fold", 1)
         made.add("failed", status="FAILED")
         made.add("killed", 0.9, status="KILLED")
         made.add("running", status="RUNNING")
@@ -143,7 +145,7 @@ def test_runs_are_ranked_on_dev_within_their_data_and_labels(board):
 
 
 def test_runs_of_other_kinds_are_counted(board):
-    expected = {"pruned": 1, "failed or stopped": 2, "running": 1, "without a score on dev": 1}
+    expected = {"pruned": 1, "failed or stopped": 2, "running": 1, "without a score on dev": 1, "of one fold": 1}
     assert board.content["not_listed"] == expected
 
 
