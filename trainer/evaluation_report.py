@@ -59,9 +59,9 @@ def label_warnings(data: LoadedSplit, judged: Judged, mapping: LabelMapping | No
     """Return what the mapping of labels leaves out or covers in part."""
     aligned, warnings = judged.aligned, []
     if aligned.data_only:
-        warnings.append(_count(aligned.data_only, "of the data", "are not scored: the model cannot predict them"))
+        warnings.append(_count(aligned.data_only, "of the data", "not scored, because the model cannot predict"))
     if aligned.model_only:
-        warnings.append(_count(aligned.model_only, "of the model", "are not scored: the data cannot judge them"))
+        warnings.append(_count(aligned.model_only, "of the model", "not scored, because the data cannot judge"))
     return [*warnings, *aligned.partial, *(mapping.notes if mapping else ())]
 
 
@@ -165,4 +165,5 @@ def _settings(known: Mapping[str, Any]) -> dict[str, dict[str, object]]:
 
 
 def _count(names: Sequence[str], side: str, consequence: str) -> str:
-    return f"{len(names)} label{'s' if len(names) > 1 else ''} {side} {consequence} ({abbreviate(list(names), 5)})."
+    labels, are, them = ("labels", "are", "them") if len(names) > 1 else ("label", "is", "it")
+    return f"{len(names)} {labels} {side} {are} {consequence} {them} ({abbreviate(list(names), 5)})."

@@ -309,8 +309,8 @@ def verdicts(comparison: Comparison | None) -> list[str]:
     if comparison is None:
         return []
     return [
-        f"{verdict_sentence(pair)}; p = {pair.p_value:.3g}. The interval covers the choice of examples, not another "
-        "training of either model."
+        f"Macro F1: {verdict_sentence(pair)}; p = {pair.p_value:.3g}. The interval covers the choice of examples, "
+        "not another training of either model."
         for pair in comparison.pairs
     ]
 
