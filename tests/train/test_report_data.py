@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from trainer import pipeline, report_data
-from trainer.config import TrainConfig
+from trainer import report_data
+from trainer.config import TrainConfig, run_parameters
 from trainer.core import environment
 from trainer.core.errors import DataError
 from trainer.evaluation.arrays import LabelledScores
@@ -35,7 +35,7 @@ def evaluation():
 
 
 def test_every_fact_of_the_environment_is_text_and_no_dict():
-    for rows in report_data._environment(environment.describe()).values():
+    for rows in report_data.environment_sections(environment.describe()).values():
         assert rows
         for value in rows.values():
             assert not set("{}[]") & set(show(value))
@@ -103,8 +103,8 @@ def test_the_curves_say_whether_the_training_was_too_long_or_too_short(losses, s
 
 def test_parameters_leave_out_what_the_loss_does_not_read():
     config = TrainConfig(loss=LossConfig(loss="asl"))
-    assert {"margin", "epochs", "seed", "processes"} < set(pipeline._parameters(config))
-    assert not {"alpha", "ratio", "output", "preset", "resume"} & set(pipeline._parameters(config))
+    assert {"margin", "epochs", "seed", "processes"} < set(run_parameters(config))
+    assert not {"alpha", "ratio", "output", "preset", "resume"} & set(run_parameters(config))
 
 
 def test_a_run_says_what_was_trained_and_where_its_tables_are(evaluation):
