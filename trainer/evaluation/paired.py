@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.evaluation.arrays import Array, BoolArray, FloatArray, IntArray, LabelledScores
-from trainer.evaluation.averages import average, by_label
+from trainer.evaluation.averages import labels_and_average
 from trainer.evaluation.metrics import check_predictions
 from trainer.evaluation.resampling import Resampling, resamples, sum_by_group
 
@@ -67,8 +67,7 @@ class RunCounts:
 
     def scores(self, metric: str, tp: FloatArray, predicted: FloatArray, positives: FloatArray) -> FloatArray:
         """Return the scores by label and last their average, (..., k + 1), of counts that broadcast to (..., k)."""
-        labels = by_label(metric.partition("_")[2], tp, predicted, positives)
-        return np.concatenate([labels, average(metric, self.scored, tp, predicted, positives)[..., None]], axis=-1)
+        return labels_and_average(metric, self.scored, tp, predicted, positives)
 
     def point(self, metric: str) -> FloatArray:
         """Return the scores of the examples as they are, (r, k + 1)."""
