@@ -142,6 +142,7 @@ def test_a_single_seed_is_said(runs):
     report = build_report(make_plan("bce", "asl", seeds=(1,)), [runs[0], runs[2]])
     assert report.comparison.interval_sources == "examples"
     assert any("over examples only" in line for line in narrative.limits(report))
+    assert narrative.recommendation(report).endswith("not about their settings.")
 
 
 def test_equal_configurations_are_not_told_apart(runs):

@@ -22,6 +22,7 @@ _COLORS = (BLUE, VERMILLION, GREEN, AMBER, "#CC79A7", "#56B4E9", INK, SOFT)
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MOST_LABELS, _MOST_PAIRS, _MOST_LINES = 100, 60, 16
 _LEVEL = 0.05
+_SHOWN_FRACTION = 0.95  # of the differences have a colour of their own: one rare label would make all others pale
 
 CAPTIONS: Mapping[str, str] = {
     "pairs.png": "Differences between the configurations on test with 95 % intervals; the band is the range of "
@@ -89,7 +90,8 @@ def _label_differences(path: Path, report: ComparisonReport) -> Path:
     order = sorted(shown, key=lambda label: -support[label])
     gaps, marked = _gaps(report, others)
     values = gaps[order]
-    limit = float(np.nanmax(np.abs(values), initial=0.01))
+    sizes = np.abs(values[np.isfinite(values)])
+    limit = max(float(np.quantile(sizes, _SHOWN_FRACTION)) if len(sizes) else 0.0, 0.02)
     size = (2.6 + 1.15 * len(others) + 0.9, 0.25 * len(order) + 1.9)
     with style.sheet(path, (max(size[0], 5.5), size[1]), title) as figure:
         axes = figure.subplots()
@@ -102,7 +104,7 @@ def _label_differences(path: Path, report: ComparisonReport) -> Path:
         for row, label in enumerate(order):
             for column in range(len(others)):
                 _cell(axes, row, column, gaps[label, column], marked[label, column], limit)
-        figure.colorbar(image, ax=axes, shrink=0.6, label="difference in F1 (in brackets: positives)")
+        figure.colorbar(image, ax=axes, shrink=0.6, extend="both", label="difference in F1 (in brackets: positives)")
     return path
 
 

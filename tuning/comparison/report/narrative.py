@@ -51,7 +51,10 @@ def recommendation(report: ComparisonReport) -> str:
 def _against_baseline(report: ComparisonReport, name: str) -> str:
     baseline, pair = report.baseline, report.pair(name, report.baseline)
     if pair is not None and pair.planned and _is_better(pair, name):
-        return f"Use {name}: it ranks first on dev, and it is better than the baseline {baseline} on test."
+        of_one = (
+            " With one seed this is about these trainings, not about their settings." if len(pair.seeds) == 1 else ""
+        )
+        return f"Use {name}: it ranks first on dev, and it is better than the baseline {baseline} on test.{of_one}"
     if pair is None:
         why = "no seed of it can be compared with the baseline"
     elif not pair.planned:
