@@ -54,7 +54,7 @@ def check_mlflow_run(argv, root):
 
 def check_setting(entry_point, name, value):
     """A setting of the entry point, or of the trainings that it starts; a preset is a shipped one, or a file."""
-    configurations = [SETTINGS_OF[entry_point], *([SETTINGS_OF["train"]] if entry_point == "tune" else [])]
+    configurations = [SETTINGS_OF[entry_point], *([SETTINGS_OF["train"]] if entry_point in ("tune", "compare") else [])]
     assert name in {known for one in configurations for known in settings.flatten(one())}
     if name == "preset":
         assert value in presets.preset_names(PRESETS) or value.endswith("/winner.yaml")
