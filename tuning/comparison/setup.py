@@ -62,8 +62,8 @@ class CompareRequest:
 
     @property
     def series(self) -> str:
-        """Metric on dev that ranks the configurations: weighted F1 has none."""
-        return artifacts.metric("dev", "micro_f1" if self.config.metric == "micro_f1" else "macro_f1")
+        """Metric on dev that ranks the configurations."""
+        return artifacts.metric("dev", self.config.metric)
 
     @property
     def about(self) -> dict[str, Any]:
