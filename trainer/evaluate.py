@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from trainer.core import settings
-from trainer.evaluate_config import EvaluateConfig
+from trainer.evaluating.config import EvaluateConfig
 from trainer.reporting.command import run_cli
 from trainer.tracking.run import report_failure
 
@@ -25,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(config: EvaluateConfig) -> None:
     """Run every step; afterwards the results are in the run folder and on the tracking server."""
-    from trainer import evaluation_run  # loads torch, and `--help` must not wait for it
+    from trainer.evaluating import pipeline  # loads torch, and `--help` must not wait for it
 
-    with evaluation_run.open_evaluation(config) as run:
+    with pipeline.open_evaluation(config) as run:
         data = run.load_data()
         with run.open_systems(data) as systems:
             selection = run.select(data, systems)

@@ -10,7 +10,7 @@ from train_helpers import client, read_split, write_split
 from trainer.core import artifacts
 from trainer.core.settings import as_argv
 from trainer.evaluate import main
-from trainer.evaluate_config import EvaluateConfig
+from trainer.evaluating.config import EvaluateConfig
 
 QUICK = {"bootstrap_resamples": 100}
 

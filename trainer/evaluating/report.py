@@ -8,8 +8,8 @@ from typing import Any
 from trainer.core import artifacts, environment
 from trainer.core.settings import flatten
 from trainer.data.sources import LoadedSplit
-from trainer.evaluate_config import EvaluateConfig
-from trainer.evaluated import Judged
+from trainer.evaluating.config import EvaluateConfig
+from trainer.evaluating.judging import Judged
 from trainer.evaluation.evaluation import Evaluation
 from trainer.evaluation.label_mapping import LabelMapping
 from trainer.report_data import environment_sections

@@ -6,22 +6,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from trainer import evaluation_report
 from trainer.core import artifacts, environment, run_folder, text_files
-from trainer.core.errors import DataError, SettingsError, shorten
+from trainer.core.errors import SettingsError
 from trainer.core.groups import group_numbers
 from trainer.core.settings import flatten, quote
 from trainer.data import predictions_file, sources
 from trainer.data.sources import LoadedSplit
-from trainer.evaluate_config import MAPPINGS, EvaluateConfig
-from trainer.evaluated import Evaluated, Judged, open_evaluated
+from trainer.evaluating import report
+from trainer.evaluating.config import MAPPINGS, EvaluateConfig
+from trainer.evaluating.judging import Judged, judge, paired_systems, second_name, verdicts
+from trainer.evaluating.selection import Selection, select_examples
+from trainer.evaluating.systems import Evaluated, open_evaluated
 from trainer.evaluation import label_mapping
-from trainer.evaluation.arrays import BoolArray, IntArray, LabelledScores
+from trainer.evaluation.arrays import IntArray
 from trainer.evaluation.comparison import compare_systems
-from trainer.evaluation.comparison_results import Comparison, System, verdict_sentence
-from trainer.evaluation.evaluation import Decisions, Evaluation, evaluate_predictions
+from trainer.evaluation.comparison_results import Comparison
+from trainer.evaluation.evaluation import Evaluation, evaluate_predictions
 from trainer.evaluation.label_mapping import LabelMapping
 from trainer.evaluation.resampling import Resampling
 from trainer.reporting import console, summary
@@ -32,21 +32,9 @@ from trainer.runs.tables import JudgedSplit
 from trainer.tracking.connection import rely_on_event_log
 from trainer.tracking.run import Tracker, open_run
 
-__all__ = ["EvaluationRun", "Selection", "open_evaluation"]
+__all__ = ["EvaluationRun", "open_evaluation"]
 
 _COMPARISON_RESAMPLES = 10  # times those of an interval: p-values have to be smaller than a tenth of a level
-_MUCH = 0.5
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Selection:
-    """The examples that are scored."""
-
-    kept: IntArray
-    """Their indices in the split, (m,)."""
-    facts: Mapping[str, Any]
-    """Counts by reason, for the report and evaluation.json."""
-    warnings: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -87,70 +75,13 @@ class EvaluationRun:
             ]
 
     def select(self, data: LoadedSplit, systems: Sequence[Evaluated]) -> Selection:
-        """Return the examples to score: those whose text no system was trained on, unless `seen_texts` is keep.
-
-        Raises DataError when some are refused, or none is left.
-        """
-        rule, texts = self.config.seen_texts, data.split.texts
-        unknown = [one.facts.name for one in systems if one.facts.seen is None]
-        seen = np.zeros(len(texts), dtype=np.bool_)
-        counts: dict[str, Any] = {"examples of the split": len(texts)}
-        for facts in [one.facts for one in systems]:
-            if facts.seen is not None:
-                in_train = facts.seen.in_train(texts)
-                seen |= in_train
-                counts[f"texts in the training data of {facts.name}"] = int(in_train.sum())
-                counts[f"texts in the dev data of {facts.name}"] = int(facts.seen.in_dev(texts).sum())
-        self._check_seen(seen, unknown, data)
-        kept = np.flatnonzero(~seen) if rule == "drop" else np.arange(len(texts))
-        counts |= {"left out": len(texts) - len(kept), "scored": len(kept)}
-        if unknown:
-            counts["training texts are unknown of"] = ", ".join(unknown)
-        return Selection(kept=kept, facts=counts, warnings=_seen_warnings(rule, seen, unknown))
-
-    def _check_seen(self, seen: BoolArray, unknown: Sequence[str], data: LoadedSplit) -> None:
-        count, first = int(seen.sum()), data.split.example_ids[int(seen.argmax())]
-        if self.config.seen_texts == "refuse" and count:
-            raise DataError(
-                f"{count:,} of {len(seen):,} texts are in the training data (first: {shorten(first, 40)}). Remove "
-                "them, or set seen_texts=drop to leave them out."
-            )
-        if self.config.seen_texts == "refuse" and unknown:
-            raise DataError(
-                f"It is not known which texts {shorten(', '.join(unknown))} was trained on, and seen_texts=refuse "
-                "needs to know. Set seen_texts=drop to score all the same."
-            )
-        if self.config.seen_texts == "drop" and seen.all():
-            raise DataError(
-                f"All {count:,} texts are in the training data, so none is left to score. Choose another split, or "
-                "set seen_texts=keep to score them."
-            )
+        """Return the examples to score."""
+        return select_examples(data.split, [one.facts for one in systems], self.config.seen_texts)
 
     def judge(self, data: LoadedSplit, selection: Selection, system: Evaluated) -> Judged:
         """Return the answers of a system, in the labels that it shares with the data."""
-        aligned = label_mapping.align(system.facts.label_names, data.label_names, self.mapping)
         self.screen.show_note(f"Scoring {len(selection.kept):,} examples with {system.facts.source}")
-        answers = system.answer(data.split, selection.kept)
-        labels, observed = label_mapping.group_labels(
-            data.split.labels[selection.kept], data.split.observed[selection.kept], aligned.data
-        )
-        scores = LabelledScores(
-            label_names=aligned.label_names,
-            scores=label_mapping.group_probabilities(answers.probabilities, aligned.model),
-            labels=labels,
-            observed=observed,
-        )
-        given = answers.decisions
-        decisions = Decisions(
-            predictions={
-                policy: label_mapping.group_predictions(one, aligned.model) for policy, one in given.predictions.items()
-            },
-            thresholds={
-                policy: label_mapping.group_thresholds(one, aligned.model) for policy, one in given.thresholds.items()
-            },
-            policy=given.policy,
-        )
-        return Judged(facts=system.facts, aligned=aligned, scores=scores, decisions=decisions)
+        return judge(data, selection.kept, system, self.mapping)
 
     def measure(self, data: LoadedSplit, selection: Selection, judged: Judged) -> Evaluation:
         """Return the scores with intervals; nothing is fitted."""
@@ -170,23 +101,11 @@ class EvaluationRun:
         if len(judged) < 2:
             return None
         first, second = judged
-        if difference := set(first.scores.label_names) ^ set(second.scores.label_names):
-            raise SettingsError(
-                f"`compare_to` must have the same labels, got {second.facts.name}: "
-                f"{shorten(', '.join(sorted(difference)))} not in both. A label_mapping restricts both to its labels."
-            )
-        names = (first.facts.name, second.facts.name)
-        names = names if names[0] != names[1] else (names[0], f"{names[1]} (compared)")
-        order = [second.scores.label_names.index(name) for name in first.scores.label_names]
-        systems = [
-            System(name=names[0], predictions={0: first.predictions}),
-            System(name=names[1], predictions={0: second.predictions[:, order]}),
-        ]
         resamples = _COMPARISON_RESAMPLES * self.config.bootstrap_resamples
         return compare_systems(
             first.scores,
-            systems,
-            planned=[names],
+            paired_systems(first, second),
+            planned=[(first.facts.name, second_name(first, second))],
             min_effect=self.config.min_effect,
             resampling=Resampling(num_resamples=resamples, seed=self.config.seed),
             groups=self._groups(data, selection),
@@ -206,11 +125,11 @@ class EvaluationRun:
         warnings = [
             *selection.warnings,
             *(text for one in judged for text in one.facts.warnings),
-            *evaluation_report.label_warnings(data, main, self.mapping),
+            *report.label_warnings(data, main, self.mapping),
             *summary.absent_labels(evaluation),
             *data.warnings,
         ]
-        facts = evaluation_report.facts(data, selection.facts, judged, self.mapping)
+        facts = report.facts(data, selection.facts, judged, self.mapping)
         compared = {"comparison": asdict(comparison)} if comparison else {}
         text_files.write_json(self.folder / artifacts.EVALUATION, facts | compared | {"warnings": warnings})
         text_files.write_json(self.folder / artifacts.LABELS, list(evaluation.label_names))
@@ -222,9 +141,7 @@ class EvaluationRun:
         tables.write_missed_labels(self.folder, [split])
         resampling = Resampling(num_resamples=config.bootstrap_resamples, seed=config.seed)
         tables.write_slices(self.folder, [split], resampling)
-        if not any("trained on" in name and count for name, count in selection.facts.items()) or len(
-            selection.kept
-        ) < len(data.split):
+        if not selection.has_seen:  # a model agrees with the labels that it was trained on
             attempt("the table of suspected label errors", lambda: tables.write_label_errors(self.folder, [split]))
         self._write_report(data, judged, evaluation, comparison, facts, warnings)
         self._log(data, judged, metrics)
@@ -235,13 +152,13 @@ class EvaluationRun:
         """Print the warnings, the scores, the verdict, and where the report is."""
         for text in warnings:
             self.screen.show_warning(text)
-        report = run_folder.found_again(self.folder) / artifacts.REPORT
+        page = run_folder.found_again(self.folder) / artifacts.REPORT
         self.screen.show_result(
             summary.policy_scores(evaluation),
             summary.label_scores(evaluation),
             [
                 *verdicts(comparison),
-                *([f"report:   {report}"] if report.is_file() else []),
+                *([f"report:   {page}"] if page.is_file() else []),
                 f"run:      {self.tracker.run_id}, in `mlflow ui` or on your tracking server",
             ],
             split=self.config.split,
@@ -279,14 +196,14 @@ class EvaluationRun:
         )
         content = attempt(
             "the content of the report",
-            lambda: evaluation_report.report_data(self.config, self.folder, main, evaluation, facts),
+            lambda: report.report_data(self.config, self.folder, main, evaluation, facts),
         )
         if content is None:
             return
         content = replace(
             content,
             summary=[*verdicts(comparison), *content.summary],
-            pictures=evaluation_report.pictures(figures or [], self.config.split),
+            pictures=report.pictures(figures or [], self.config.split),
             warnings=warnings,
         )
         attempt(f"the report {artifacts.REPORT}", lambda: write_report(self.folder / artifacts.REPORT, content))
@@ -300,19 +217,8 @@ class EvaluationRun:
         self.tracker.set_tags({name: text for name, text in tags.items() if text})
         self.tracker.log_artifacts()
         self.tracker.tag_tables(results.table_names(self.folder))
-        note = evaluation_report.run_note(data, main, metrics, split, self.tracker.page)
+        note = report.run_note(data, main, metrics, split, self.tracker.page)
         self.tracker.set_tags({artifacts.TAG_NOTE: note})
-
-
-def verdicts(comparison: Comparison | None) -> list[str]:
-    """Return the verdict of the comparison in words, with what its interval covers; none without a comparison."""
-    if comparison is None:
-        return []
-    return [
-        f"Macro F1: {verdict_sentence(pair)}; p = {pair.p_value:.3g}. The interval covers the choice of examples, "
-        "not another training of either model."
-        for pair in comparison.pairs
-    ]
 
 
 def _comparison_metrics(comparison: Comparison | None) -> dict[str, float]:
@@ -321,23 +227,6 @@ def _comparison_metrics(comparison: Comparison | None) -> dict[str, float]:
     (pair,) = comparison.pairs
     names = ("difference", "low", "high", "p_value", "detectable")
     return {artifacts.metric("comparison", name): getattr(pair, name) for name in names}
-
-
-def _seen_warnings(rule: str, seen: BoolArray, unknown: Sequence[str]) -> list[str]:
-    warnings, count = [], int(seen.sum())
-    if rule == "keep" and count:
-        warnings.append(
-            f"{count:,} of {len(seen):,} scored texts are in the training data, so the scores are too high."
-        )
-    if rule == "drop" and count:
-        warnings.append(f"{count:,} of {len(seen):,} examples are left out: their texts are in the training data.")
-    if rule == "drop" and count > _MUCH * len(seen):
-        warnings.append("Most of the split was trained on, so the examples that are left may not be typical of it.")
-    if unknown:
-        warnings.append(
-            f"It is not known which texts {', '.join(unknown)} was trained on: some of the examples may be among them."
-        )
-    return warnings
 
 
 @contextmanager

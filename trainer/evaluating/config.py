@@ -12,7 +12,7 @@ from trainer.data.config import AUTO, DataConfig
 
 __all__ = ["MAPPINGS", "EvaluateConfig", "is_predictions"]
 
-MAPPINGS = Path(__file__).parent / "mappings"
+MAPPINGS = Path(__file__).parents[1] / "mappings"
 """Folder of the mappings that ship with the project."""
 _CHAMPION = "models:/emotions@champion"
 

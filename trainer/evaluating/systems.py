@@ -18,10 +18,9 @@ from trainer.core.scratch import scratch_folder
 from trainer.data.dataset import Split
 from trainer.data.predictions_file import PredictionsFile, read_predictions_file
 from trainer.data.seen_texts import SeenTexts, read_seen_texts
-from trainer.evaluate_config import EvaluateConfig, is_predictions
-from trainer.evaluation.arrays import BoolArray, FloatArray, LabelledScores
+from trainer.evaluating.config import EvaluateConfig, is_predictions
+from trainer.evaluation.arrays import FloatArray
 from trainer.evaluation.evaluation import Decisions
-from trainer.evaluation.label_mapping import AlignedLabels
 from trainer.evaluation.thresholds import FIXED_THRESHOLD, predict
 from trainer.serving.opening import FORMS, check_code, load_scorer
 from trainer.tracking.connection import connect
@@ -31,7 +30,7 @@ from trainer.tracking.registration import folder_digest
 if TYPE_CHECKING:
     from trainer.serving.scoring import TextScorer
 
-__all__ = ["Answers", "Evaluated", "Facts", "Judged", "open_evaluated"]
+__all__ = ["Answers", "Evaluated", "Facts", "open_evaluated"]
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"models:/+([^/]+)/(\d+)")
@@ -64,21 +63,6 @@ class Facts:
     seen: SeenTexts | None = None
     """None where it is not known what the model was trained on."""
     warnings: Sequence[str] = field(default_factory=tuple)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
-    """What a model or file answers for the examples, in the labels that it shares with the data."""
-
-    facts: Facts
-    aligned: AlignedLabels
-    scores: LabelledScores
-    decisions: Decisions
-
-    @property
-    def predictions(self) -> BoolArray:
-        """The decisions of the default policy, (n, k)."""
-        return self.decisions.predictions[self.decisions.policy]
 
 
 class Evaluated(Protocol):
