@@ -61,8 +61,8 @@ def _check(rule: str, seen: BoolArray, unknown: Sequence[str], split: Split) -> 
         )
     if rule == "refuse" and unknown:
         raise DataError(
-            f"It is not known which texts {shorten(', '.join(unknown))} was trained on, and seen_texts=refuse needs to "
-            "know. Set seen_texts=drop to score all the same."
+            f"Training texts are not known of {shorten(' and '.join(unknown))}, and seen_texts=refuse needs them. Set "
+            "seen_texts=drop to score all the same."
         )
     if rule == "drop" and seen.all():
         raise DataError(
@@ -83,6 +83,6 @@ def _warnings(rule: str, seen: BoolArray, unknown: Sequence[str]) -> list[str]:
         warnings.append("Most of the split was trained on, so the examples that are left may not be typical of it.")
     if unknown:
         warnings.append(
-            f"It is not known which texts {', '.join(unknown)} was trained on: some of the examples may be among them."
+            f"Training texts are not known of {' and '.join(unknown)}: some of the examples may be among them."
         )
     return warnings

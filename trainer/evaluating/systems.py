@@ -34,6 +34,8 @@ __all__ = ["Answers", "Evaluated", "Facts", "open_evaluated"]
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"models:/+([^/]+)/(\d+)")
+_RUN_CHARACTERS = 8
+"""Of a run id, in a name for people."""
 _GIVEN = "given"
 """Policy of decisions that a file states."""
 
@@ -176,7 +178,8 @@ def _short_name(source: str) -> str:
     if match := _VERSION.fullmatch(source):
         return f"{match[1]}/{match[2]}"
     parts = [part for part in re.split(r":?/+", source) if part]
-    return parts[-2][:8] if len(parts) > 1 and parts[-1] == artifacts.MODEL else parts[-1]
+    name = parts[-2] if len(parts) > 1 and parts[-1] == artifacts.MODEL else parts[-1]
+    return name[:_RUN_CHARACTERS] if _RUN_ID.fullmatch(name) else name
 
 
 def _seen_texts(folder: Path) -> SeenTexts | None:
