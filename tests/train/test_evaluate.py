@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from trainer.core import artifacts
 from trainer.core.settings import as_argv
 from trainer.evaluate import main
 from trainer.evaluating.config import EvaluateConfig
+from trainer.tracking.backend import MlflowBackend
+from trainer.tracking.event_log import EventLog
 
 QUICK = {"bootstrap_resamples": 100}
 
@@ -145,3 +148,12 @@ def test_wrong_settings_are_named(settings, named, evaluate):
 def test_a_version_number_is_one_of_the_same_registered_model():
     assert EvaluateConfig(model="models:/moods@champion", compare_to="3").compared == "models:/moods/3"
     assert EvaluateConfig(model="runs:/x/model", compare_to="a.csv").compared == "a.csv"
+
+
+def test_a_link_to_a_model_that_the_server_lost_is_found_missing(own_test, place):
+    folder, uri = own_test[1], f"sqlite:///{place}/mlflow.db"
+    with EventLog(folder) as log:
+        events = list(log.events())
+    (link,) = [event for event in events if event.kind == "model_input"]
+    lost = replace(link, content=link.content | {"model_id": "m-other"})
+    assert MlflowBackend(client(uri), uri).find_missing(folder, [*events, lost]) == [lost]
