@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from evaluation_helpers import labelled
@@ -118,3 +120,70 @@ def test_wrong_input_is_refused():
         compare_systems(scores, [a, b], planned=[], min_effect=float("nan"), resampling=FEW)
     with pytest.raises(DataError, match="`groups`"):
         compare_systems(scores, [a, b], planned=[], min_effect=0.0, resampling=FEW, groups=np.zeros(3, int))
+
+
+def test_the_p_value_of_a_label_is_about_its_f1():
+    """Two runs have the same F1 of a label, and one has many more examples right."""
+    truth = np.zeros((400, 1), bool)
+    truth[:40] = True
+    bold, timid = np.zeros_like(truth), np.zeros_like(truth)
+    bold[:30], bold[40:130] = True, True  # F1 60 / 160
+    timid[:11], timid[40:48] = True, True  # F1 22 / 59
+    systems = [System(name="bold", predictions={0: bold}), System(name="timid", predictions={0: timid})]
+    (pair,) = compare_systems(labelled(np.zeros(truth.shape), truth), systems, resampling=FEW).pairs
+    (gap,) = pair.per_label
+    assert abs(gap.difference) < 0.005
+    assert gap.low < 0 < gap.high
+    assert gap.p_value == gap.p_corrected > 0.5
+    assert gap.p_mcnemar < 1e-6
+
+
+@pytest.mark.parametrize(("seeds", "groups"), [(2, None), (1, np.arange(300) // 2)])
+def test_mcnemars_test_is_absent_with_several_seeds_or_groups(seeds, groups):
+    scores, systems = case({"a": 0.1, "b": 0.12}, seeds=seeds)
+    (pair,) = compare_systems(scores, systems, resampling=FEW, groups=groups).pairs
+    assert {gap.p_mcnemar for gap in pair.per_label} == {None}
+
+
+def test_a_system_with_one_seed_is_named_and_the_others_keep_theirs():
+    scores, (a, b, c) = case({"a": 0.1, "b": 0.12, "c": 0.2})
+    short = System(name="c", predictions={0: c.predictions[0]})
+    found = compare_systems(scores, [a, b, short], planned=[("b", "a"), ("c", "a")], resampling=FEW)
+    assert found.interval_sources == "seeds and examples"
+    assert found.of_one_seed == ("c",)
+    assert [len(pair.seeds) for pair in found.pairs] == [3, 1, 1]
+    apart = System(name="c", predictions={0: c.predictions[0], 7: c.predictions[1]})
+    assert compare_systems(scores, [a, apart], resampling=FEW).of_one_seed == ("a - c",)
+
+
+def test_a_pair_that_could_not_be_compared_counts_in_the_correction():
+    scores, systems = case({"a": 0.20, "b": 0.21, "c": 0.19})
+    planned = [("b", "a"), ("c", "a")]
+    pairs = compare_systems(scores, systems, planned=planned, num_planned=4, resampling=FEW).pairs
+    p_values = [pair.p_value for pair in pairs[:2]]
+    assert [pair.p_corrected for pair in pairs[:2]] == pytest.approx(
+        multipletests([*p_values, 1.0, 1.0], method="holm")[1][:2]
+    )
+    assert {pair.num_planned for pair in pairs} == {4}
+    alone = compare_systems(scores, systems, planned=planned, resampling=FEW).pairs
+    assert pairs[0].detectable > alone[0].detectable
+
+
+def test_what_a_design_detects_has_the_variance_of_all_planned_pairs():
+    scores, (a, b, c) = case({"a": 0.20, "b": 0.20, "c": 0.20})
+    still = System(name="b", predictions=dict.fromkeys(range(3), b.predictions[0]))
+    moved = System(name="c", predictions={0: c.predictions[0], 1: ~c.predictions[1], 2: c.predictions[2]})
+    fixed = System(name="a", predictions=dict.fromkeys(range(3), a.predictions[0]))
+    pairs = compare_systems(scores, [fixed, still, moved], planned=[("b", "a"), ("c", "a")], resampling=FEW).pairs
+    assert [pair.detectable_degrees for pair in pairs] == [4, 4, 4]
+    assert pairs[0].detectable == pytest.approx(pairs[1].detectable, rel=0.3)
+    assert pairs[0].high - pairs[0].low < 0.5 * (pairs[1].high - pairs[1].low)  # intervals have their own
+
+
+def test_a_sentence_says_where_the_interval_is_not_corrected():
+    scores, systems = case({"a": 0.20, "b": 0.21})
+    (pair,) = compare_systems(scores, systems, planned=[("a", "b")], num_planned=4, resampling=FEW).pairs
+    hidden = replace(pair, verdict="not_shown", difference=-0.03, low=-0.058, high=-0.002, detectable=0.05)
+    assert "[-0.058, -0.002] (not corrected for 4 planned pairs)" in verdict_sentence(hidden)
+    assert "not corrected" not in verdict_sentence(replace(hidden, high=0.002))
+    assert verdict_sentence(hidden).endswith("this design detects about 0.050 or more")

@@ -6,8 +6,9 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from trainer.evaluation import resampling as resampling_module
 from trainer.evaluation.averages import METRICS
+from trainer.evaluation.bayesian import mean_interval
 from trainer.evaluation.exchange import Exchange
-from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
+from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws, pooled_variance
 from trainer.evaluation.resampling import Resampling, resamples
 
 FEW = Resampling(num_resamples=200, seed=1)
@@ -157,3 +158,16 @@ def test_effect_size_is_the_standardised_difference_and_its_interval_covers_it()
         assert low < size < high
         covered.append(low <= 0.8 <= high)
     assert 0.86 <= np.mean(covered) <= 0.94
+
+
+def test_the_pooled_variance_counts_degrees_of_freedom():
+    first, second = np.array([0.1, 0.3]), np.array([0.2, 0.25, 0.6])
+    found = [Estimate.of(one, np.zeros((len(one), len(one))), 100) for one in (first, second, np.array([0.4]))]
+    assert pooled_variance(found) == (pytest.approx((first.var(ddof=1) + 2 * second.var(ddof=1)) / 3), 3)
+    assert pooled_variance(found[2:]) == (0.0, 0)
+
+
+def test_a_mean_interval_may_lie_beside_the_value():
+    alone = Estimate.of(np.array([0.03]), np.zeros((1, 1)), 100)
+    assert mean_interval([(0.01, 0.02)], alone, 0.95) == pytest.approx((0.01, 0.02))
+    assert mean_interval([(0.02, 0.06)], alone, 0.95) == pytest.approx((0.02, 0.06))

@@ -106,10 +106,11 @@ def metric_intervals(
 def mean_interval(ends: Sequence[tuple[float, float]], found: Estimate, level: float) -> tuple[float, float]:
     """Return the mean of the intervals of single runs, one for each seed, widened by the variance between seeds."""
     low, high = np.mean(ends, axis=0)
-    seeds = replace(found, examples_error=0.0).interval(level)
+    seeds = found.value - replace(found, examples_error=0.0).interval(level)[0]
+    centre = min(max(found.value, low), high)  # a basic interval corrects a biased score and may lie beside it
     return (
-        max(found.value - float(np.hypot(found.value - low, found.value - seeds[0])), 0.0),
-        min(found.value + float(np.hypot(high - found.value, seeds[1] - found.value)), 1.0),
+        min(max(centre - float(np.hypot(centre - low, seeds)), 0.0), 1.0),
+        min(max(centre + float(np.hypot(high - centre, seeds)), 0.0), 1.0),
     )
 
 

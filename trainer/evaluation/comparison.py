@@ -26,7 +26,7 @@ from trainer.evaluation.comparison_results import (
 )
 from trainer.evaluation.exchange import Exchange
 from trainer.evaluation.metrics import check_predictions
-from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
+from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws, pooled_variance
 from trainer.evaluation.resampling import Resampling
 
 __all__ = [
@@ -49,6 +49,7 @@ def compare_systems(  # noqa: PLR0913  # two callers in three pass no more than 
     systems: Sequence[System],
     *,
     planned: Sequence[tuple[str, str]] = (),
+    num_planned: int | None = None,
     min_effect: float = 0.0,
     resampling: Resampling | None = None,
     groups: IntArray | None = None,
@@ -56,6 +57,8 @@ def compare_systems(  # noqa: PLR0913  # two callers in three pass no more than 
 ) -> Comparison:
     """Compare all pairs of systems; metric: a name in METRICS of `averages`.
 
+    num_planned: pairs of the plan, where `planned` lacks those of systems without a run: no failure weakens Holm's
+    correction.
     Raises SettingsError for planned pairs that are not two of the systems, DataError for predictions of other examples
     or labels, and where pairs are asked for but no seed is common to any.
     """
@@ -75,13 +78,13 @@ def compare_systems(  # noqa: PLR0913  # two callers in three pass no more than 
         raise DataError(
             f"Cannot compare {wanted[0][0]} with {wanted[0][1]}: no seed is common to both. Train with the same seeds."
         )
-    pairs = compared.pairs(possible, {pair for pair in possible if pair in named}, min_effect)
-    one_seed = any(len(system.predictions) == 1 for system in systems) or any(len(one.seeds) == 1 for one in pairs)
+    plan = _Plan([pair for pair in possible if pair in named], max(num_planned or 0, len(named)), min_effect)
+    one_seed = all(len(system.predictions) == 1 for system in systems)
     return Comparison(
         label_names=scores.label_names,
         left_out=tuple(name for name, count in zip(scores.label_names, scores.support, strict=True) if not count),
         systems=tuple(compared.system(system.name) for system in systems),
-        pairs=pairs,
+        pairs=compared.pairs(possible, plan),
         unpaired=tuple(pair for pair in wanted if pair not in possible),
         level=resampling.level,
         num_resamples=resampling.num_resamples,
@@ -91,17 +94,25 @@ def compare_systems(  # noqa: PLR0913  # two callers in three pass no more than 
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values corrected by Holm's method, in the same order.
+def holm(p_values: Sequence[float], count: int | None = None) -> list[float]:
+    """Return the p-values corrected by Holm's method, in the same order; count: of all tests, if some have none.
 
     Source: Holm 1979, https://www.jstor.org/stable/4615733.
     """
     # Not multipletests of statsmodels: it runs the garbage collector, 0.4 s for each call, once a pair.
     order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(order), 0, -1)
+    factors = np.arange(count or len(order), 0, -1)[: len(order)]
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(factors * np.asarray(p_values)[order]), 1.0)
     return [float(p) for p in corrected]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    pairs: Sequence[tuple[str, str]]
+    """Those that can be compared."""
+    num_planned: int
+    min_effect: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ class _Difference:
     average: Estimate
     p_permutation: float
     labels: Sequence[Estimate]
-    p_values: Sequence[float]
+    p_mcnemar: Sequence[float | None]
     """Of each label in order."""
 
 
@@ -158,15 +169,15 @@ class _Compared:
         ends = [metric_interval(self.counts.of_runs([run]), self.metric, few) for run in runs]
         return mean_interval(ends, found, self.resampling.level)
 
-    def pairs(
-        self, pairs: Sequence[tuple[str, str]], planned: set[tuple[str, str]], min_effect: float
-    ) -> tuple[PairResult, ...]:
+    def pairs(self, pairs: Sequence[tuple[str, str]], plan: _Plan) -> tuple[PairResult, ...]:
         found = {pair: self._difference(*pair) for pair in pairs}
-        first = [pair for pair in pairs if pair in planned]
-        corrected = dict(zip(first, holm([found[pair].average.p_value for pair in first]), strict=True))
-        return tuple(
-            self._pair(pair, found[pair], corrected.get(pair), max(len(first), 1), min_effect) for pair in pairs
-        )
+        p_values = [found[pair].average.p_value for pair in plan.pairs]
+        corrected = dict(zip(plan.pairs, holm(p_values, plan.num_planned), strict=True))
+        # Verdicts take the variance of their own pair, as losses need not vary alike. What a design detects would jump
+        # with it: one or two degrees of freedom tell little.
+        several = [pair for pair in plan.pairs if len(self.seeds(*pair)) > 1] or pairs
+        pooled = pooled_variance([found[pair].average for pair in several])
+        return tuple(self._pair(pair, found[pair], corrected.get(pair), pooled, plan) for pair in pairs)
 
     def _difference(self, *pair: str) -> _Difference:
         first, second = (self.indices(name, self.seeds(*pair)) for name in pair)
@@ -174,23 +185,28 @@ class _Compared:
         columns = range(len(exchange.covariance))
         found = [self.draws.difference(first, second, column, exchange.covariance) for column in columns]
         exact = len(first) == 1 and not self.grouped
-        p_values = [
-            self._mcnemar(first[0], second[0], label) if exact else one.p_value for label, one in enumerate(found[:-1])
-        ]
-        return _Difference(found[-1], exchange.p_value, found[:-1], p_values)
+        p_mcnemar = [self._mcnemar(first[0], second[0], label) if exact else None for label in columns[:-1]]
+        return _Difference(found[-1], exchange.p_value, found[:-1], p_mcnemar)
 
     def _pair(
-        self, pair: tuple[str, str], found: _Difference, corrected: float | None, num_planned: int, min_effect: float
+        self,
+        pair: tuple[str, str],
+        found: _Difference,
+        corrected: float | None,
+        pooled: tuple[float, int],
+        plan: _Plan,
     ) -> PairResult:
         level, average = self.resampling.level, found.average
         low, high = average.interval(level)
         effect = average.effect_size(level) or (None, None, None)
         planned = corrected is not None
+        tests = plan.num_planned if planned else 1
         shown = (average.p_value if corrected is None else corrected) <= 1.0 - level
         return PairResult(
             first=pair[0],
             second=pair[1],
             planned=planned,
+            num_planned=plan.num_planned,
             difference=average.value,
             low=low,
             high=high,
@@ -200,15 +216,16 @@ class _Compared:
             effect_size=effect[0],
             effect_low=effect[1],
             effect_high=effect[2],
-            detectable=average.detectable((1.0 - level) / (num_planned if planned else 1)),
-            verdict=_verdict(average.value, (low, high), shown, min_effect),
+            detectable=average.with_variance(pooled[0]).detectable((1.0 - level) / tests),
+            detectable_degrees=pooled[1] if len(average.by_seed) > 1 else 0,
+            verdict=_verdict(average.value, (low, high), shown, plan.min_effect),
             seeds=self.seeds(*pair),
             per_label=self._labels(found),
         )
 
     def _labels(self, found: _Difference) -> tuple[LabelDifference | None, ...]:
         labels = np.flatnonzero(self.scores.support > 0).tolist()
-        corrected = dict(zip(labels, holm([found.p_values[label] for label in labels]), strict=True))
+        corrected = dict(zip(labels, holm([found.labels[label].p_value for label in labels]), strict=True))
         rows: list[LabelDifference | None] = [None] * self.scores.num_labels
         for label in labels:
             low, high = found.labels[label].interval(self.resampling.level)
@@ -216,8 +233,9 @@ class _Compared:
                 difference=found.labels[label].value,
                 low=low,
                 high=high,
-                p_value=found.p_values[label],
+                p_value=found.labels[label].p_value,
                 p_corrected=corrected[label],
+                p_mcnemar=found.p_mcnemar[label],
             )
         return tuple(rows)
 

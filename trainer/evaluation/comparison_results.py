@@ -56,9 +56,11 @@ class LabelDifference:
     low: float
     high: float
     p_value: float
-    """Exact McNemar's test of the number of right cells with one seed and no groups, otherwise that of the interval."""
+    """That of the interval."""
     p_corrected: float
-    """By Holm's method over the labels of the pair."""
+    """`p_value` by Holm's method over the labels of the pair."""
+    p_mcnemar: float | None
+    """Of the exact test of the number of right cells, not of F1; not corrected. None with several seeds or groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +70,28 @@ class PairResult:
     first: str
     second: str
     planned: bool
+    num_planned: int
+    """Pairs of the plan, over which the p-value is corrected, those that could not be compared included."""
     difference: float
     """Mean difference of the comparison's metric over the common seeds."""
     low: float
-    """Of the interval over seeds and examples; over examples alone with one seed."""
+    """Of the interval over seeds and examples; over examples alone with one seed. Not corrected for several pairs."""
     high: float
     p_value: float
     p_corrected: float | None
     """By Holm's method over the planned pairs; None for an exploratory pair."""
     p_permutation: float
-    """When predictions of whole examples are exchanged; the seeds are taken as they are."""
+    """When predictions of whole examples are exchanged; the seeds are taken as they are, so with several it is no test
+    of configurations."""
     effect_size: float | None
     """Mean difference divided by its standard deviation over seeds; None with one seed or without a deviation."""
     effect_low: float | None
     effect_high: float | None
     detectable: float
-    """Smallest difference that this design shows with 80 % power at the level of Holm's first step."""
+    """About the smallest difference that this design shows with 80 % power at the level of Holm's first step."""
+    detectable_degrees: int
+    """Degrees of freedom of the variance between seeds in `detectable`, pooled over the planned pairs (over all pairs
+    without a plan); 0 with one seed, where it has no part."""
     verdict: Verdict
     """`equivalent` where the interval lies within ±min_effect, whatever the p-value."""
     seeds: tuple[int, ...]
@@ -108,7 +116,14 @@ class Comparison:
     min_effect: float
     metric: str
     interval_sources: IntervalSources
-    """`examples` where a system has one seed: its intervals then say nothing about another training."""
+    """`examples` where every system and pair has one seed. Otherwise some of them may: see `of_one_seed`."""
+
+    @property
+    def of_one_seed(self) -> tuple[str, ...]:
+        """Systems with one seed, and pairs of others with one in common: their intervals are over examples alone."""
+        systems = [system.name for system in self.systems if len(system.seeds) == 1]
+        pairs = [pair for pair in self.pairs if len(pair.seeds) == 1 and not {pair.first, pair.second} & set(systems)]
+        return (*systems, *(f"{pair.first} - {pair.second}" for pair in pairs))
 
 
 def verdict_sentence(pair: PairResult) -> str:
@@ -121,9 +136,11 @@ def verdict_sentence(pair: PairResult) -> str:
     shown = f"{pair.first} - {pair.second} = {_shown(pair.difference, pair.low, pair.high)}"
     if pair.verdict == "equivalent":
         return f"{pair.first} and {pair.second} differ by less than the minimum effect: {shown}{end}"
+    # Holm's method corrects the p-value alone, so the interval may lie on one side of 0.
+    uncorrected = "" if pair.low <= 0.0 <= pair.high else f" (not corrected for {pair.num_planned} planned pairs)"
     return (
-        f"no difference shown between {pair.first} and {pair.second}: {shown}; "
-        f"this design detects ≥ {pair.detectable:.3f}{end}"
+        f"no difference shown between {pair.first} and {pair.second}: {shown}{uncorrected}; "
+        f"this design detects about {pair.detectable:.3f} or more{end}"
     )
 
 

@@ -16,7 +16,7 @@ with that variance times S / (S - 1) 30, 19 and 12 %. `tests/benchmarks/comparin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from trainer.evaluation.averages import labels_and_average
 from trainer.evaluation.metrics import check_predictions
 from trainer.evaluation.resampling import Resampling, resamples, sum_by_group
 
-__all__ = ["Estimate", "RunCounts", "ScoreDraws"]
+__all__ = ["Estimate", "RunCounts", "ScoreDraws", "pooled_variance"]
 
 _SMALLEST_P = 1e-12
 
@@ -154,6 +154,11 @@ class Estimate:
         """The mean over seeds."""
         return float(self.by_seed.mean())
 
+    def with_variance(self, between_seeds: float) -> Estimate:
+        """Return the estimate with this variance between seeds, which one with one seed does not have."""
+        seeds = len(self.by_seed)
+        return replace(self, seeds_error=(between_seeds / seeds) ** 0.5) if seeds > 1 else self
+
     def interval(self, level: float) -> tuple[float, float]:
         """Return the low and high end."""
         half = self._half_width((1.0 - level) / 2.0)
@@ -212,3 +217,10 @@ class Estimate:
         from scipy.special import stdtrit  # slow to import
 
         return float(stdtrit(degrees, tail))
+
+
+def pooled_variance(estimates: Sequence[Estimate]) -> tuple[float, int]:
+    """Return the variance between seeds, pooled over the estimates, and its degrees of freedom; 0 and 0 without any."""
+    several = [one.by_seed for one in estimates if len(one.by_seed) > 1]
+    degrees = sum(len(one) - 1 for one in several)
+    return (float(sum(one.var() * len(one) for one in several)) / degrees if degrees else 0.0), degrees

@@ -27,7 +27,7 @@ __all__ = [
     "find_event_logs",
     "has_event_log",
     "is_locked",
-    "read_metric_points",
+    "read_finished",
     "read_metrics",
 ]
 
@@ -252,18 +252,13 @@ def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], i
     return groups, start + len(whole) + len(newline)
 
 
-def read_metric_points(folder: Path) -> list[tuple[int, int, Mapping[str, float]]]:
-    """Return time (ms since the epoch), step and metrics of each call of a finished run; nothing without a log."""
+def read_finished(folder: Path) -> list[Event]:
+    """Return the events of a finished run; nothing without a log."""
     path = next((folder / name for name in _LOG_NAMES if (folder / name).is_file()), None)
     if path is None:
         return []
-    points: list[tuple[int, int, Mapping[str, float]]] = []
-    for line in path.read_bytes().rpartition(b"\n")[0].split(b"\n"):
-        event = _parse(line, 0)
-        metrics, step = event.content.get("metrics"), event.content.get("step")
-        if isinstance(metrics, dict) and isinstance(step, int):
-            points.append((event.time, step, metrics))
-    return points
+    lines = path.read_bytes().rpartition(b"\n")[0].split(b"\n")
+    return [event for event in (_parse(line, 0) for line in lines) if event.kind != DAMAGED]
 
 
 def _offset_path(folder: Path) -> Path:

@@ -18,7 +18,7 @@ def find_notes(runs: Sequence[ComparedRun]) -> list[str]:
     Examples of train are compared within a seed and fold, which may draw others.
     """
     finished = [run for run in runs if run.state == "finished" and run.folder is not None]
-    notes = [_others("code", {run.run_id: _read(run, artifacts.ENVIRONMENT).get("code_digest") for run in finished})]
+    notes = _of_code({run.run_id: _read(run, artifacts.ENVIRONMENT).get("code_digest") for run in finished})
     for drawn in sorted({_drawn(run) for run in finished}):
         alike = [run for run in finished if _drawn(run) == drawn]
         steps = {run.run_id: run.scores.get(artifacts.SCHEDULE_STEPS) for run in alike}
@@ -36,6 +36,13 @@ def _drawn(run: ComparedRun) -> tuple[int, int]:
 
 def _read(run: ComparedRun, name: str) -> dict[str, Any]:
     return read_object(run.folder / name) if run.folder else {}
+
+
+def _of_code(digests: Mapping[str, object]) -> list[str]:
+    known = {run_id: digest for run_id, digest in digests.items() if digest}
+    unknown = [run_id for run_id in digests if run_id not in known]
+    silent = f"{len(unknown)} of {len(digests)} runs do not say with which code they were trained: "
+    return [_others("code", known), f"{silent}{console.abbreviate(unknown)}." if unknown else ""]
 
 
 def _others(what: str, facts: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ __all__ = ["continued", "describe_changes", "describe_pair", "make_plan", "read_
 
 _PLAN = "plan"
 """Study attribute."""
-_FIXED = ("seeds", "metric", "min_effect")
+_FIXED = ("seeds", "metric", "min_effect", "resamples")
 
 
 def make_plan(name: str, config: CompareConfig, configurations: Configurations) -> ComparisonPlan:

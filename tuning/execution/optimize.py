@@ -17,7 +17,6 @@ from tuning.study import trials
 __all__ = ["Optimizer"]
 
 _WAIT_SECONDS = 1.0
-_SHOWN = ("running", "pruned", "failed")
 
 
 @dataclass
@@ -76,7 +75,7 @@ class Optimizer:
             trials.retry(study, trial)
 
     def _show(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._progress.update(_ended(study), _numbers(study))
+        self._progress.update(_ended(study), self._numbers(study))
         name, seconds = self.objective.phase.name(trial), trials.seconds(trial) or 0.0
         state = trials.state(trial)
         if state == "failed":
@@ -88,6 +87,16 @@ class Optimizer:
             self.screen.show_note(f"{name}: pruned after {seconds:.0f} s")
         else:
             self.screen.show_note(f"{name}: interrupted, queued again")
+
+    def _numbers(self, study: optuna.Study) -> dict[str, float]:
+        """Return the numbers that the progress bar shows after that of ended trials."""
+        started, phase = trials.started(study), self.objective.phase
+        states = Counter(map(trials.state, started))
+        can_prune = phase.reports > 0 or phase.prunes_by_seed
+        shown = ("running", "pruned", "failed") if can_prune else ("running", "failed")
+        numbers: dict[str, float] = {name: states[name] for name in shown}
+        best = [trial.values[0] for trial in started if trial.state == TrialState.COMPLETE]
+        return numbers | ({"best": max(best)} if best else {})
 
     def _stop_if_done(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Stop after the last trial or too many failures; Optuna's MaxTrialsCallback counts a retried trial twice."""
@@ -119,12 +128,3 @@ class Optimizer:
 
 def _ended(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in trials.counted(study))
-
-
-def _numbers(study: optuna.Study) -> dict[str, float]:
-    """Return the numbers that the progress bar shows after that of ended trials."""
-    started = trials.started(study)
-    states = Counter(map(trials.state, started))
-    numbers: dict[str, float] = {name: states[name] for name in _SHOWN}
-    best = [trial.values[0] for trial in started if trial.state == TrialState.COMPLETE]
-    return numbers | ({"best": max(best)} if best else {})

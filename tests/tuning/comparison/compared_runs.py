@@ -104,13 +104,18 @@ def choose_on(dev):
 
 
 def write_events(folder, run_id, score, seed):
-    """An event log of a training of a minute, which a resume interrupted for a day."""
-    lines = []
+    """An event log of a training of a minute, which was stopped for five minutes and resumed."""
+
+    def line(time, kind, **content):
+        return json.dumps({"time": time, "run_id": run_id, "kind": kind, "content": content})
+
+    lines = [line(1_000_000, "open", uri="http://host", name="run")]
     for step in range(1, 11):
         metrics = {"train/grad_norm": 5.0 / step + seed / 10}
         if step % 2 == 0:
             metrics["dev/macro_f1"] = score * (1 - 0.5**step)
-        time = 1_000_000 + 6000 * step + (86_400_000 if step > 5 else 0)
-        content = {"metrics": metrics, "step": step}
-        lines.append(json.dumps({"time": time, "run_id": run_id, "kind": "metrics", "content": content}))
+        away = 300_000 if step > 5 else 0
+        if step == 6:
+            lines.append(line(1_032_000 + away, "open", uri="http://host", name="run"))
+        lines.append(line(1_000_000 + 6000 * step + away, "metrics", metrics=metrics, step=step))
     (folder / "events.jsonl").write_text("\n".join(lines) + "\n")

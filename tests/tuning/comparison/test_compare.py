@@ -91,6 +91,8 @@ def test_a_plan_that_is_changed_is_refused_and_one_that_grows_is_exploratory(com
     assert parent_of(comparisons).info.status == "FINISHED"
     code, output = comparisons.run(configs="bce,combined", seeds=1)
     assert (code, "asl is missing" in output) == (1, True)
+    code, output = comparisons.run(configs="bce,asl", seeds=1, resamples=300)
+    assert (code, "resamples" in output) == (1, True)
     code, output = comparisons.run(configs="bce,asl", seeds=1, epochs=3)
     assert (code, "epochs" in output) == (1, True)
 

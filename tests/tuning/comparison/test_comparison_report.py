@@ -11,13 +11,18 @@ from compared_runs import LABELS, choose_on, make_plan, make_run
 from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.evaluation import metrics
+from trainer.evaluation.resampled_scores import headline_intervals
+from trainer.evaluation.resampling import Resampling
 from trainer.reporting import console
+from trainer.reporting.figures import style
 from trainer.runs import results
 from trainer.runs.out_of_fold import pool_runs
 from trainer.runs.predicted_labels import read_predicted_labels
 from trainer.tracking.run import NullTracker
-from tuning.comparison.report import narrative, output
+from tuning.comparison.notes import find_notes
+from tuning.comparison.report import figures, narrative, output
 from tuning.comparison.report.content import build_report
+from tuning.comparison.report.page import write_page
 from tuning.comparison.results import ComparedRun
 
 CAUSE = "The loss or its gradient is not finite <at step 3>."
@@ -97,9 +102,11 @@ def test_pairs_have_numbers_and_sentences(written):
     assert pair["low"] < pair["difference"] < pair["high"]
     assert len(pair["per_label"]) == len(LABELS)
     assert pair["sentence"].startswith("asl beats bce by ")
-    for text in (pair["sentence"][1:], "asl beats bce</td>", "Use asl", narrative.RULE[:40], "different code"):
+    for text in (pair["sentence"], "asl beats bce</td>", "Use asl", narrative.RULE[:40], "different code"):
         assert text in html
     assert "The planned comparison of bce and focal is missing" in html
+    assert pair["p_corrected"] == pytest.approx(min(2 * pair["p_value"], 1.0))  # focal failed and counts
+    assert "permutation p" not in html  # of two seeds it is about these trainings
 
 
 def test_runs_without_a_result_are_listed_and_not_scored(written):
@@ -131,18 +138,71 @@ def test_costs_are_absent_where_a_run_did_not_count_them(report, runs):
     assert [run.cost.seconds for run in report.runs] == [61.0, 62.0, 61.0, 62.0, None, None]
     assert report.runs[0].cost.gpu_joules is None
     curve = report.curves[runs[0].run_id]
-    assert curve.seconds == (6.0, 18.0, 24.0, 36.0, 48.0)  # without the day between two processes
+    assert curve.seconds == (6.0, 18.0, 24.0, 36.0, 48.0)  # without the time between two processes
     assert len(curve.grad_norms) == 10
     older = build_report(make_plan("bce"), [replace(runs[0], scores={"dev/final/macro_f1": 0.5})]).runs[0].cost
     assert (older.samples, older.steps, older.seconds) == (None, 10, 48.0)  # what the event log tells
     assert older.max_grad_norm == 5.1
 
 
-def test_a_single_seed_is_said(runs):
+def test_a_single_seed_is_said(runs, tmp_path):
     report = build_report(make_plan("bce", "asl", seeds=(1,)), [runs[0], runs[2]])
     assert report.comparison.interval_sources == "examples"
     assert any("over examples only" in line for line in narrative.limits(report))
     assert narrative.recommendation(report).endswith("not about their settings.")
+    page = write_page(tmp_path / "report.html", report, []).read_text()
+    assert "permutation p" in page
+    assert "McNemar" not in page
+
+
+def test_one_configuration_with_one_seed_is_named_and_the_others_are_not(runs):
+    again = [replace(run, configuration="twin") for run in runs[2:]]
+    report = build_report(make_plan("bce", "asl", "twin"), [*runs[:3], *again])
+    said = [line for line in narrative.limits(report) if "over examples only" in line]
+    assert len(said) == 1
+    assert said[0].startswith("One seed alone: asl.")
+    assert report.comparison.interval_sources == "seeds and examples"
+
+
+def test_scores_without_threshold_have_the_intervals_of_the_runs(runs):
+    report = build_report(make_plan("bce", "asl"), [runs[0], *runs[2:]])
+    found = read_predicted_labels(runs[0].folder, "test")
+    expected = headline_intervals(found.scores, found.predictions, Resampling(num_resamples=300))
+    for metric in ("macro_ap", "ece", "brier"):
+        alone = report.score("bce", "", metric)
+        assert (alone.low, alone.high) == pytest.approx(expected[metric])
+        both = report.score("asl", "", metric)
+        assert 0.0 <= both.low < both.high <= 1.0
+        assert both.value == pytest.approx(np.mean(list(both.by_seed.values())))
+
+
+def test_titles_say_which_configurations_are_left_out(runs, tmp_path, monkeypatch):
+    titles = []
+    sheet = style.sheet
+    monkeypatch.setattr(figures, "_MOST_LINES", 1)
+    monkeypatch.setattr(
+        figures.style, "sheet", lambda path, size, title: titles.append(title) or sheet(path, size, title)
+    )
+    again = [replace(run, configuration="twin") for run in runs[2:]]
+    report = build_report(make_plan("bce", "asl", "twin"), [*runs, *again])
+    for name in ("label_differences.png", "threshold_sweep.png", "score_over_time.png", "grad_norms.png"):
+        figures.drawings(report)[name](tmp_path / name)
+    assert [title.partition("\n")[2] for title in titles] == [
+        "1 of 2 configurations, those that rank first on dev",
+        *["1 of 3 configurations, the first of the plan"] * 3,
+    ]
+
+
+def test_runs_that_do_not_say_their_code_are_counted(runs, tmp_path):
+    known = [replace(run, folder=tmp_path / run.run_id) for run in runs]
+    for run, digest in zip(known, ("one", "one", "two", None), strict=True):
+        run.folder.mkdir()
+        (run.folder / artifacts.ENVIRONMENT).write_text(json.dumps({"code_digest": digest} if digest else {}))
+        (run.folder / artifacts.DATASET).write_text("{}")
+    assert [note.partition(":")[0] for note in find_notes(known)] == [
+        "1 of 3 runs have another code",
+        "1 of 4 runs do not say with which code they were trained",
+    ]
 
 
 def test_equal_configurations_are_not_told_apart(runs):
@@ -227,6 +287,6 @@ def test_results_are_logged_with_few_metrics(report, tmp_path, monkeypatch):
 def test_the_summary_has_verdict_and_causes(report, tmp_path, capsys):
     output.show(console.make(), tmp_path, report)
     printed = capsys.readouterr()
-    assert "Asl beats bce" in printed.out
+    assert "asl beats bce" in printed.out
     assert "Use asl" in printed.out
     assert "focal, seed 1: failed" in printed.err

@@ -146,6 +146,7 @@ def _with_scores(base: ComparisonReport, examples: Examples, scored: Sequence[Sc
         examples.labels,
         systems,
         planned=[pair for pair in plan.planned if set(pair) <= set(names)],
+        num_planned=len(plan.planned),
         min_effect=plan.min_effect,
         resampling=resampling,
         groups=examples.groups,

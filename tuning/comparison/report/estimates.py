@@ -9,8 +9,9 @@ from trainer.evaluation.arrays import FloatArray, LabelledScores
 from trainer.evaluation.averages import METRICS
 from trainer.evaluation.bayesian import mean_interval, metric_intervals
 from trainer.evaluation.calibration import brier_score
+from trainer.evaluation.intervals import interval_ends
 from trainer.evaluation.metrics import probability_scores
-from trainer.evaluation.paired import Estimate, RunCounts, ScoreDraws
+from trainer.evaluation.paired import Estimate, RunCounts
 from trainer.evaluation.resampled_probabilities import PROBABILITY_METRICS, ResampledProbabilities
 from trainer.evaluation.resampling import Resampling, resamples
 from tuning.comparison.report.loading import OWN, Examples, ScoredRun
@@ -19,8 +20,8 @@ __all__ = ["ANY_POLICY", "ScoreRow", "score_rows"]
 
 ANY_POLICY = ""
 """Policy of a score that needs no threshold."""
-_MOST_DRAWS, _MOST_SORTED = 1000, 200
-"""The latter give standard errors to 5 %: average precision sorts, which is slow."""
+_MOST_DRAWS, _MOST_SORTED = 1000, 500
+"""The latter for average precision, whose sums are slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,80 +49,71 @@ def score_rows(examples: Examples, runs: Sequence[ScoredRun], resampling: Resamp
     few = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_DRAWS))
     rows = list(_decision_rows(examples, runs, members, few))
     sorting = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_SORTED))
-    for metric, draws in _probability_draws(examples, runs, sorting).items():
+    scored = _probability_scores(examples, runs, sorting)
+    for metric in PROBABILITY_METRICS:
         for name, places in members.items():
-            if np.isfinite(draws.point[places]).all():
-                found = draws.mean(places)
-                seeds = [runs[place].seed for place in places]
-                rows.append(_row(name, ANY_POLICY, metric, found, seeds, found.interval(resampling.level)))
+            if all(np.isfinite(scored[place].points[metric]) for place in places):
+                of_seeds = {runs[place].seed: scored[place] for place in places}
+                rows.append(_row((name, ANY_POLICY, metric), of_seeds, resampling.level))
     return rows
 
 
 def _decision_rows(
     examples: Examples, runs: Sequence[ScoredRun], members: Mapping[str, Sequence[int]], resampling: Resampling
 ) -> Iterator[ScoreRow]:
-    known: dict[int, _DecisionScores] = {}  # the decisions under OWN are those of another policy
+    known: dict[int, _RunScores] = {}  # the decisions under OWN are those of another policy
     for policy in [OWN, *(name for name in runs[0].decisions if name != OWN)]:
         if not all(policy in run.decisions for run in runs):
             continue
         for run in runs:
             decisions = run.decisions[policy]
             if id(decisions) not in known:
-                known[id(decisions)] = _DecisionScores.of(
+                known[id(decisions)] = _decision_scores(
                     RunCounts.of(examples.labels, [decisions], examples.groups), resampling
                 )
-        scored = [known[id(run.decisions[policy])] for run in runs]
         for metric in METRICS:
             for name, places in members.items():
-                of_seeds = np.array([scored[place].points[metric] for place in places])
-                # The intervals below contain the noise of examples.
-                found = Estimate.of(of_seeds, np.zeros((len(places), len(places))), examples.labels.num_examples)
-                ends = mean_interval([scored[place].intervals[metric] for place in places], found, resampling.level)
-                yield _row(name, policy, metric, found, [runs[place].seed for place in places], ends)
+                of_seeds = {runs[place].seed: known[id(runs[place].decisions[policy])] for place in places}
+                yield _row((name, policy, metric), of_seeds, resampling.level)
 
 
 @dataclass(frozen=True)
-class _DecisionScores:
-    """METRICS of one run under one policy, with their intervals."""
+class _RunScores:
+    """Scores of one run, and their intervals over examples."""
 
-    points: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-
-    @classmethod
-    def of(cls, counts: RunCounts, resampling: Resampling) -> "_DecisionScores":
-        points = {metric: float(counts.point(metric)[0, -1]) for metric in METRICS}
-        return cls(points, metric_intervals(counts, METRICS, resampling))
+    points: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
 
 
-def _score_draws(points: FloatArray, drawn: FloatArray, units: int) -> ScoreDraws:
-    """Return what `paired` needs of the scores of r runs, (r,), and of resamples of them, (resamples, r)."""
-    finite = drawn[np.isfinite(drawn).all(axis=1)]  # a resample without a positive has no average precision
-    covariance = np.cov(finite, rowvar=False).reshape(1, len(points), len(points))
-    return ScoreDraws(point=points[:, None], covariance=covariance, num_units=units)
+def _decision_scores(counts: RunCounts, resampling: Resampling) -> _RunScores:
+    points = {metric: float(counts.point(metric)[0, -1]) for metric in METRICS}
+    return _RunScores(points, metric_intervals(counts, METRICS, resampling))
 
 
-def _row(
-    configuration: str,
-    policy: str,
-    metric: str,
-    found: Estimate,
-    seeds: Sequence[int],
-    ends: tuple[float, float],
-) -> ScoreRow:
-    low, high = ends
+def _row(of: tuple[str, str, str], runs: Mapping[int, _RunScores], level: float) -> ScoreRow:
+    """Return the mean over the runs of the seeds. of: configuration, policy and metric."""
+    configuration, policy, metric = of
+    points = np.array([run.points[metric] for run in runs.values()])
+    # The intervals of the runs contain the noise of examples.
+    found = Estimate(by_seed=points, examples_error=0.0, seeds_error=_standard_error(points), num_units=1)
+    low, high = mean_interval([run.intervals[metric] for run in runs.values()], found, level)
     return ScoreRow(
         configuration=configuration,
         policy=policy,
         metric=metric,
         value=found.value,
-        low=max(low, 0.0),
-        high=min(high, 1.0),
-        by_seed=dict(zip(seeds, map(float, found.by_seed), strict=True)),
+        low=low,
+        high=high,
+        by_seed={seed: float(run.points[metric]) for seed, run in runs.items()},
     )
 
 
-def _probability_draws(examples: Examples, runs: Sequence[ScoredRun], resampling: Resampling) -> dict[str, ScoreDraws]:
-    """Return metric to the scores of the runs, with the covariances of the same resamples for all of them."""
+def _standard_error(by_seed: FloatArray) -> float:
+    return float(by_seed.std(ddof=1)) / len(by_seed) ** 0.5 if len(by_seed) > 1 else 0.0
+
+
+def _probability_scores(examples: Examples, runs: Sequence[ScoredRun], resampling: Resampling) -> list[_RunScores]:
+    """Return PROBABILITY_METRICS of the runs with basic intervals, which alone correct the calibration error."""
     units = examples.labels.num_examples if examples.groups is None else int(examples.groups.max()) + 1
     scorers = [ResampledProbabilities.of(run.scores) for run in runs]
     drawn: list[FloatArray] = []
@@ -129,12 +121,16 @@ def _probability_draws(examples: Examples, runs: Sequence[ScoredRun], resampling
         of_examples = np.ascontiguousarray(weights.T) if examples.groups is None else weights.T[examples.groups]
         drawn.append(np.stack([scorer.scores(of_examples) for scorer in scorers], axis=1))
     values = np.concatenate(drawn)
-    points = [_point(run.scores) for run in runs]
-    return {
-        metric: _score_draws(np.array([point.get(metric, np.nan) for point in points]), values[:, :, place], units)
-        for place, metric in enumerate(PROBABILITY_METRICS)
-    }
+    return [_with_basic_ends(run.scores, values[:, place], resampling.level) for place, run in enumerate(runs)]
 
 
-def _point(scores: LabelledScores) -> dict[str, float]:
-    return probability_scores(scores) | {"brier": brier_score(scores)}
+def _with_basic_ends(scores: LabelledScores, drawn: FloatArray, level: float) -> _RunScores:
+    """Return the scores of one run; drawn: those of its resamples, (resamples, PROBABILITY_METRICS)."""
+    found = probability_scores(scores) | {"brier": brier_score(scores)}
+    points = {metric: found.get(metric, np.nan) for metric in PROBABILITY_METRICS}
+    intervals = {}
+    for place, metric in enumerate(PROBABILITY_METRICS):
+        if np.isfinite(points[metric]):
+            low, high = interval_ends("basic", np.array([points[metric]]), drawn[:, [place]], level)
+            intervals[metric] = float(low[0]), float(high[0])
+    return _RunScores(points, intervals)

@@ -83,10 +83,12 @@ def _pairs(path: Path, report: ComparisonReport) -> Path:
 
 
 def _label_differences(path: Path, report: ComparisonReport) -> Path:
-    others = [name for name in report.configurations if name != report.baseline][:_MOST_LINES]
+    names = [name for name in report.configurations if name != report.baseline]
+    others = names[:_MOST_LINES]
     support = np.array(report.data["support"])
     title = f"Difference in F1 from {style.plain(report.baseline)}"
     shown, title = style.select(support, _MOST_LABELS, title, "positives")
+    title += _choice(len(names), "those that rank first on dev")
     order = sorted(shown, key=lambda label: -support[label])
     gaps, marked = _gaps(report, others)
     values = gaps[order]
@@ -96,8 +98,8 @@ def _label_differences(path: Path, report: ComparisonReport) -> Path:
     with style.sheet(path, (max(size[0], 5.5), size[1]), title) as figure:
         axes = figure.subplots()
         image = axes.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
-        names = [f"{style.plain(report.data['labels'][label])} ({support[label]:,})" for label in order]
-        axes.set_yticks(range(len(order)), names)
+        rows = [f"{style.plain(report.data['labels'][label])} ({support[label]:,})" for label in order]
+        axes.set_yticks(range(len(order)), rows)
         axes.set_xticks(range(len(others)), [style.plain(name, 18) for name in others])
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.grid(visible=False)
@@ -129,7 +131,7 @@ def _cell(axes: "Axes", row: int, column: int, gap: float, is_marked: bool, limi
 
 
 def _sweep(path: Path, report: ComparisonReport) -> Path:
-    with style.sheet(path, (9.5, 7.0), "Scores at one threshold for all labels") as figure:
+    with style.sheet(path, (9.5, 7.0), "Scores at one threshold for all labels" + _first(report)) as figure:
         grid = figure.subplots(2, 3, sharex=True, sharey="col")
         for row, calibrated in enumerate((False, True)):
             for column, metric in enumerate(("macro_f1", "micro_f1", "weighted_f1")):
@@ -153,7 +155,7 @@ def _sweep(path: Path, report: ComparisonReport) -> Path:
 
 def _score_over_time(path: Path, report: ComparisonReport) -> Path:
     looks = _looks(report)
-    with style.sheet(path, (9.5, 4.4), "Score against time") as figure:
+    with style.sheet(path, (9.5, 4.4), "Score against time" + _first(report)) as figure:
         curves, ends = figure.subplots(1, 2)
         for run in report.runs:
             curve = report.curves.get(run.run_id)
@@ -183,7 +185,7 @@ def _score_over_time(path: Path, report: ComparisonReport) -> Path:
 def _grad_norms(path: Path, report: ComparisonReport) -> Path:
     from matplotlib.ticker import NullFormatter
 
-    with style.sheet(path, (8.5, 4.0), "Gradient norm before clipping") as figure:
+    with style.sheet(path, (8.5, 4.0), "Gradient norm before clipping" + _first(report)) as figure:
         axes = figure.subplots()
         for name, look in _looks(report).items():
             points: dict[int, list[float]] = {}
@@ -217,6 +219,15 @@ def _looks(report: ComparisonReport) -> dict[str, dict[str, Any]]:
         }
         for place, name in enumerate(names[:_MOST_LINES])
     }
+
+
+def _first(report: ComparisonReport) -> str:
+    """Return what a title says of the configurations that `_looks` leaves out."""
+    return _choice(len(report.configurations), "the first of the plan")
+
+
+def _choice(count: int, which: str) -> str:
+    return f"\n{_MOST_LINES} of {count} configurations, {which}" if count > _MOST_LINES else ""
 
 
 def _role(report: ComparisonReport) -> str:

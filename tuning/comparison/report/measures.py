@@ -12,7 +12,7 @@ from trainer.evaluation import thresholds
 from trainer.evaluation.arrays import Array, LabelledScores
 from trainer.evaluation.averages import METRICS
 from trainer.evaluation.metrics import decision_scores
-from trainer.tracking.event_log import read_metric_points
+from trainer.tracking.event_log import read_finished
 from tuning.comparison.report.loading import OWN, ScoredRun
 from tuning.comparison.results import ComparedRun
 
@@ -20,7 +20,6 @@ __all__ = ["SWEEP", "Cost", "Curve", "cost", "imbalance_ratio", "probability_fac
 
 SWEEP = tuple(step / 20 for step in range(2, 19))
 """Thresholds from 0.1 to 0.9."""
-_AWAY_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,8 @@ class Curve:
     """The scores on dev during a training, and the norm of its gradients."""
 
     seconds: tuple[float, ...]
-    """Of each evaluation, since the run began; without the time between the processes of a resumed run."""
+    """Of each evaluation, since the first metrics; without the time from one process of a resumed run to the metrics of
+    the next."""
     scores: tuple[float, ...]
     """Macro F1 on dev."""
     steps: tuple[int, ...]
@@ -73,11 +73,15 @@ def read_curve(folder: Path | None) -> Curve:
     """Return the curves in the event log of a run folder; empty ones where it has no log, as a downloaded run."""
     scores: list[tuple[float, float]] = []
     norms: list[tuple[int, float]] = []
-    elapsed, last = 0.0, None
-    for milliseconds, step, metrics in read_metric_points(folder) if folder is not None else []:
-        gap = 0.0 if last is None else (milliseconds - last) / 1000
-        last = milliseconds
-        elapsed += gap if gap < _AWAY_SECONDS else 0.0
+    elapsed, before, last = 0.0, None, None
+    for event in read_finished(folder) if folder is not None else []:
+        if event.kind == "open":  # a process begins, however long after the last one ended
+            before = None
+        metrics, step = event.content.get("metrics"), event.content.get("step")
+        if not isinstance(metrics, dict) or not isinstance(step, int):
+            continue
+        elapsed += 0.0 if before is None else (event.time - before) / 1000
+        before = last = event.time
         if "dev/macro_f1" in metrics:
             scores.append((elapsed, metrics["dev/macro_f1"]))
         if artifacts.TRAIN_GRAD_NORM in metrics:

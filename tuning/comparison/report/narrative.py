@@ -96,7 +96,7 @@ def _verdicts(report: ComparisonReport) -> Iterator[str]:
     for pair in planned:
         sentence, shown = verdict_sentence(pair), p_value(pair.p_corrected)
         relation = "" if shown.startswith("<") else "= "
-        yield f"{sentence[0].upper()}{sentence[1:]} (corrected p {relation}{shown})."
+        yield f"{sentence} (corrected p {relation}{shown})."  # names stay as they are, so it begins in lower case
     if not planned:
         yield "No planned comparison could be made."
 
@@ -126,6 +126,11 @@ def _limits(report: ComparisonReport) -> Iterator[str]:
         yield (
             "A single seed: intervals and tests are over examples only. They say nothing about another training with "
             "the same settings."
+        )
+    elif single := report.comparison.of_one_seed:
+        yield (
+            f"One seed alone: {', '.join(single)}. Intervals and tests of these, and of pairs with them, are over "
+            "examples only. They say nothing about another training with the same settings."
         )
     names = {frozenset(pair) for pair in report.plan.planned}
     lacking = [pair for pair in names if not any({p.first, p.second} == pair for p in report.comparison.pairs)]

@@ -73,6 +73,8 @@ def _tables(report: ComparisonReport) -> dict[str, Any]:
         "probability_metrics": [name for name in ("macro_ap", "ece", "brier") if name in known],
         "shown_labels": _shown_labels(report),
         "sweep_best": _sweep_best(report),
+        "has_one_seed": any(len(pair.seeds) == 1 for pair in report.pairs if pair.planned),
+        "detectable_degrees": max((pair.detectable_degrees for pair in report.pairs), default=0),
         "imbalance": report.data.get("imbalance_ratio"),
         "costs": [_cost(name, [run for run in runs if run.configuration == name]) for name in _names(report)],
         "spread": [_spread(name, [run for run in runs if run.configuration == name]) for name in _names(report)],
