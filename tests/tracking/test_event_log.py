@@ -17,7 +17,7 @@ from trainer.tracking.event_log import (
     find_event_logs,
     has_event_log,
     is_locked,
-    read_metric_points,
+    read_finished,
     read_metrics,
 )
 
@@ -276,12 +276,13 @@ class TestReadMetrics:
         assert offset == (whole / "events.jsonl").stat().st_size
 
 
-def test_points_of_a_log_are_read_without_damaged_lines(tmp_path):
+def test_events_of_a_log_are_read_without_damaged_lines(tmp_path):
     with EventLog(tmp_path) as log:
         log.append("r", "metrics", {"metrics": {"a": 1.0}, "step": 3})
         log.append("r", "tags", {"tags": {"x": "y"}})
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"kind": "metrics"}\nhalf a line')
-    ((_, step, metrics),) = read_metric_points(tmp_path)
-    assert (step, metrics) == (3, {"a": 1.0})
-    assert read_metric_points(tmp_path / "none") == []
+    found = read_finished(tmp_path)
+    assert [event.kind for event in found] == ["metrics", "tags"]
+    assert found[0].content == {"metrics": {"a": 1.0}, "step": 3}
+    assert read_finished(tmp_path / "none") == []

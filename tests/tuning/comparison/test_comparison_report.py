@@ -155,13 +155,15 @@ def test_a_single_seed_is_said(runs, tmp_path):
     assert "McNemar" not in page
 
 
-def test_one_configuration_with_one_seed_is_named_and_the_others_are_not(runs):
+def test_one_configuration_with_one_seed_is_named_and_the_others_are_not(runs, tmp_path):
     again = [replace(run, configuration="twin") for run in runs[2:]]
     report = build_report(make_plan("bce", "asl", "twin"), [*runs[:3], *again])
     said = [line for line in narrative.limits(report) if "over examples only" in line]
     assert len(said) == 1
     assert said[0].startswith("One seed alone: asl.")
     assert report.comparison.interval_sources == "seeds and examples"
+    page = write_page(tmp_path / "report.html", report, []).read_text()
+    assert page.count("one seed: over examples alone") == sum(len(pair.seeds) == 1 for pair in report.pairs) == 2
 
 
 def test_scores_without_threshold_have_the_intervals_of_the_runs(runs):
