@@ -27,7 +27,6 @@ _COLUMNS = {
     "test micro F1": "test/micro_f1",
 }
 """Column of the table of folds → score of a fold's run."""
-_AVERAGED = ("test/macro_f1", "test/macro_f1_low", "test/macro_f1_high", "test/micro_f1", "test/macro_ap", "test/ece")
 _OPTIMISM = (
     "The weights of a fold are those that were best on its held-out examples, so dev and out-of-fold scores are "
     "slightly optimistic. Calibration and thresholds add nothing to that: they are cross-fitted. Test chose nothing."
@@ -59,10 +58,8 @@ class FoldResults:
     """Fold → every score of its run."""
     pooled: Predictions
     """Out-of-fold predictions."""
-    test: Predictions | None
-    """Mean of the logits of the folds' models; None where test is not read."""
     evaluation: Evaluation
-    """Calibration and thresholds fitted on `pooled`, with their scores on it and on `test`."""
+    """Calibration and thresholds fitted on `pooled`, with their scores on it."""
 
     @cached_property
     def means(self) -> dict[str, FoldMean]:
@@ -75,7 +72,10 @@ class FoldResults:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Return every score by its metric name, and what a final training needs: the mean steps of the folds."""
+        """Return every score by its metric name, and what a final training needs: the mean steps of the folds.
+
+        Those on test are means over the folds' models.
+        """
         steps = {
             name: sum(one[name] for one in self.scores.values()) / len(self.scores)
             for name in (artifacts.BEST_STEP, artifacts.SCHEDULE_STEPS)
@@ -86,8 +86,9 @@ class FoldResults:
 
     def headlines(self) -> dict[str, float]:
         """Return the scores that are metrics of the parent run."""
-        shown = {*_AVERAGED, *(artifacts.metric(artifacts.OUT_OF_FOLD, one) for one in ("macro_f1", "micro_f1", "ece"))}
-        return {name: value for name, value in self.metrics().items() if name in shown or name.startswith("folds/")}
+        shown = {artifacts.metric(artifacts.OUT_OF_FOLD, one) for one in ("macro_f1", "micro_f1", "ece")}
+        averaged = ("folds/", "test/")
+        return {name: value for name, value in self.metrics().items() if name in shown or name.startswith(averaged)}
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table of folds: a row per fold."""
@@ -142,13 +143,7 @@ class FoldResults:
             f"Dev macro F1 over {len(self.folds)} folds: {_shown(dev)}, 95 % interval [{dev.low:.3f}, {dev.high:.3f}].",
         ]
         if "test macro F1" in self.means:
-            scores = self.evaluation.metrics()
-            low, value, high = (scores[f"test/macro_f1{end}"] for end in ("_low", "", "_high"))
-            lines += [
-                f"Test macro F1 of one fold's model: {_shown(self.means['test macro F1'])}.",
-                f"Test macro F1 of the mean logits of the {len(self.folds)} models: {value:.3f} [{low:.3f}, {high:.3f}]"
-                " (interval over the examples).",
-            ]
+            lines.append(f"Test macro F1 of one fold's model: {_shown(self.means['test macro F1'])}.")
         return lines
 
     def lines(self) -> list[str]:
@@ -169,7 +164,7 @@ class FoldResults:
     def _mean_metrics(self) -> dict[str, float]:
         named: dict[str, float] = {}
         for name, one in self.means.items():
-            stem = f"folds/{name.lower().replace(' ', '_')}"
+            stem = _COLUMNS[name] if name.startswith("test") else f"folds/{name.lower().replace(' ', '_')}"
             named |= {stem: one.mean, f"{stem}_sd": one.sd}
             if _has_interval(name):
                 named |= {f"{stem}_low": one.low, f"{stem}_high": one.high}

@@ -19,13 +19,12 @@ from trainer.core.presets import load_preset
 from trainer.core.settings import as_argv, flatten, from_flat
 from trainer.data import sources
 from trainer.data.dataset import ROLES, Dataset
-from trainer.evaluation.evaluation import Evaluation, add_test, check_dev, evaluate_dev
+from trainer.evaluation.evaluation import Evaluation, check_dev, evaluate_dev
 from trainer.evaluation.resampling import Resampling
 from trainer.fold_results import Fold, FoldResults
 from trainer.reporting import console
 from trainer.reporting.optional import attempt
 from trainer.runs import out_of_fold, results, tables
-from trainer.runs.results import read_predictions
 from trainer.runs.tables import JudgedSplit
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, readable_errors, rely_on_event_log
@@ -102,23 +101,15 @@ class CrossValidation:
                 "The runs of the folds have predicted other examples than the data set has now. Restore the data, or "
                 "start a new run."
             )
-        evaluation = self._choose(pooled)
-        test = None
-        if self.config.run.read_test:
-            parts = [read_predictions(folder / artifacts.predictions_file("test")) for folder in folders.values()]
-            test = out_of_fold.average(parts)
-            resamples, seed = self.config.evaluation.bootstrap_resamples, self.config.run.seed
-            evaluation = add_test(evaluation, test, resamples=resamples, seed=seed, groups=test.groups)
         scores = {number: run_folder.read_object(folder / artifacts.OUTCOME) for number, folder in folders.items()}
-        return FoldResults(folds=folds, runs=self._runs, scores=scores, pooled=pooled, test=test, evaluation=evaluation)
+        chosen = self._choose(pooled)
+        return FoldResults(folds=folds, runs=self._runs, scores=scores, pooled=pooled, evaluation=chosen)
 
     def save(self, found: FoldResults, dataset: Dataset) -> None:
         """Write every result to the run folder, and log it."""
         folder = self.tracker.folder
         results.write_tables(folder, found.evaluation, found.pooled)
         results.write_predictions(folder, artifacts.OUT_OF_FOLD, found.pooled)
-        if found.test is not None:
-            results.write_predictions(folder, "test", found.test)
         found.write_table(folder)
         self._write_mistakes(found)
         self.tracker.log_metrics(found.headlines(), 0)
@@ -129,16 +120,17 @@ class CrossValidation:
         text_files.write_json(folder / artifacts.OUTCOME, found.metrics())  # last: with it, the run is complete
 
     def _write_mistakes(self, found: FoldResults) -> None:
-        """Write mistakes and slices of the held-out examples and of test, and suspected label errors of the former."""
-        folder, settings = self.tracker.folder, self.config
-        held_out = JudgedSplit.of(artifacts.OUT_OF_FOLD, found.pooled, found.evaluation)
-        judged = [held_out]
-        if found.test is not None:
-            judged = [JudgedSplit.of("test", found.test, found.evaluation), held_out]
-        tables.write_errors(folder, judged)
-        tables.write_missed_labels(folder, judged)
+        """Write mistakes, slices and suspected label errors of the held-out examples, by cross-fitted choices."""
+        folder, settings, chosen = self.tracker.folder, self.config, found.evaluation
+        scores, predictions = out_of_fold.cross_fitted(
+            found.pooled, method=chosen.calibration_choice.method, strength=chosen.choice.strength
+        )
+        fitted = JudgedSplit.of(artifacts.OUT_OF_FOLD, found.pooled, chosen)
+        held_out = replace(fitted, scores=scores, predictions=predictions[chosen.policy])
+        tables.write_errors(folder, [held_out])
+        tables.write_missed_labels(folder, [held_out])
         resampling = Resampling(num_resamples=settings.evaluation.bootstrap_resamples, seed=settings.run.seed)
-        attempt(f"the table {artifacts.SLICES}", lambda: tables.write_slices(folder, judged, resampling))
+        attempt(f"the table {artifacts.SLICES}", lambda: tables.write_slices(folder, [held_out], resampling))
         attempt(f"the table {artifacts.LABEL_ERRORS}", lambda: tables.write_label_errors(folder, [held_out]))
 
     def print_results(self, found: FoldResults) -> None:

@@ -1,10 +1,14 @@
 """Predictions of folds become one set in an order of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from trainer.core.errors import DataError
-from trainer.runs.out_of_fold import FOLD, average, pool
+from trainer.evaluation.calibration_fit import fit_temperature
+from trainer.evaluation.thresholds import POLICIES
+from trainer.runs.out_of_fold import FOLD, cross_fitted, pool
 from trainer.runs.results import Predictions
 
 
@@ -41,8 +45,24 @@ def test_folds_that_do_not_fit_are_refused(second, message):
         pool({1: part("a"), 2: second})
 
 
-def test_logits_of_the_same_examples_are_averaged():
-    found = average([part("a", "b"), part("a", "b", start=2.0)])
-    assert found.logits.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    with pytest.raises(DataError, match="same labels and examples"):
-        average([part("a", "b"), part("b", "a")])
+def test_choices_for_a_fold_do_not_see_its_labels():
+    rng = np.random.default_rng(3)
+    labels = rng.random((60, 2)) < 0.4
+    logits = 3 * labels + rng.normal(scale=2.0, size=labels.shape)
+    first = np.arange(60) < 30
+    parts = {
+        fold: replace(
+            part(*(f"{name:02}" for name in np.flatnonzero(own))), scores=logits[own], labels=labels[own] * 1.0
+        )
+        for fold, own in ((1, first), (2, ~first))
+    }
+    changed = {**parts, 1: replace(parts[1], labels=1.0 - parts[1].labels)}
+    (scores, decided), (other, otherwise) = (
+        cross_fitted(pool(one), method="temperature", strength=20.0) for one in (parts, changed)
+    )
+    np.testing.assert_array_equal(scores.probabilities[first], other.probabilities[first])
+    expected = fit_temperature(parts[2]).probabilities(parts[1].logits)
+    np.testing.assert_allclose(scores.probabilities[first], expected)
+    assert not np.allclose(scores.probabilities[~first], other.probabilities[~first])
+    for policy in POLICIES:
+        np.testing.assert_array_equal(decided[policy][first], otherwise[policy][first])

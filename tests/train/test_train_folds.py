@@ -142,15 +142,13 @@ def test_the_scores_of_the_folds_and_their_mean(cross_validated):
     metrics = client(cross_validated.uri).get_run(cross_validated.folder.name).data.metrics
     assert metrics["folds/dev_macro_f1"] == pytest.approx(np.mean(dev))
     assert metrics["folds/dev_macro_f1_sd"] == pytest.approx(np.std(dev, ddof=1))
-    assert metrics["folds/test_macro_f1"] == pytest.approx(np.mean([one["test/macro_f1"] for one in scores]))
     assert not any(name.startswith("dev/") for name in metrics)
-
-
-def test_test_is_scored_with_the_mean_logits(cross_validated):
-    _, mean = predictions(cross_validated.folder, "test")
-    runs = read_json(cross_validated.folder / artifacts.FOLD_RUNS).values()
-    parts = [predictions(cross_validated.folder.parent / run, "test")[1]["logits"] for run in runs]
-    np.testing.assert_allclose(mean["logits"], np.mean(parts, axis=0), rtol=1e-5)
+    for name in ("test/macro_f1", "test/micro_f1"):
+        of_models = [one[name] for one in scores]
+        assert metrics[name] == pytest.approx(np.mean(of_models))
+        assert metrics[f"{name}_sd"] == pytest.approx(np.std(of_models, ddof=1))
+    assert not any(name.startswith("test/") and name.endswith(("_low", "_high")) for name in metrics)
+    assert not (cross_validated.folder / artifacts.predictions_file("test")).exists()
 
 
 def test_label_errors_are_sought_among_held_out_examples(cross_validated):

@@ -4,7 +4,7 @@ Each example is predicted by the run that held it out, so calibration and thresh
 what a model has memorised.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,14 @@ import numpy as np
 
 from trainer.core import artifacts
 from trainer.core.errors import DataError
+from trainer.evaluation.arrays import BoolArray, LabelledScores
+from trainer.evaluation.calibration import calibrate
+from trainer.evaluation.calibration_fit import choose_calibration
+from trainer.evaluation.threshold_search import ThresholdCandidates
+from trainer.evaluation.thresholds import POLICIES, FittedThresholds, predict
 from trainer.runs.results import Predictions, read_predictions
 
-__all__ = ["FOLD", "average", "pool", "pool_runs"]
+__all__ = ["FOLD", "cross_fitted", "pool", "pool_runs"]
 
 FOLD = "fold"
 """Column of the pooled predictions with the number of the fold that held the example out."""
@@ -52,13 +57,21 @@ def pool(parts: Mapping[int, Predictions]) -> Predictions:
     return pooled.take(np.argsort(np.array(ids, dtype=object), kind="stable"))
 
 
-def average(parts: Sequence[Predictions]) -> Predictions:
-    """Return predictions of the same examples with the mean of the logits.
+def cross_fitted(pooled: Predictions, *, method: str, strength: float) -> tuple[LabelledScores, dict[str, BoolArray]]:
+    """Return calibrated probabilities of pooled predictions, and what each threshold policy predicts, (n, k).
 
-    Raises DataError when the examples or labels differ.
+    Calibration and thresholds of a fold are fitted on the other folds: those of its run have seen its labels. method:
+    one of METHODS. strength: as in thresholds.shrunk_thresholds.
     """
-    first, *others = parts
-    for other in others:
-        if (other.label_names, other.example_ids) != (first.label_names, first.example_ids):
-            raise DataError("The runs to average must have the same labels and examples, got different ones.")
-    return replace(first, scores=np.mean([part.logits for part in parts], axis=0))
+    numbers = np.array([int(number) for number in pooled.columns[FOLD]])
+    probabilities = np.zeros(pooled.labels.shape)
+    predictions = {policy: np.zeros(pooled.labels.shape, dtype=np.bool_) for policy in POLICIES}
+    for number in np.unique(numbers):
+        own = numbers == number
+        rest = pooled.take(~own)
+        calibration = choose_calibration(rest, method, fold_of_example=numbers[~own]).calibration
+        fitted = FittedThresholds.of(ThresholdCandidates.of(calibrate(rest, calibration)))
+        probabilities[own] = calibration.probabilities(pooled.logits[own])
+        for policy, predicted in predictions.items():
+            predicted[own] = predict(probabilities[own], fitted.choose(policy, strength))
+    return pooled.with_probabilities(probabilities), predictions

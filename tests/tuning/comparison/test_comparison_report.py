@@ -11,12 +11,14 @@ from compared_runs import LABELS, choose_on, make_plan, make_run
 from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.evaluation import metrics
+from trainer.evaluation.calibration import calibration_scores
+from trainer.evaluation.calibration_fit import cross_fitted_logits
 from trainer.evaluation.resampled_scores import headline_intervals
 from trainer.evaluation.resampling import Resampling
 from trainer.reporting import console
 from trainer.reporting.figures import style
 from trainer.runs import results
-from trainer.runs.out_of_fold import pool_runs
+from trainer.runs.out_of_fold import FOLD, pool_runs
 from trainer.runs.predicted_labels import read_predicted_labels
 from trainer.tracking.run import NullTracker
 from tuning.comparison.notes import find_notes
@@ -248,6 +250,11 @@ def test_folds_are_pooled(folds):
     dev = [run.scores["dev/final/macro_f1"] for run in folds]
     assert report.ranking[0].by_seed == {1: pytest.approx(np.mean(dev))}
     assert any("out of fold" in line for line in narrative.limits(report))
+    pooled = pool_runs({int(run.settings["fold"]): run.folder for run in folds})
+    numbers = np.array(pooled.columns[FOLD])
+    unseen = calibration_scores(cross_fitted_logits(pooled, "temperature", fold_of_example=numbers))
+    for name in ("ece", "brier"):
+        assert report.score("bce", "", name).value == pytest.approx(unseen[name])
 
 
 def test_the_run_of_a_cross_validation_has_them_pooled(folds, tmp_path):

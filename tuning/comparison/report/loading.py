@@ -13,9 +13,8 @@ from trainer.core.errors import DataError
 from trainer.evaluation import thresholds
 from trainer.evaluation.arrays import BoolArray, IntArray, LabelledScores
 from trainer.evaluation.calibration import calibrate
-from trainer.evaluation.cross_validation import cross_fitted_predictions
 from trainer.evaluation.evaluation import Evaluation
-from trainer.runs.out_of_fold import FOLD, pool
+from trainer.runs.out_of_fold import cross_fitted, pool
 from trainer.runs.results import Predictions, load_choices, read_predictions
 from tuning.comparison.results import ComparedRun
 
@@ -41,7 +40,7 @@ class ScoredRun:
     decisions: Mapping[str, BoolArray]
     """Threshold policy to predictions (n, k); OWN too."""
     policy: str
-    """The one behind OWN; of folds that of the last."""
+    """The one behind OWN; of folds that of the last, as are the method of calibration and the shrinkage strength."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,19 +149,8 @@ def _of_test(part: _Part, split: Predictions) -> ScoredRun:
 
 
 def _out_of_fold(parts: Sequence[_Part], split: Predictions) -> ScoredRun:
-    numbers = np.array([int(number) for number in split.columns[FOLD]])
-    choices = {part.fold: part.choices for part in parts}
-    probabilities = np.empty(split.logits.shape)
-    for number in np.unique(numbers):
-        chosen = choices.get(int(number), parts[-1].choices)  # the run of a cross-validation has those of all folds
-        probabilities[numbers == number] = chosen.calibration.probabilities(split.logits[numbers == number])
-    scores = split.with_probabilities(probabilities)
-    # The thresholds of each fold are fitted on the others: those of the run have seen its labels.
-    strength = parts[-1].choices.choice.strength
-    decisions = {
-        name: cross_fitted_predictions(scores, name, fold_of_example=numbers, strength=strength)
-        for name in thresholds.POLICIES
-    }
+    choices = parts[-1].choices
+    scores, decisions = cross_fitted(split, method=choices.calibration_choice.method, strength=choices.choice.strength)
     return _scored(parts, split, scores, decisions)
 
 
