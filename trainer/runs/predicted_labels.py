@@ -9,7 +9,7 @@ from trainer.core import artifacts
 from trainer.core.errors import DataError
 from trainer.core.input_files import read_json
 from trainer.evaluation import cross_validation, thresholds
-from trainer.evaluation.arrays import BoolArray, LabelledScores
+from trainer.evaluation.arrays import BoolArray, IntArray, LabelledScores
 from trainer.evaluation.calibration import calibrate
 from trainer.runs.results import load_choices, read_predictions
 
@@ -27,6 +27,8 @@ class PredictedLabels:
     predictions: BoolArray
     """(n, k)."""
     example_ids: tuple[str, ...]
+    groups: IntArray | None = None
+    """Number of each example's group, (n,); None: every example is a group of its own."""
 
 
 def needed_files(role: str) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ def read_predicted_labels(folder: Path, role: str) -> PredictedLabels:
             f"Cannot compute the labels that run {folder.name} predicted on {role} ({type(error).__name__}: {error}). "
             "Download its files again, or train again with this version."
         ) from error
-    return PredictedLabels(scores, predictions, split.example_ids)
+    return PredictedLabels(scores, predictions, split.example_ids, split.groups)
 
 
 def _folds(folder: Path, split: LabelledScores) -> Any:

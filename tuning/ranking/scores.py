@@ -59,7 +59,7 @@ def _interval(
 ) -> tuple[float, float] | tuple[None, None]:
     if isinstance(found, str):
         return None, None
-    return bootstrap_intervals(found.scores, found.predictions, resampling).headline[metric]
+    return bootstrap_intervals(found.scores, found.predictions, resampling, groups=found.groups).headline[metric]
 
 
 def _predicted(run: TrainingRun, metric: str, fetch: Callable[[str], Path]) -> PredictedLabels | str:
@@ -96,7 +96,8 @@ def _ties(found: Sequence[PredictedLabels | str], metric: str, resampling: Resam
     same = {
         place: one.predictions for place, one in known.items() if np.array_equal(one.scores.labels, first.scores.labels)
     }
-    draws = ScoreDraws.of(RunCounts.of(first.scores, list(same.values())), metric, resampling)
+    counts = RunCounts.of(first.scores, list(same.values()), first.groups)
+    draws = ScoreDraws.of(counts, metric, resampling)
     ties = {}
     for column, place in enumerate(same):
         low, high = draws.difference([0], [column]).interval(resampling.level)

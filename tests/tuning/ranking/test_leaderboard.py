@@ -12,28 +12,33 @@ import pytest
 from trainer.core import artifacts
 from trainer.core.text_files import write_json
 from trainer.evaluation.evaluation import evaluate_dev
+from trainer.evaluation.resampling import Resampling
 from trainer.runs import results
 from trainer.runs.results import Predictions
 from tuning import leaderboard
+from tuning.ranking.scores import rank_runs
 
 LABELS = ("anger", "grief", "joy")
 SCORE, SEED = artifacts.final_metric("dev/macro_f1"), 7
 
 
-def make_files(folder, quality, seed=1, labels=LABELS, num_examples=150):
-    """Write what a run leaves of dev; return its score."""
+def make_files(folder, quality, seed=1, labels=LABELS, num_examples=150, copies=1):
+    """Write what a run leaves of dev; return its score. copies: of each example, as a group."""
     rng = np.random.default_rng(0)
     truth = (rng.random((num_examples, len(LABELS))) < 0.3).astype(np.float32)
     wrong = np.random.default_rng(seed).random(truth.shape) > quality
     noise = np.random.default_rng(seed + 1).normal(scale=0.1, size=truth.shape)
-    names = tuple(map(str, range(num_examples)))
+    taken = np.repeat(np.arange(num_examples), copies)
+    names = tuple(map(str, range(len(taken))))
     dev = Predictions(
-        scores=(2 * np.where(wrong, 1 - truth, truth) - 1 + noise).astype(np.float32),
-        labels=truth,
-        observed=np.ones(truth.shape, dtype=bool),
+        scores=(2 * np.where(wrong, 1 - truth, truth) - 1 + noise).astype(np.float32)[taken],
+        labels=truth[taken],
+        observed=np.ones((len(taken), len(LABELS)), dtype=bool),
         example_ids=names,
         texts=names,
         label_names=labels,
+        columns={"dialogue": tuple(map(str, taken))} if copies > 1 else {},
+        group_column="dialogue" if copies > 1 else "",
     )
     evaluation = evaluate_dev(dev, calibration="temperature", policy="global", folds=5, seed=SEED)
     folder.mkdir(parents=True)
@@ -220,6 +225,25 @@ def test_average_precision_has_no_interval(store, tmp_path):
     store.client.log_metric(store.ids["best"], artifacts.final_metric("dev/macro_ap"), 0.6)
     (group,) = store.board("--metric", "macro_ap", output=tmp_path).content["groups"]
     assert [(run["run_name"], run["dev"], run["dev_low"]) for run in group["runs"]] == [("best", 0.6, None)]
+
+
+def test_groups_are_drawn_together(tmp_path):
+    """Copies of the examples tell nothing new, so neither intervals nor ties may depend on them."""
+    widths, ties = {}, {}
+    for copies in (1, 6):
+        folders = [tmp_path / f"{copies}-{place}" for place in (1, 2)]
+        runs = [
+            SimpleNamespace(
+                run_id=folder.name, dev_score=make_files(folder, quality, place, num_examples=60, copies=copies)
+            )
+            for place, (folder, quality) in enumerate(zip(folders, (0.8, 0.78), strict=True))
+        ]
+        first, second = rank_runs(
+            runs, "macro_f1", lambda run_id: tmp_path / run_id, Resampling(num_resamples=300, seed=1)
+        )
+        widths[copies], ties[copies] = first.dev.high - first.dev.low, second.tied
+    assert widths[6] == pytest.approx(widths[1], rel=0.25)
+    assert ties == {1: True, 6: True}
 
 
 @pytest.mark.parametrize(("name", "said"), [("mods", "moods"), ("empty", "1 failed or stopped")])
