@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 from train_helpers import client, read_split, write_split
 
@@ -16,6 +17,7 @@ from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.event_log import EventLog
 
 QUICK = {"bootstrap_resamples": 100}
+DEFAULT = EvaluateConfig().model
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,23 @@ def own_test(place, data_folder):
         patch.chdir(place)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
         settings = {"model": "models:/emotions/1", "dataset": data_folder, "keep_columns": "mood"}
+        earlier = set(place.glob("runs/*"))
         status = main(as_argv(settings | QUICK))
-    (folder,) = place.glob("runs/*")
+    (folder,) = set(place.glob("runs/*")) - earlier
     return status, folder
 
 
 def read(folder: Path, name: str):
     return json.loads((folder / name).read_text())
+
+
+def read_table(folder: Path, name: str):
+    table = read(folder, name)
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def read_note(folder: Path):
+    return client(f"sqlite:///{folder.parent.parent}/mlflow.db").get_run(folder.name).data.tags[artifacts.TAG_NOTE]
 
 
 def test_scores_are_those_that_the_training_measured(own_test, finished):
@@ -127,6 +139,48 @@ def test_texts_of_train_alone_and_unknown_labels_are_refused(evaluate, data_fold
     (tmp_path / "moods.yaml").write_text("anger: [anger, grieff]")
     status, printed, _ = evaluate(dataset=data_folder, label_mapping=tmp_path / "moods.yaml")
     assert (status, "`grieff`" in printed, "`grief`" in printed) == (1, True, True)
+
+
+def test_texts_that_chose_or_trained_the_model_are_scored_with_a_warning(evaluate, own_test, data_folder, tmp_path):
+    """Dev of the model with texts of train, which are kept; two of its labels are grouped."""
+    rows = read_split(data_folder / "dev.csv") + read_split(data_folder / "train.csv")[:5]
+    write_split(tmp_path / "dev.csv", rows)
+    (tmp_path / "moods.yaml").write_text("upset: [anger, grief]\njoy: [joy]")
+    status, printed, folder = evaluate(
+        dataset=tmp_path / "dev.csv",
+        split="dev",
+        seen_texts="keep",
+        label_mapping=tmp_path / "moods.yaml",
+        compare_to="models:/emotions/1",
+    )
+    assert status == 0
+    facts, note = read(folder, artifacts.EVALUATION), read_note(folder)
+    page = " ".join((folder / artifacts.REPORT).read_text().split())
+    for warning in ("40 of 45 scored texts are in the dev of emotions/1", "5 of 45 scored texts are in the training"):
+        assert any(warning in text for text in facts["warnings"])
+        assert warning in printed
+        assert warning in page
+        assert warning in note
+    assert facts["examples"]["scored"] == 45
+    assert not (folder / artifacts.LABEL_ERRORS).exists()
+    assert read(folder, artifacts.LABELS) == ["upset", "joy"]
+    upset = [bool({"anger", "grief"} & set(row["labels"].split("|"))) for row in rows]
+    (row,) = [one for one in read_table(folder, artifacts.PER_LABEL) if one["label"] == "upset"]
+    assert row["support"] == sum(upset)
+    assert not any("in the dev of" in text for text in read(own_test[1], artifacts.EVALUATION)["warnings"])
+
+
+def test_predictions_of_other_labels_are_refused(evaluate, own_test, data_folder, tmp_path):
+    frame = pandas.read_parquet(own_test[1] / artifacts.EVALUATED).drop(columns="predicted_labels")
+    renamed, fewer = tmp_path / "renamed.parquet", tmp_path / "fewer.parquet"
+    frame.rename(columns={"probability_joy": "probability_happy"}).to_parquet(renamed)
+    frame.drop(columns="probability_grief").to_parquet(fewer)
+    status, printed, _ = evaluate(model=DEFAULT, predictions=renamed, dataset=data_folder)
+    assert (status, "happy" in printed) == (1, True)
+    status, printed, _ = evaluate(
+        model=DEFAULT, predictions=fewer, dataset=data_folder, compare_to="models:/emotions/1"
+    )
+    assert (status, "`compare_to`" in printed, "grief" in printed) == (1, True, True)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ class EvaluationRun:
         if not selection.has_seen:  # a model agrees with the labels that it was trained on
             attempt("the table of suspected label errors", lambda: tables.write_label_errors(self.folder, [split]))
         self._write_report(data, judged, evaluation, comparison, facts, warnings)
-        self._log(data, judged, metrics)
+        self._log(data, selection, judged, metrics)
         text_files.write_json(self.folder / artifacts.OUTCOME, metrics)
         return warnings
 
@@ -208,7 +208,9 @@ class EvaluationRun:
         )
         attempt(f"the report {artifacts.REPORT}", lambda: write_report(self.folder / artifacts.REPORT, content))
 
-    def _log(self, data: LoadedSplit, judged: Sequence[Judged], metrics: Mapping[str, float]) -> None:
+    def _log(
+        self, data: LoadedSplit, selection: Selection, judged: Sequence[Judged], metrics: Mapping[str, float]
+    ) -> None:
         main, split = judged[0], self.config.split
         wanted = {name.replace("test/", f"{split}/", 1) for name in artifacts.HEADLINES if name.startswith("test/")}
         shown = {name: value for name, value in metrics.items() if name in wanted or name.startswith("comparison/")}
@@ -218,7 +220,7 @@ class EvaluationRun:
         self.tracker.log_artifacts()
         self.tracker.tag_tables(results.table_names(self.folder))
         note = report.run_note(data, main, metrics, split, self.tracker.page)
-        self.tracker.set_tags({artifacts.TAG_NOTE: note})
+        self.tracker.set_tags({artifacts.TAG_NOTE: "\n\n".join([note, *selection.warnings])})
 
 
 def _comparison_metrics(comparison: Comparison | None) -> dict[str, float]:

@@ -45,11 +45,12 @@ def select_examples(split: Split, systems: Sequence[Facts], rule: str) -> Select
             counts[f"texts in the dev data of {facts.name}"] = int(facts.seen.in_dev(split.texts).sum())
     _check(rule, seen, unknown, split)
     kept = np.flatnonzero(~seen) if rule == "drop" else np.arange(len(split))
+    warnings = [*_warnings(rule, seen, unknown), *_dev_warnings([split.texts[example] for example in kept], systems)]
     counts |= {"left out": len(split) - len(kept), "scored": len(kept)}
     if unknown:
         counts["training texts are unknown of"] = ", ".join(unknown)
     has_seen = rule == "keep" and bool(seen.any())
-    return Selection(kept=kept, facts=counts, has_seen=has_seen, warnings=_warnings(rule, seen, unknown))
+    return Selection(kept=kept, facts=counts, has_seen=has_seen, warnings=warnings)
 
 
 def _check(rule: str, seen: BoolArray, unknown: Sequence[str], split: Split) -> None:
@@ -86,3 +87,14 @@ def _warnings(rule: str, seen: BoolArray, unknown: Sequence[str]) -> list[str]:
             f"Training texts are not known of {' and '.join(unknown)}: some of the examples may be among them."
         )
     return warnings
+
+
+def _dev_warnings(texts: Sequence[str], systems: Sequence[Facts]) -> list[str]:
+    """Return a warning for each system that made its choices on some of the scored texts."""
+    counts = {one.name: int(one.seen.in_dev(texts).sum()) for one in systems if one.seen is not None}
+    return [
+        f"{count:,} of {len(texts):,} scored texts are in the dev of {name}, which chose calibration and thresholds: "
+        "its scores are too high."
+        for name, count in counts.items()
+        if count
+    ]

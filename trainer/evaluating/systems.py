@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.core import artifacts
-from trainer.core.errors import ModelError, SettingsError, shorten
+from trainer.core.errors import DataError, ModelError, SettingsError, nearest, shorten
 from trainer.core.input_files import is_file
 from trainer.core.redaction import redact
 from trainer.core.scratch import scratch_folder
@@ -113,6 +113,13 @@ class _File:
         path = Path(file.file)
         self._file, self._threshold = file, config.threshold
         self.facts = Facts(name=path.name, source=str(path.resolve()), label_names=file.label_names)
+        unknown = [name for name in file.label_names if name not in data_names]
+        if unknown and not config.label_mapping:
+            count = "a label" if len(unknown) == 1 else f"{len(unknown)} labels"
+            raise DataError(
+                f"{shorten(path.name, 40)} has {count} that the data lacks: {shorten(', '.join(unknown))}."
+                f"{nearest(unknown[0], list(data_names))} Rename or remove the columns, or name a label_mapping."
+            )
         if config.policy:
             raise SettingsError(f"`policy` must be empty with predictions from a file, got {shorten(config.policy)}.")
         self._label_names, self._data_names = file.label_names, data_names
