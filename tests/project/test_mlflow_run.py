@@ -5,6 +5,8 @@ import numpy as np
 import pandas
 import pytest
 
+from tests.train.train_helpers import make_data, save_model
+
 pytestmark = pytest.mark.project
 
 _PLAIN_WORDS = {
@@ -125,15 +127,17 @@ def test_trials_of_a_search_may_take_two_processes_each(search, tracking_uri):
 
 @pytest.mark.slow
 def test_a_comparison_of_two_losses_over_two_seeds(mlflow_run, tracking_uri, tmp_path):
-    """Four trainings, and their report."""
+    """Four trainings of a tiny encoder on made-up texts, and their report."""
     given = {
         "configs": "bce,asl",
         "seeds": "2",
-        "workers": "2",
+        "workers": "1",
         "comparison": "small",
         "output": str(tmp_path / "runs"),
+        "dataset": str(make_data(tmp_path / "moods")),
+        "model": str(save_model(tmp_path / "bert")),
     }
-    given |= {"epochs": "1", "max_train_rows": "100", "bootstrap_resamples": "100", "resamples": "200"}
+    given |= {"epochs": "1", "max_length": "32", "bootstrap_resamples": "100", "resamples": "200"}
     done = mlflow_run(given, "--env-manager", "local", entry_point="compare")[0]
 
     assert done.returncode == 0, done.stderr
