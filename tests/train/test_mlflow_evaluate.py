@@ -9,6 +9,7 @@ import pytest
 PAGE = Path(__file__).parents[2] / "docs/how-to/mlflow-evaluate.md"
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.drop")  # of MLflow's own code
 def test_the_code_of_the_page_gives_the_score_of_the_run(finished, tmp_path, monkeypatch):
     import mlflow
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from train_helpers import Recorder, reset_accelerate
+from train_helpers import Recorder, repeatable, reset_accelerate
 
 from tests import forked
 from trainer import pipeline
 from trainer.core import artifacts
+from trainer.core.input_files import read_json
 from trainer.core.settings import as_argv
 from trainer.runs import results
 from trainer.train import main
@@ -88,9 +89,13 @@ def train(words):
 
 
 def contents(folder):
-    """Path and digest of each file."""
+    """Path and digest of each file, that of the scores without time and energy."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(folder)): hashlib.sha256(_content(path)).hexdigest() for path in files}
+
+
+def _content(path):
+    return repr(repeatable(read_json(path))).encode() if path.name == artifacts.OUTCOME else path.read_bytes()
 
 
 def kind(path):

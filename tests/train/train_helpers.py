@@ -141,6 +141,12 @@ def only_run(uri: str) -> Any:
     return run
 
 
+def repeatable(scores: dict[str, float]) -> dict[str, float]:
+    """The scores of a run that the same settings give again: without time and energy."""
+    measured = {artifacts.MODEL_LATENCY_MS, artifacts.TRAIN_SECONDS, *map(artifacts.train_joules, ("gpu", "processor"))}
+    return {name: value for name, value in scores.items() if name not in measured}
+
+
 def read_json(path: Path) -> Any:
     """Content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
