@@ -53,3 +53,13 @@ def test_wrong_input_is_refused():
         interval_ends("t", np.zeros(1), np.zeros((2, 1)), 0.95)
     with pytest.raises(DataError, match="2 examples"):
         resampled_intervals(lambda counts: counts, 1, "bca", MANY)
+
+
+@pytest.mark.parametrize("method", ["percentile", "basic"])
+def test_a_score_that_no_resample_defines_has_no_ends(method):
+    drawn = np.array([[1.0, np.nan], [3.0, np.nan]])
+
+    low, high = interval_ends(method, np.array([2.0, np.nan]), drawn, 0.5)
+
+    assert np.isnan([low[1], high[1]]).all()
+    assert np.isfinite([low[0], high[0]]).all()

@@ -19,9 +19,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from trainer.evaluation.arrays import BoolArray, FloatArray, IntArray, LabelledScores
+from trainer.evaluation.averages import by_label
 from trainer.evaluation.bayesian import PosteriorDraws
 from trainer.evaluation.intervals import ResamplingMethod, resampled_intervals
-from trainer.evaluation.metrics import MIN_SUPPORT, check_predictions, ratio
+from trainer.evaluation.metrics import MIN_SUPPORT
 from trainer.evaluation.paired import RunCounts
 from trainer.evaluation.resampled_scores import F1Statistic
 from trainer.evaluation.resampling import Resampling, resamples
@@ -117,49 +118,18 @@ def paired_standard_error(
     scores: LabelledScores, pairs: Sequence[tuple[BoolArray, BoolArray]], resampling: Resampling | None = None
 ) -> float:
     """Return the standard error of the difference in macro-F1, mean over pairs of predictions, each (n, k)."""
-    scored = scores.scored
-    drawn = [
-        _Gaps(*(_Hits.of(scores, one) for one in pair)).resampled(resampling or Resampling())[:, scored].mean(axis=1)
-        for pair in pairs  # every pair is drawn again, the same examples, so that one pair is in memory
-    ]
+    resampling = resampling or Resampling()
+    # Every pair is drawn again, the same examples, so that one pair is in memory.
+    drawn = [_differences(scores, pair, resampling)[:, scores.scored].mean(axis=1) for pair in pairs]
     return float(np.mean(drawn, axis=0).std(ddof=1))
 
 
-@dataclass(frozen=True)
-class _Hits:
-    """What F1 needs of each cell, as float64 (n, k): 2 tp / sizes with sizes = predicted + positive."""
-
-    true_positives: FloatArray
-    sizes: FloatArray
-
-    @classmethod
-    def of(cls, scores: LabelledScores, predictions: BoolArray) -> _Hits:
-        check_predictions(scores, predictions)
-        predicted = predictions & scores.observed
-        sizes = predicted.astype(np.float64) + scores.positives
-        return cls((predicted & scores.positives).astype(np.float64), sizes)
-
-    def weighted(self, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return true positives and sizes by label of each resample, both (resamples, k)."""
-        return counts @ self.true_positives, counts @ self.sizes
-
-    def f1(self, counts: FloatArray) -> FloatArray:
-        """Return F1 by label of each resample, (resamples, k)."""
-        true_positives, sizes = self.weighted(counts)
-        return ratio(2 * true_positives, sizes)
-
-
-@dataclass(frozen=True)
-class _Gaps:
-    """Differences in F1 between two models on the same examples."""
-
-    a: _Hits
-    b: _Hits
-
-    def f1(self, counts: FloatArray) -> FloatArray:
-        """Return F1 of a minus F1 of b by label of each resample, (resamples, k)."""
-        return self.a.f1(counts) - self.b.f1(counts)
-
-    def resampled(self, resampling: Resampling) -> FloatArray:
-        """Return `f1` of every resample, (num_resamples, k)."""
-        return np.concatenate([self.f1(counts) for counts in resamples(len(self.a.sizes), resampling)])
+def _differences(scores: LabelledScores, pair: tuple[BoolArray, BoolArray], resampling: Resampling) -> FloatArray:
+    """Return F1 by label of the first minus the second of each resample, (num_resamples, k)."""
+    first, second = (RunCounts.of(scores, [predictions]) for predictions in pair)
+    return np.concatenate(
+        [
+            by_label("f1", *first.weighted(weights)) - by_label("f1", *second.weighted(weights))
+            for weights in resamples(scores.num_examples, resampling)
+        ]
+    )

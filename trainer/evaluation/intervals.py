@@ -62,7 +62,7 @@ def interval_ends(
         tails = _bca_tails(point, drawn, left_out, tail)
         ends = [_quantiles(drawn, probabilities) for probabilities in tails]
         return ends[0], ends[1]
-    low, high = (np.nanquantile(drawn, probability, axis=0) for probability in (tail, 1.0 - tail))
+    low, high = (_quantiles(drawn, np.full(len(point), probability)) for probability in (tail, 1.0 - tail))
     return (2 * point - high, 2 * point - low) if method == "basic" else (low, high)
 
 
@@ -91,9 +91,9 @@ def _bca_tails(
 
 
 def _quantiles(drawn: FloatArray, probabilities: FloatArray) -> FloatArray:
-    """Return another quantile of each column, (m,)."""
+    """Return a quantile of each column, (m,): one probability each; NaN for a score that no resample defines."""
     pairs = zip(drawn.T, probabilities, strict=True)
-    return np.array([np.nanquantile(column, probability) for column, probability in pairs])
+    return np.array([np.nanquantile(one, at) if np.isfinite(one).any() else np.nan for one, at in pairs])
 
 
 def _leave_one_out(statistic: Statistic, num_units: int) -> FloatArray:

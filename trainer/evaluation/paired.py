@@ -149,6 +149,11 @@ class Estimate:
         unshared = max(float(np.diag(covariance).mean()) - examples, 0.0) / (seeds - 1)
         return cls(by_seed, max(examples - unshared, 0.0) ** 0.5, (by_seed.var(ddof=1) / seeds) ** 0.5, num_units)
 
+    @classmethod
+    def over_seeds(cls, by_seed: FloatArray) -> Estimate:
+        """Return the estimate from scores (S,) alone, without the noise of examples."""
+        return cls.of(by_seed, np.zeros((len(by_seed), len(by_seed))), 1)
+
     @property
     def value(self) -> float:
         """The mean over seeds."""

@@ -13,9 +13,9 @@ from trainer.evaluation.intervals import ResamplingMethod, Statistic, resampled_
 from trainer.evaluation.metrics import MIN_SUPPORT
 from trainer.evaluation.paired import RunCounts
 from trainer.evaluation.resampled_probabilities import PROBABILITY_METRICS, ResampledProbabilities
-from trainer.evaluation.resampling import Resampling, group_numbers
+from trainer.evaluation.resampling import Resampling, consecutive
 
-__all__ = ["DecisionStatistic", "F1Statistic", "headline_intervals"]
+__all__ = ["DecisionStatistic", "F1Statistic", "headline_intervals", "probability_statistic"]
 
 
 def headline_intervals(
@@ -41,7 +41,7 @@ def headline_intervals(
     else:
         decisions = DecisionStatistic(counts, supported)
         found = _named(decisions.names, resampled_intervals(decisions, units, method, resampling))
-    probabilities = _probability_statistic(scores, groups)
+    probabilities = probability_statistic(scores, groups)
     found |= _named(PROBABILITY_METRICS, resampled_intervals(probabilities, units, method, resampling))
     if method != "basic":
         found |= {
@@ -52,10 +52,10 @@ def headline_intervals(
     return found
 
 
-def _probability_statistic(scores: LabelledScores, groups: IntArray | None) -> Statistic:
-    """Return what computes PROBABILITY_METRICS of a run."""
+def probability_statistic(scores: LabelledScores, groups: IntArray | None) -> Statistic:
+    """Return what computes PROBABILITY_METRICS of a run, from its probabilities; groups: (n,), drawn together."""
     resampled = ResampledProbabilities.of(scores)
-    members = None if groups is None else group_numbers(groups)
+    members = None if groups is None else consecutive(groups)
 
     def scored(counts: FloatArray) -> FloatArray:
         # Its cumulative sums run along examples.

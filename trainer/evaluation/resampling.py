@@ -10,7 +10,7 @@ import numpy as np
 from trainer.core.errors import DataError, SettingsError
 from trainer.evaluation.arrays import Array, FloatArray, IntArray
 
-__all__ = ["Resampling", "chunks", "group_numbers", "resamples", "sum_by_group"]
+__all__ = ["Resampling", "chunks", "consecutive", "resamples", "sum_by_group"]
 
 _CHUNK_CELLS = 2_000_000  # 16 MB for each float64 array of a chunk
 
@@ -32,7 +32,7 @@ class Resampling:
             raise SettingsError(f"`level` must lie between 0 and 1, got {self.level}.")
 
 
-def group_numbers(groups: IntArray) -> IntArray:
+def consecutive(groups: IntArray) -> IntArray:
     """Return the groups as numbers from 0 without a gap, (n,)."""
     numbers: IntArray = np.unique(groups, return_inverse=True)[1]
     return numbers
@@ -46,7 +46,7 @@ def sum_by_group(table: Array, groups: IntArray | None) -> FloatArray:
         raise DataError(
             f"`groups` must be {len(table)} integers, one for each example, got {groups.dtype} of shape {groups.shape}."
         )
-    numbers = group_numbers(groups)
+    numbers = consecutive(groups)
     sums = np.zeros((numbers.max() + 1, table.shape[1]))
     np.add.at(sums, numbers, table)
     return sums

@@ -74,7 +74,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     if len(values) < 2:
         return None
     # Of scores alone, without the noise of examples. With three seeds, 4.3 standard errors instead of the normal 1.96.
-    return Estimate.of(np.array(values), np.zeros((len(values), len(values))), 2).interval(_LEVEL)
+    return Estimate.over_seeds(np.array(values)).interval(_LEVEL)
 
 
 def paired_difference(first: SeedSummary, second: SeedSummary) -> Difference | None:

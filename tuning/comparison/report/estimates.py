@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainer.evaluation.arrays import FloatArray, LabelledScores
 from trainer.evaluation.averages import METRICS
 from trainer.evaluation.bayesian import mean_interval, metric_intervals
 from trainer.evaluation.calibration import brier_score
-from trainer.evaluation.intervals import interval_ends
+from trainer.evaluation.intervals import resampled_intervals
 from trainer.evaluation.metrics import probability_scores
 from trainer.evaluation.paired import Estimate, RunCounts
-from trainer.evaluation.resampled_probabilities import PROBABILITY_METRICS, ResampledProbabilities
-from trainer.evaluation.resampling import Resampling, resamples
+from trainer.evaluation.resampled_probabilities import PROBABILITY_METRICS
+from trainer.evaluation.resampled_scores import probability_statistic
+from trainer.evaluation.resampling import Resampling
 from tuning.comparison.report.loading import OWN, Examples, ScoredRun
 
 __all__ = ["ANY_POLICY", "ScoreRow", "score_rows"]
@@ -49,10 +49,10 @@ def score_rows(examples: Examples, runs: Sequence[ScoredRun], resampling: Resamp
     few = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_DRAWS))
     rows = list(_decision_rows(examples, runs, members, few))
     sorting = replace(resampling, num_resamples=min(resampling.num_resamples, _MOST_SORTED))
-    scored = _probability_scores(examples, runs, sorting)
+    scored = [_probability_scores(examples, run, sorting) for run in runs]
     for metric in PROBABILITY_METRICS:
         for name, places in members.items():
-            if all(np.isfinite(scored[place].points[metric]) for place in places):
+            if all(metric in scored[place].points for place in places):
                 of_seeds = {runs[place].seed: scored[place] for place in places}
                 rows.append(_row((name, ANY_POLICY, metric), of_seeds, resampling.level))
     return rows
@@ -94,8 +94,7 @@ def _row(of: tuple[str, str, str], runs: Mapping[int, _RunScores], level: float)
     """Return the mean over the runs of the seeds. of: configuration, policy and metric."""
     configuration, policy, metric = of
     points = np.array([run.points[metric] for run in runs.values()])
-    # The intervals of the runs contain the noise of examples.
-    found = Estimate(by_seed=points, examples_error=0.0, seeds_error=_standard_error(points), num_units=1)
+    found = Estimate.over_seeds(points)  # the intervals of the runs contain the noise of examples
     low, high = mean_interval([run.intervals[metric] for run in runs.values()], found, level)
     return ScoreRow(
         configuration=configuration,
@@ -108,29 +107,10 @@ def _row(of: tuple[str, str, str], runs: Mapping[int, _RunScores], level: float)
     )
 
 
-def _standard_error(by_seed: FloatArray) -> float:
-    return float(by_seed.std(ddof=1)) / len(by_seed) ** 0.5 if len(by_seed) > 1 else 0.0
-
-
-def _probability_scores(examples: Examples, runs: Sequence[ScoredRun], resampling: Resampling) -> list[_RunScores]:
-    """Return PROBABILITY_METRICS of the runs with basic intervals, which alone correct the calibration error."""
+def _probability_scores(examples: Examples, run: ScoredRun, resampling: Resampling) -> _RunScores:
+    """Return PROBABILITY_METRICS of a run with basic intervals, which alone correct the calibration error."""
+    found = probability_scores(run.scores) | {"brier": brier_score(run.scores)}
     units = examples.labels.num_examples if examples.groups is None else int(examples.groups.max()) + 1
-    scorers = [ResampledProbabilities.of(run.scores) for run in runs]
-    drawn: list[FloatArray] = []
-    for weights in resamples(units, resampling, examples.labels.num_examples):
-        of_examples = np.ascontiguousarray(weights.T) if examples.groups is None else weights.T[examples.groups]
-        drawn.append(np.stack([scorer.scores(of_examples) for scorer in scorers], axis=1))
-    values = np.concatenate(drawn)
-    return [_with_basic_ends(run.scores, values[:, place], resampling.level) for place, run in enumerate(runs)]
-
-
-def _with_basic_ends(scores: LabelledScores, drawn: FloatArray, level: float) -> _RunScores:
-    """Return the scores of one run; drawn: those of its resamples, (resamples, PROBABILITY_METRICS)."""
-    found = probability_scores(scores) | {"brier": brier_score(scores)}
-    points = {metric: found.get(metric, np.nan) for metric in PROBABILITY_METRICS}
-    intervals = {}
-    for place, metric in enumerate(PROBABILITY_METRICS):
-        if np.isfinite(points[metric]):
-            low, high = interval_ends("basic", np.array([points[metric]]), drawn[:, [place]], level)
-            intervals[metric] = float(low[0]), float(high[0])
-    return _RunScores(points, intervals)
+    ends = resampled_intervals(probability_statistic(run.scores, examples.groups), units, "basic", resampling)
+    intervals = {name: (float(low), float(high)) for name, low, high in zip(PROBABILITY_METRICS, *ends, strict=True)}
+    return _RunScores({name: found[name] for name in PROBABILITY_METRICS if name in found}, intervals)
