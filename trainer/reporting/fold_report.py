@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.reporting.page import page_environment
 from trainer.reporting.report import Estimate, interval, number, show
 
 __all__ = ["FoldReport", "write_fold_report"]
@@ -38,11 +39,9 @@ def write_fold_report(path: Path, data: FoldReport) -> Path:
 
     All text is escaped, and the page's own policy forbids every outside request.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment()
     environment.filters.update(number=number, interval=interval, cell=_cell)
-    template = environment.from_string(Path(__file__).with_name("fold_report.html.j2").read_text("utf-8"))
+    template = environment.get_template("fold_report.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(data=data), "utf-8")
     return path

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.core.text_files import write_json
 from trainer.reporting.console import Console
+from trainer.reporting.page import page_environment
 from trainer.reporting.report import DASH, Estimate, interval, number
 from tuning.ranking.runs import DataGroup
 from tuning.ranking.scores import RankedRun
@@ -83,12 +84,10 @@ class Leaderboard:
 
 def write_files(folder: Path, board: Leaderboard) -> None:
     """Write leaderboard.json and leaderboard.html to `folder`."""
-    from jinja2 import Environment, StrictUndefined
-
     write_json(folder / JSON, _content(board))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment(Path(__file__).parent)
     environment.filters.update(number=number, interval=interval, duration=_duration)
-    template = environment.from_string(Path(__file__).with_name("leaderboard.html.j2").read_text("utf-8"))
+    template = environment.get_template("leaderboard.html.j2")
     page = template.render(
         board=board, dash=DASH, metric=_words(board.metric), scales=[_Scale.of(one.ranked) for one in board.sections]
     )
