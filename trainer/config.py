@@ -1,7 +1,7 @@
 """Settings of a training run: the configurations of its components."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ __all__ = [
     "EvaluationConfig",
     "RunConfig",
     "TrainConfig",
+    "check_read",
     "check_runnable",
     "parse",
     "run_parameters",
@@ -129,12 +130,17 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         return config
     if config.run.resume:
         config = _resumed(config, names)
+    check_read(config, names)
+    check_runnable(config)
+    return config
+
+
+def check_read(config: TrainConfig, names: Iterable[str], place: str = "") -> None:
+    """Raise SettingsError for a named setting that this configuration does not read. place: where it was given."""
     unread = unread_settings(config)
     for name in names:
         if name in unread:
-            raise SettingsError(f"`{name}` has no effect with {unread[name]}. Leave it out.")
-    check_runnable(config)
-    return config
+            raise SettingsError(f"`{name}` has no effect with {unread[name]}{place}. Leave it out.")
 
 
 def check_runnable(config: TrainConfig) -> None:

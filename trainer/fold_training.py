@@ -3,7 +3,6 @@
 This process trains nothing. Each fold is a child process `python -m trainer.train`, which starts its own workers.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 from trainer.config import PRESETS, TrainConfig, run_parameters, unread_settings
 from trainer.core import artifacts, environment, run_folder, signals, text_files
-from trainer.core.child_process import STOP_SECONDS, child_command, run_to_end
+from trainer.core.child_process import FIRST_SIGNAL_STATUS, child_command, run_to_end
 from trainer.core.errors import DataError, EmotionsError, SettingsError, TrackingError
 from trainer.core.presets import load_preset
 from trainer.core.settings import as_argv, flatten, from_flat
@@ -28,7 +27,7 @@ from trainer.runs import out_of_fold, results, tables
 from trainer.runs.tables import JudgedSplit
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import connect, readable_errors, rely_on_event_log
-from trainer.tracking.event_log import is_locked
+from trainer.tracking.event_log import wait_until_released
 from trainer.tracking.nested import create_nested_run
 from trainer.tracking.run import Tracker, open_run
 
@@ -36,8 +35,6 @@ __all__ = ["CrossValidation", "open_cross_validation"]
 
 _COMMAND = "folds"
 _OF_THE_PARENT = ("resume", "retrain_from", "register", "registered_model", "fold")
-_TICK_SECONDS = 0.3
-_FIRST_SIGNAL_STATUS = 128
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,15 @@ class CrossValidation:
     def load_data(self) -> tuple[Dataset, list[Fold]]:
         """Return the data set with the splits of its source, and the folds; every fold is checked before any trains."""
         data, seed = self.config.data, self.config.run.seed
-        dataset = sources.load(replace(data, folds=0), seed=seed)
+        loaded = sources.load_folds(data, seed=seed)
+        dataset = next(loaded)
         run_folder.check_data(self.tracker.folder, dataset.digests)
         text_files.write_json(self.tracker.folder / artifacts.DATASET, dataset.facts())
         for role in ROLES:
             split = getattr(dataset, role)
             profile = {"rows": len(split), "labels": len(dataset.label_names)}
             self.tracker.log_dataset(dataset.name, split.digest, role, dataset.source, profile, dataset.label_names)
-        return dataset, [self._check_fold(number) for number in range(1, data.folds + 1)]
+        return dataset, [self._check_fold(number, fold) for number, fold in enumerate(loaded, start=1)]
 
     def print_plan(self, dataset: Dataset, folds: list[Fold]) -> None:
         """Print the facts of the data and the folds."""
@@ -158,8 +156,7 @@ class CrossValidation:
     def _final_model_command(self) -> str:
         return run_folder.retrain_command(self.tracker.folder, _changed(self.config))
 
-    def _check_fold(self, number: int) -> Fold:
-        dataset = sources.load(replace(self.config.data, fold=number), seed=self.config.run.seed)
+    def _check_fold(self, number: int, dataset: Dataset) -> Fold:
         try:
             check_dev(dataset.dev.labels, dataset.dev.observed, folds=self.config.evaluation.threshold_folds)
         except DataError as error:
@@ -179,14 +176,14 @@ class CrossValidation:
 
     def _train_fold(self, number: int, run_id: str, name: str) -> None:
         folder = self._output / run_id
-        _wait_until_released(folder)
+        wait_until_released(folder)
         values, variables = self._child_settings(number), {"MLFLOW_RUN_ID": run_id}
         if (folder / artifacts.CONFIG).is_file():
             values, variables = {**values, "resume": run_id}, {}
         status = run_to_end(child_command("trainer.train", as_argv(values)), variables)
         if status == 0:
             return
-        self._end_run(run_id, "FAILED" if 0 < status <= _FIRST_SIGNAL_STATUS else "KILLED")
+        self._end_run(run_id, "FAILED" if 0 < status <= FIRST_SIGNAL_STATUS else "KILLED")
         raise EmotionsError(
             f"{name.capitalize()} failed (run {run_id}, exit status {status}); its error is above. Finished folds are "
             f"kept. Fix the cause, then run: {run_folder.resume_command(self.tracker.folder)}"
@@ -240,9 +237,7 @@ def open_cross_validation(config: TrainConfig) -> Iterator[CrossValidation]:
     facts = environment.describe()
 
     def prepare(folder: Path) -> None:
-        if not (folder / artifacts.ENVIRONMENT).is_file():  # a resumed run keeps that of its start
-            text_files.write_json(folder / artifacts.ENVIRONMENT, facts)
-        text_files.write_json(folder / artifacts.CONFIG, flat)  # last: with it, the run can be resumed
+        run_folder.write_start(folder, flat, facts)
 
     tags = {artifacts.TAG_PRESET: config.run.preset, artifacts.TAG_COMMAND: _COMMAND}
     name = f"{config.name}-{config.data.folds}-folds"
@@ -256,13 +251,6 @@ def open_cross_validation(config: TrainConfig) -> Iterator[CrossValidation]:
                 screen.show_note("Stopped. To continue with all folds:")
                 screen.show_note(run_folder.resume_command(tracker.folder))
             raise
-
-
-def _wait_until_released(folder: Path) -> None:
-    """Wait while the training of a killed command closes the run of this folder; it ends itself within a minute."""
-    deadline = time.monotonic() + 2 * STOP_SECONDS
-    while folder.is_dir() and is_locked(folder) and time.monotonic() < deadline:
-        time.sleep(_TICK_SECONDS)
 
 
 def _changed(config: TrainConfig) -> Mapping[str, Any]:

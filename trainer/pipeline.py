@@ -331,9 +331,7 @@ def open_training(config: TrainConfig) -> Iterator[TrainingRun]:
         facts = environment.describe()  # takes a second, in which no run is open that a kill would leave without it
 
         def prepare(folder: Path) -> None:
-            if not (folder / artifacts.ENVIRONMENT).is_file():  # a resumed run keeps that of its start
-                text_files.write_json(folder / artifacts.ENVIRONMENT, facts)
-            text_files.write_json(folder / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
+            run_folder.write_start(folder, settings, facts)
 
         parameters = run_parameters(config)
         run = open_run(output, prepare, name=config.name, resume=resumed, parameters=parameters, tags=tags)

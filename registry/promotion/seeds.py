@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.promotion.candidates import Candidate
+from registry.promotion.candidates import Candidate, data_digest
 from trainer.config import TrainConfig
 from trainer.core import artifacts, run_folder
 from trainer.core.errors import DataError, SettingsError, shorten
@@ -14,6 +14,7 @@ from trainer.evaluation.arrays import BoolArray
 from trainer.runs.download import fetch_artifacts
 from trainer.runs.predicted_labels import needed_files, read_predicted_labels
 from trainer.runs.retraining import MAY_DIFFER
+from trainer.tracking.run_lookup import search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SeedRuns", "find_seed_runs"]
 
-_PAGE = 1000
 _MAX_CAUSE = 150
 _SEED = f"{artifacts.PARAMETER_PREFIX}seed"
 _RETRAINED = f"{artifacts.PARAMETER_PREFIX}retrain_from"
@@ -82,20 +82,10 @@ def _predictions(
 def _same_data(client: "MlflowClient", own: "Run") -> "list[Run]":
     """Return the finished runs of the experiment with the same examples, the newest first."""
     # A prefix: older versions wrote the whole digest.
-    digests = {
-        role: own.data.tags.get(f"{artifacts.TAG_DATA_DIGEST}.{role}", "")[: artifacts.SHORT_DIGEST]
-        for role in ("train", "dev", "test")
-    }
+    digests = {role: data_digest(own, role) for role in ("train", "dev", "test")}
     same = [f"tags.`{artifacts.TAG_DATA_DIGEST}.{role}` LIKE '{digest}%'" for role, digest in digests.items() if digest]
-    query = " and ".join(["attributes.status = 'FINISHED'", *same])
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([own.info.experiment_id], query, max_results=_PAGE, page_token=token)
-        runs += [run for run in page if _SEED in run.data.params and run.info.run_id != own.info.run_id]
-        token = page.token
-        if not token:
-            return runs
+    runs = search_runs(client, own.info.experiment_id, " and ".join(["attributes.status = 'FINISHED'", *same]))
+    return [run for run in runs if _SEED in run.data.params and run.info.run_id != own.info.run_id]
 
 
 def _may_be_same(run: "Run", own: "Run") -> bool:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from registry.promotion.candidates import RANKING, Candidate, data_digest, dev_score
 from trainer.core import artifacts
 from trainer.core.errors import RegistryError
+from trainer.tracking.run_lookup import search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 __all__ = ["Selection", "select_run"]
 
-_PAGE, _SETS_SHOWN = 1000, 3
+_SETS_SHOWN = 3
 _OTHER = {role: f"whose {role} examples differ from the champion's" for role in ("dev", "test")}
 _NO_DEV_DIGEST = f"without the tag {artifacts.TAG_DATA_DIGEST}.dev, which older versions did not write"
 _ROLLED_BACK = "whose model was rolled back"
@@ -75,7 +75,7 @@ def select_run(
 
 def _contenders(client: "MlflowClient", experiment_id: str) -> list[_Contender]:
     contenders = []
-    for run in _finished(client, experiment_id):
+    for run in search_runs(client, experiment_id, "attributes.status = 'FINISHED'"):
         if f"{artifacts.PARAMETER_PREFIX}fold" in run.data.params:
             continue  # a fold of a cross-validation, whose dev is another part of the data
         score = dev_score(run)
@@ -123,16 +123,3 @@ def _check_one_digest(runs: list[_Contender], role: str, experiment: str) -> Non
             f"The candidates in {experiment} have {len(best)} different sets of {role} examples, so their scores "
             f"cannot be compared. Name a run with run_id; the best of each set: {listed}."
         )
-
-
-def _finished(client: "MlflowClient", experiment_id: str) -> "list[Run]":
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], "attributes.status = 'FINISHED'", max_results=_PAGE, page_token=token
-        )
-        runs += page
-        token = page.token
-        if not token:
-            return runs

@@ -18,9 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from trainer.core.environment import child_environment
 
-__all__ = ["STOP_SECONDS", "child_command", "kill_tree", "parent_pipe", "run_to_end"]
+__all__ = ["FIRST_SIGNAL_STATUS", "STOP_SECONDS", "child_command", "kill_tree", "parent_pipe", "run_to_end"]
 
 STOP_SECONDS = 30.0
+FIRST_SIGNAL_STATUS = 128
+"""Exit statuses above it mean that a signal ended the process, as in a shell."""
 """Time for a child to close its run after SIGTERM; then it is killed."""
 
 

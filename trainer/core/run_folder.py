@@ -39,6 +39,7 @@ __all__ = [
     "retrain_command",
     "sync_command",
     "what_is_trained",
+    "write_start",
 ]
 
 RUNTIME_SETTINGS = (
@@ -146,6 +147,13 @@ def check_disk(folder: Path, needed: int) -> None:
             f"Checkpoints need {needed / 2**20:,.0f} MiB, but the disk of {folder} has {free / 2**20:,.0f} MiB free. "
             "Free some space, or set `output` to a folder on another disk."
         )
+
+
+def write_start(folder: Path, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write what a run has from its start. facts: of the environment; a resumed run keeps those of its start."""
+    if not (folder / artifacts.ENVIRONMENT).is_file():
+        write_json(folder / artifacts.ENVIRONMENT, facts)
+    write_json(folder / artifacts.CONFIG, settings)  # last: with it, the run can be resumed
 
 
 def check_data(folder: Path, digests: Mapping[str, str]) -> None:

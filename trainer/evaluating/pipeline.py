@@ -180,7 +180,7 @@ class EvaluationRun:
             groups=self._groups(data, selection),
         )
 
-    def _write_report(  # what the report shows
+    def _write_report(
         self,
         data: LoadedSplit,
         judged: Sequence[Judged],

@@ -11,11 +11,12 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from trainer.core.child_process import STOP_SECONDS
 from trainer.core.errors import TrackingError
 from trainer.core.text_files import truncate_partial_line
 
@@ -29,6 +30,7 @@ __all__ = [
     "is_locked",
     "read_finished",
     "read_metrics",
+    "wait_until_released",
 ]
 
 REJECTED = "events.rejected.jsonl"
@@ -46,6 +48,7 @@ _BEGUN = (*_LOG_NAMES, _OFFSET)  # the offset file is made first
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _OFFSET_DIGITS = 20  # any 64-bit number, so that the file keeps its length
 _READ_BYTES = 1 << 20
+_TICK_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,17 @@ def is_locked(folder: Path) -> bool:
         return False
     except PermissionError:  # another user's run, which this process cannot write either
         return True
+
+
+def wait_until_released(folder: Path, check: Callable[[], None] = lambda: None) -> None:
+    """Wait while the process of a killed command closes the run of this folder; it ends itself within a minute.
+
+    check: called while waiting; may raise.
+    """
+    deadline = time.monotonic() + 2 * STOP_SECONDS
+    while is_locked(folder) and time.monotonic() < deadline:
+        check()
+        time.sleep(_TICK_SECONDS)
 
 
 def read_metrics(folder: Path, start: int) -> tuple[list[Mapping[str, float]], int]:

@@ -11,10 +11,12 @@ from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.refusals import explain_refusal
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MissingRunError", "existing_run", "experiment_id", "find_or_create_run"]
+__all__ = ["MissingRunError", "existing_run", "experiment_id", "find_or_create_run", "search_runs"]
 
+_PAGE = 1000
 _RESUME_ADVICE = "Or give the id of another run there, or start a new run without `resume`."
 
 
@@ -90,3 +92,15 @@ def experiment_id(backend: MlflowBackend, name: str | None) -> str:
             f"MLFLOW_EXPERIMENT_NAME."
         )
     return found.experiment_id
+
+
+def search_runs(client: "MlflowClient", experiment_id: str, query: str = "") -> "list[Run]":
+    """Return all runs of an experiment that fit MLflow's filter, the newest first."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page_of_runs = client.search_runs([experiment_id], query, max_results=_PAGE, page_token=token)
+        runs += page_of_runs
+        token = page_of_runs.token
+        if not token:
+            return runs

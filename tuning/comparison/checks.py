@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.config import TrainConfig, check_runnable, unread_settings
+from trainer.config import TrainConfig, check_read, check_runnable, unread_settings
 from trainer.core import settings
 from trainer.core.errors import SettingsError, shorten
 from tuning.comparison.configurations import Configurations
@@ -38,10 +38,7 @@ def _resolved(name: str, change: Mapping[str, Any], training: TrainingSettings) 
             )
     origin = f"configuration {shorten(name)}"
     config = settings.from_flat(TrainConfig, {**training.values, **change}, origin=origin)
-    unread = unread_settings(config)
-    for setting in change:
-        if setting in unread:
-            raise SettingsError(f"`{setting}` has no effect with {unread[setting]} in {origin}. Leave it out.")
+    check_read(config, change, f" in {origin}")
     check_runnable(config)
     return config
 

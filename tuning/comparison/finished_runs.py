@@ -16,7 +16,7 @@ from trainer.runs.download import fetch_artifacts
 from trainer.runs.predicted_labels import needed_files
 from trainer.tracking.backend import MlflowBackend
 from trainer.tracking.connection import readable_errors
-from trainer.tracking.run_lookup import existing_run
+from trainer.tracking.run_lookup import existing_run, search_runs
 from tuning.training_settings import effective_settings
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _readable(folder: Path) -> FinishedRun | None:
 def _on_server(store: MlflowBackend, experiment: str) -> Iterator["Run"]:
     """Give the finished runs that have scores on test."""
     with readable_errors(store):
-        runs = store.client.search_runs([experiment], "attributes.status = 'FINISHED'")
+        runs = search_runs(store.client, experiment, "attributes.status = 'FINISHED'")
     return (run for run in runs if artifacts.metric("test", "macro_f1") in run.data.metrics)
 
 

@@ -53,5 +53,5 @@ def _others(what: str, facts: Mapping[str, object]) -> str:
 
 
 def _stopped_early(run: ComparedRun) -> bool:
-    planned = run.scores.get(artifacts.SCHEDULE_STEPS)
-    return planned is not None and run.steps is not None and run.steps < planned
+    planned, steps = (run.scores.get(name) for name in (artifacts.SCHEDULE_STEPS, artifacts.TRAIN_STEPS))
+    return planned is not None and steps is not None and steps < planned

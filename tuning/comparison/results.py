@@ -32,10 +32,6 @@ class ComparedRun:
     """Every score of outcome.json."""
     seconds: float | None
     """Of training; None where it is not known."""
-    samples: int | None
-    """Examples that training has read, repetitions included."""
-    steps: int | None
-    """Optimizer steps until training ended, which early stopping makes fewer than planned."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,6 @@ def collect(
 def compared_run(key: Key, run: FinishedRun, *, reused: bool, seconds: float | None = None) -> ComparedRun:
     """Return the record of a finished run."""
     found = run.scores.get(artifacts.TRAIN_SECONDS)
-    samples, steps = (run.scores.get(name) for name in (artifacts.TRAIN_SAMPLES, artifacts.TRAIN_STEPS))
     return ComparedRun(
         configuration=key.configuration,
         seed=key.seed,
@@ -97,8 +96,6 @@ def compared_run(key: Key, run: FinishedRun, *, reused: bool, seconds: float | N
         settings=flatten(run.config),
         scores=run.scores,
         seconds=seconds if found is None else found,
-        samples=None if samples is None else int(samples),
-        steps=None if steps is None else int(steps),
     )
 
 
@@ -131,8 +128,6 @@ def _without_result(key: Key, run_id: str, state: Literal["failed", "missing"], 
         settings={"seed": key.seed, **({"fold": key.fold} if key.fold else {})},
         scores={},
         seconds=None,
-        samples=None,
-        steps=None,
     )
 
 

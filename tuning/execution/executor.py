@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from trainer.config import PRESETS, RunConfig, TrainConfig, unread_settings
 from trainer.core import artifacts
-from trainer.core.child_process import STOP_SECONDS
+from trainer.core.child_process import FIRST_SIGNAL_STATUS
 from trainer.core.errors import DataError
 from trainer.core.input_files import read_json, show_path
 from trainer.core.presets import load_preset
@@ -18,7 +18,7 @@ from trainer.core.redaction import redact
 from trainer.core.run_folder import RUNTIME_AND_DATASET, diff_settings, format_diff, read_config
 from trainer.core.settings import as_argv, from_flat
 from trainer.tracking.delivery_errors import FAILED_CALL, NO_CONNECTION, NO_STORAGE
-from trainer.tracking.event_log import is_locked, read_metrics
+from trainer.tracking.event_log import read_metrics, wait_until_released
 from tuning.execution.process import TrainingProcess
 from tuning.execution.resources import Resources
 
@@ -35,9 +35,6 @@ __all__ = [
 _ERROR = "error: "
 _MAX_CAUSE_CHARACTERS = 500
 _TICK_SECONDS = 0.3
-_RELEASE_SECONDS = 2 * STOP_SECONDS
-_FIRST_SIGNAL_STATUS = 128
-"""Exit statuses above it mean that a signal ended the process, as in a shell."""
 _REFUSAL = re.compile(r"\((401|403): ")
 
 
@@ -113,7 +110,7 @@ class ProcessExecutor:
     def run(self, request: TrainingRequest, resources: Resources, monitor: Monitor) -> None:
         """See `Executor.run`."""
         request.folder.mkdir(parents=True, exist_ok=True)
-        _wait_until_released(request.folder, monitor)
+        wait_until_released(request.folder, monitor.check)
         log = request.folder / artifacts.TRIAL_LOG
         log_start = log.stat().st_size if log.exists() else 0  # an earlier process of this run wrote what is before it
         argv, variables = _command(request)
@@ -124,7 +121,7 @@ class ProcessExecutor:
             process.stop()
             raise
         process.clean_up()
-        if status < 0 or status > _FIRST_SIGNAL_STATUS:
+        if status < 0 or status > FIRST_SIGNAL_STATUS:
             raise TrainingKilledError(f"its process was killed from outside (exit status {status})")
         if status:
             cause = redact(_cause(log.read_bytes()[log_start:], status))[:_MAX_CAUSE_CHARACTERS]
@@ -132,14 +129,6 @@ class ProcessExecutor:
             is_refused = _REFUSAL.search(cause) is not None
             is_of_server = cause.startswith((NO_CONNECTION, FAILED_CALL, NO_STORAGE)) and not is_refused
             raise TrainingServerError(cause) if is_of_server else TrainingFailedError(cause)
-
-
-def _wait_until_released(folder: Path, monitor: Monitor) -> None:
-    """Wait while the training of a killed command closes the run of this folder; it ends itself within a minute."""
-    deadline = time.monotonic() + _RELEASE_SECONDS
-    while is_locked(folder) and time.monotonic() < deadline:
-        monitor.check()
-        time.sleep(_TICK_SECONDS)
 
 
 def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:

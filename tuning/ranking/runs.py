@@ -11,6 +11,7 @@ from trainer.core import artifacts
 from trainer.core.errors import TuningError, nearest, shorten
 from trainer.core.run_folder import RUNTIME_SETTINGS
 from trainer.reporting.report import Estimate
+from trainer.tracking.run_lookup import search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DataGroup", "FoundRuns", "TrainingRun", "find_experiment", "read_runs"]
 
-_PAGE = 1000
 _SHORT_DIGEST = 8
 _NAMED_ELSEWHERE = {"loss", "ratio", "seed", "dataset", "processes", *RUNTIME_SETTINGS}
 _ENDED_BADLY = ("FAILED", "KILLED")
@@ -101,7 +101,7 @@ def read_runs(client: "MlflowClient", experiment: "Experiment", metric: str) -> 
     """
     others: Counter[str] = Counter()
     groups: dict[tuple[Any, ...], list[tuple[float, Run]]] = {}
-    for run in _all_runs(client, experiment.experiment_id):
+    for run in search_runs(client, experiment.experiment_id):
         score = _dev_score(run, metric)
         reason = _why_not_listed(run, score)
         if score is not None and not reason:
@@ -116,17 +116,6 @@ def read_runs(client: "MlflowClient", experiment: "Experiment", metric: str) -> 
         )
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return FoundRuns(groups=tuple(_group(key, runs, metric) for key, runs in ordered), others=others)
-
-
-def _all_runs(client: "MlflowClient", experiment_id: str) -> "list[Run]":
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
 
 
 def _is_training(run: "Run") -> bool:

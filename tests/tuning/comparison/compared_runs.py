@@ -79,8 +79,6 @@ def make_run(output, configuration, seed, *, strength=1.2, costs=True, settings=
         settings={"seed": seed, "loss": configuration, **dict(settings)},
         scores=scores,
         seconds=None,
-        samples=None,
-        steps=None,
     )
 
 

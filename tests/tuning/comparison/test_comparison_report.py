@@ -53,8 +53,6 @@ def without_run(configuration, seed, state, cause):
         settings={},
         scores={},
         seconds=None,
-        samples=None,
-        steps=None,
     )
 
 

@@ -5,6 +5,7 @@ A new kind is a module with `recognises` and `read` (see `Source`) and an entry 
 
 import dataclasses
 import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from trainer.data.sources import files, goemotions, hub, semeval2018, starter
 from trainer.data.sources.errors import RowErrors
 from trainer.data.sources.source import Source, SourceData, list_names, locate
 
-__all__ = ["SOURCES", "STARTER", "LoadedSplit", "load", "load_split"]
+__all__ = ["SOURCES", "STARTER", "LoadedSplit", "load", "load_folds", "load_split"]
 
 SOURCES: dict[str, Source] = {
     "starter": starter,
@@ -49,6 +50,20 @@ def load(config: DataConfig, *, seed: int, with_dev: bool = False) -> Dataset:
     are named.
     """
     data, warnings = _read(config)
+    return _dataset(data, warnings, config, seed=seed, with_dev=with_dev)
+
+
+def load_folds(config: DataConfig, *, seed: int) -> Iterator[Dataset]:
+    """Yield the data set with the splits of its source, then with each fold held out, as `load`; it is read once."""
+    data, warnings = _read(config)
+    yield _dataset(data, warnings, dataclasses.replace(config, folds=0), seed=seed)
+    for fold in range(1, config.folds + 1):
+        yield _dataset(data, warnings, dataclasses.replace(config, fold=fold), seed=seed)
+
+
+def _dataset(
+    data: SourceData, warnings: Sequence[str], config: DataConfig, *, seed: int, with_dev: bool = False
+) -> Dataset:
     train, dev, test = (data.splits[role] for role in ROLES)
     if config.fold:
         train, dev = _hold_out(train, dev, data.label_names, config, seed)

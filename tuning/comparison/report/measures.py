@@ -60,8 +60,8 @@ def cost(run: ComparedRun, curve: Curve) -> Cost:
 
     return Cost(
         seconds=run.seconds if run.seconds is not None else known(artifacts.TRAIN_SECONDS, curve.total_seconds),
-        samples=known(artifacts.TRAIN_SAMPLES, run.samples),
-        steps=known(artifacts.TRAIN_STEPS, max(curve.steps, default=None) if run.steps is None else run.steps),
+        samples=known(artifacts.TRAIN_SAMPLES),
+        steps=known(artifacts.TRAIN_STEPS, max(curve.steps, default=None)),
         gpu_joules=known(artifacts.train_joules("gpu")),
         processor_joules=known(artifacts.train_joules("processor")),
         mean_grad_norm=known(artifacts.TRAIN_MEAN_GRAD_NORM, fmean(norms) if norms else None),
