@@ -89,6 +89,13 @@ def test_a_pipe_gets_plain_short_lines():
     assert len(out.splitlines()) < 30
 
 
+def test_a_pipe_gets_an_error_in_one_line():
+    err = io.StringIO()
+    message = f"`dataset` must be a folder, got {'long ' * 40}path."
+    console.make(out=err, err=err).show_error(DataError(message))
+    assert err.getvalue().splitlines() == [f"error: {message}"]
+
+
 def test_a_terminal_without_colour_gets_none(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     assert not re.search(r"\x1b\[[\d;]*[349]\d", "".join(printed(Terminal)))

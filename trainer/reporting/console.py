@@ -141,6 +141,8 @@ class Console:
         line, console = Text.assemble(*((self._text(text), style) for text, style in parts)), to or self._out
         # A path or a command is to be copied.
         whole = line.plain.startswith("mlflow run ") or any(len(word) > console.width for word in line.plain.split())
+        # Whatever reads the error of a training from its log finds it in one line.
+        whole = whole or (line.plain.startswith("error: ") and not console.is_terminal)
         console.print(line, soft_wrap=whole)
 
     def _text(self, text: str) -> str:

@@ -136,8 +136,9 @@ def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
     if not (request.folder / artifacts.CONFIG).is_file():
         # The run exists: the training opens it.
         return as_argv(request.arguments), {"MLFLOW_RUN_ID": request.folder.name}
-    # A resumed run keeps the path of its data, which may have another name in this command.
-    kept = {name: value for name, value in request.arguments.items() if name != "dataset"}
+    # A resumed run keeps the path of its data, which may have another name in this command. It keeps the preset too:
+    # given again, its values would be compared with those that were given over them.
+    kept = {name: value for name, value in request.arguments.items() if name not in ("dataset", "preset")}
     return as_argv({**kept, "resume": request.folder.name}), {}
 
 
@@ -160,7 +161,7 @@ def _cause(output: bytes, status: int) -> str:
     if starts:
         block = [lines[starts[-1]].removeprefix(_ERROR)]
         for line in lines[starts[-1] + 1 :]:
-            if not line.startswith(" " * len(_ERROR)):
+            if not line.startswith(" "):  # the rows of a list
                 break
             block.append(line.strip())
         return " ".join(block)

@@ -115,8 +115,9 @@ def test_an_exception_of_the_monitor_stops_the_training(run):
 
 def test_a_run_that_has_begun_is_resumed_with_the_path_of_its_data(tmp_path):
     folder = tmp_path / "a"
-    request = TrainingRequest({"epochs": 2, "dataset": "new/path"}, folder)
-    assert executor._command(request) == (["--epochs=2", "--dataset=new/path"], {"MLFLOW_RUN_ID": "a"})
+    request = TrainingRequest({"epochs": 2, "dataset": "new/path", "preset": "goemotions-minilm"}, folder)
+    expected = ["--epochs=2", "--dataset=new/path", "--preset=goemotions-minilm"]
+    assert executor._command(request) == (expected, {"MLFLOW_RUN_ID": "a"})
     folder.mkdir()
     (folder / artifacts.CONFIG).write_text(json.dumps({"epochs": 2, "dataset": "old/path"}))
     argv, variables = executor._command(request)
