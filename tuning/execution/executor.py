@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from trainer.config import PRESETS, RunConfig, TrainConfig, unread_settings
 from trainer.core import artifacts
 from trainer.core.child_process import FIRST_SIGNAL_STATUS
-from trainer.core.errors import DataError
+from trainer.core.errors import DataError, SettingsError
 from trainer.core.input_files import read_json, show_path
 from trainer.core.presets import load_preset
 from trainer.core.redaction import redact
@@ -136,10 +136,13 @@ def _command(request: TrainingRequest) -> tuple[list[str], dict[str, str]]:
     if not (request.folder / artifacts.CONFIG).is_file():
         # The run exists: the training opens it.
         return as_argv(request.arguments), {"MLFLOW_RUN_ID": request.folder.name}
-    # A resumed run keeps the path of its data, which may have another name in this command. It keeps the preset too:
-    # given again, its values would be compared with those that were given over them.
-    kept = {name: value for name, value in request.arguments.items() if name not in ("dataset", "preset")}
-    return as_argv({**kept, "resume": request.folder.name}), {}
+    try:
+        own = read_config(request.folder)
+    except SettingsError as error:
+        raise TrainingFailedError(str(error)) from error
+    # A resumed run keeps the path of its data, which may have another name in this command. It is given all the same:
+    # without it the preset would name the data, and contradict the run.
+    return as_argv({**request.arguments, "dataset": own["dataset"], "resume": request.folder.name}), {}
 
 
 def _follow(process: TrainingProcess, folder: Path, monitor: Monitor) -> int:

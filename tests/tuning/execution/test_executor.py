@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
+from trainer.config import parse
 from trainer.core import artifacts
-from trainer.core.settings import names_given
+from trainer.core.settings import flatten, names_given
 from tuning.execution import executor, process
 from tuning.execution.executor import (
     ProcessExecutor,
@@ -121,8 +122,26 @@ def test_a_run_that_has_begun_is_resumed_with_the_path_of_its_data(tmp_path):
     folder.mkdir()
     (folder / artifacts.CONFIG).write_text(json.dumps({"epochs": 2, "dataset": "old/path"}))
     argv, variables = executor._command(request)
-    assert (names_given(argv), variables) == (["epochs", "resume"], {})
-    assert "--resume=a" in argv
+    assert (names_given(argv), variables) == (["epochs", "dataset", "preset", "resume"], {})
+    assert {"--dataset=old/path", "--resume=a"} <= set(argv)
+
+
+@pytest.mark.parametrize("given", [{"dataset": "new/path"}, {"dataset_revision": "v2"}])
+def test_a_training_whose_preset_names_another_data_set_is_resumed(given, tmp_path):
+    settings = {"preset": "goemotions-minilm", "model": "starter", "output": str(tmp_path), **given}
+    request = TrainingRequest(settings, tmp_path / "a")
+    started = flatten(parse(executor._command(request)[0]))
+    request.folder.mkdir()
+    moved = {"dataset": "old/path"} if "dataset" in given else {}
+    (request.folder / artifacts.CONFIG).write_text(json.dumps({**started, **moved}))
+    resumed = flatten(parse(executor._command(request)[0]))
+    assert resumed == {**started, **moved, "resume": "a"}
+
+
+def test_a_run_with_damaged_settings_fails(tmp_path):
+    (tmp_path / artifacts.CONFIG).write_text("{")
+    with pytest.raises(TrainingFailedError, match=artifacts.CONFIG):
+        executor._command(TrainingRequest({"epochs": 2}, tmp_path))
 
 
 def test_settings_that_the_training_did_not_use_are_named(tmp_path):
