@@ -122,7 +122,8 @@ class Console:
 
     def show_error(self, error: EmotionsError) -> None:
         """Print why the run stopped and what to do, without a traceback."""
-        self._print((f"error: {error}", "bold red"), to=self._errors)
+        # Whatever reads the error of a training from its log finds it in one line.
+        self._print((f"error: {error}", "bold red"), to=self._errors, whole=not self._errors.is_terminal)
 
     def _labels(self, labels: Sequence[LabelScore], split: str) -> None:
         ranked = sorted((row for row in labels if not math.isnan(_f1(row))), key=_f1)
@@ -137,13 +138,11 @@ class Console:
         if unscored := [row.name for row in labels if math.isnan(_f1(row))]:
             self._print((f"not on {split}: {abbreviate(unscored)}", "yellow"))
 
-    def _print(self, *parts: tuple[str, str], to: rich.console.Console | None = None) -> None:
+    def _print(self, *parts: tuple[str, str], to: rich.console.Console | None = None, whole: bool = False) -> None:
         line, console = Text.assemble(*((self._text(text), style) for text, style in parts)), to or self._out
         # A path or a command is to be copied.
-        whole = line.plain.startswith("mlflow run ") or any(len(word) > console.width for word in line.plain.split())
-        # Whatever reads the error of a training from its log finds it in one line.
-        whole = whole or (line.plain.startswith("error: ") and not console.is_terminal)
-        console.print(line, soft_wrap=whole)
+        copied = line.plain.startswith("mlflow run ") or any(len(word) > console.width for word in line.plain.split())
+        console.print(line, soft_wrap=whole or copied)
 
     def _text(self, text: str) -> str:
         plain = "".join("?" if _is_control(letter) else letter for letter in redact(text))
